@@ -1,1 +1,37 @@
-//! tdfiles
+//! TDengine's on-disk formats, as far as finding changes needs them.
+//!
+//! | module | reads |
+//! |---|---|
+//! | [`vnode_json`] | a vnode's configuration and its committed version |
+//! | [`current_json`] | the names and sizes of a vnode's TSDB files |
+//! | [`wal`] | write-ahead log segments and the messages in them |
+//! | [`tsdb`] | `.head`, `.stt` and `.tomb` indexes and the key part of data blocks |
+//!
+//! Everything here is pure parsing over bytes that may be hostile: an input either parses or gives a
+//! [`FormatError`] with the offset; it never panics, hangs, or allocates more than a small multiple of the
+//! input plus the stated row limit. What to do about an error, how to read a directory that a server is
+//! writing to, and what a change means for a backup are no concern of this crate.
+
+mod codec;
+pub mod current_json;
+mod cursor;
+mod error;
+mod ids;
+mod json_number;
+mod read_at;
+pub mod tsdb;
+mod types;
+pub mod vnode_json;
+pub mod wal;
+
+pub use error::{FormatError, Unreadable};
+pub use ids::{
+    DbId, FileSetId, Key, KeySpan, PkText, PkValue, Precision, Suid, TableId, Uid, Version, VgId,
+};
+pub use read_at::ReadAt;
+
+/// What the fuzz targets and property tests drive and no other code should.
+#[doc(hidden)]
+pub mod raw {
+    pub use crate::codec::{Algorithm, Column, decode_i64};
+}

@@ -1,0 +1,250 @@
+//! One vnode, start to end: which source is asked for what, and what the answer is worth.
+
+use crate::{
+    CaptureError, Change, ChangeSource, Coverage, Reason, ReasonCode, SourceKind, TsdbSource,
+    VnodeDir, WalSource,
+    retry::{ATTEMPTS, pause},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use tdfiles::{DbId, FileSetId, KeySpan, TableId, Version, vnode_json::VnodeJson};
+
+/// Where a scan starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Changes later than this are wanted.
+    pub version: Version,
+    /// What the vnode was like then; `None` when only the version is known.
+    pub known: Option<KnownVnode>,
+}
+
+/// What a later scan holds a vnode against, to notice that it is not the same one any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownVnode {
+    /// The database.
+    pub db_id: DbId,
+    /// The vgroup's part of the hash range.
+    pub hash_range: (i64, i64),
+    /// Its file sets and when each was last compacted (ms since the epoch, 0 for never).
+    pub compactions: BTreeMap<FileSetId, i64>,
+}
+
+/// Which source to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// The committed files, then the log for what is later and for changes to tables.
+    Auto,
+    /// The committed files only.
+    Tsdb,
+    /// The log only.
+    Wal,
+}
+
+/// The outcome of a scan.
+#[derive(Debug, Clone)]
+pub struct ScanReport {
+    /// The vnode's configuration.
+    pub vnode: VnodeJson,
+    /// What was read.
+    pub source: SourceKind,
+    /// What is proven.
+    pub coverage: Coverage,
+    /// What the next scan's start should know.
+    pub known: KnownVnode,
+}
+
+impl ScanReport {
+    /// Whether every change is named exactly; otherwise some ranges are wider, or the end is nearer, than they
+    /// should be, and the reasons say why.
+    pub fn is_complete(&self) -> bool {
+        !self
+            .coverage
+            .reasons
+            .iter()
+            .any(|reason| reason.code.is_gap())
+    }
+}
+
+impl VnodeDir {
+    /// Yields every change later than `start`. Changes of the log come before those of the committed files.
+    pub fn scan(
+        &self,
+        start: &Start,
+        choice: SourceChoice,
+        sink: &mut dyn FnMut(Change<'_>),
+    ) -> Result<ScanReport, CaptureError> {
+        let config = self.config()?;
+        let mut reasons = Vec::new();
+        let since = match replaced(start, &config) {
+            None => start.version,
+            Some(text) => {
+                reasons.push(Reason::widening(
+                    ReasonCode::VgroupReplaced,
+                    KeySpan::ALL,
+                    text,
+                ));
+                Version::BEGINNING
+            }
+        };
+        if start.known.is_none() && since > Version::BEGINNING {
+            reasons.push(Reason::remark(
+                ReasonCode::BareVersion,
+                "the start is a bare version, so a database created anew, or file sets that went with \
+                 retention, can't be noticed; a checkpoint can do that",
+            ));
+        }
+        let known_compactions = start.known.as_ref().map(|known| known.compactions.clone());
+        let (mut tsdb, mut wal) = self.open_sources(since, known_compactions, choice)?;
+        let committed = tsdb.snapshot().vnode.committed;
+
+        let (source, mut coverage) = match choice {
+            SourceChoice::Tsdb => (SourceKind::Tsdb, tsdb.scan(since, sink)?),
+            SourceChoice::Wal => (SourceKind::Wal, wal.scan(since, sink)?),
+            SourceChoice::Auto => {
+                let log = wal.scan(since, sink)?;
+                if tsdb.snapshot().vnode.tsdb_encrypted {
+                    (SourceKind::Wal, log)
+                } else {
+                    let files = tsdb.scan(since, sink)?;
+                    let reasons = files.reasons.into_iter().chain(log.reasons).collect();
+                    let to = files.to.max(log.to);
+                    (
+                        SourceKind::TsdbAndWal,
+                        Coverage {
+                            from: since,
+                            to,
+                            reasons,
+                        },
+                    )
+                }
+            }
+        };
+        let newest = committed.max(wal.newest());
+        if since > newest && (choice != SourceChoice::Tsdb || since > committed) {
+            return Err(CaptureError::StartInTheFuture {
+                vgroup: self.vgroup,
+                since,
+                newest,
+                path: self.primary.clone(),
+            });
+        }
+        if choice != SourceChoice::Wal
+            && let Some(known) = &start.known
+        {
+            reasons.extend(gone(known, &tsdb));
+        }
+        reasons.append(&mut coverage.reasons);
+        coverage.reasons = reasons;
+        self.widen(&coverage, sink)?;
+        let vnode = tsdb.snapshot().vnode.clone();
+        let known = KnownVnode {
+            db_id: vnode.db_id,
+            hash_range: vnode.hash_range,
+            compactions: tsdb.compactions(),
+        };
+        Ok(ScanReport {
+            vnode,
+            source,
+            coverage,
+            known,
+        })
+    }
+
+    /// The version up to which everything was ingested before `time_us` (µs since the epoch), by the log.
+    pub fn version_before(&self, time_us: i64) -> Result<Version, CaptureError> {
+        let config = self.config()?;
+        WalSource::open(self, &config, Version::BEGINNING, Version::BEGINNING)?
+            .version_before(time_us, &config)
+    }
+
+    /// Opens both sources so that they meet: the log begins no later than where the committed files end. A
+    /// commit that ends in between can remove the log's part; then both are opened anew.
+    fn open_sources(
+        &self,
+        since: Version,
+        compactions: Option<BTreeMap<FileSetId, i64>>,
+        choice: SourceChoice,
+    ) -> Result<(TsdbSource, WalSource), CaptureError> {
+        for attempt in 0..ATTEMPTS {
+            let tsdb = TsdbSource::open(self, since, compactions.clone())?;
+            let vnode = &tsdb.snapshot().vnode;
+            let rows_after = match choice {
+                SourceChoice::Auto if !vnode.tsdb_encrypted => vnode.committed.max(since),
+                _ => since,
+            };
+            let wal = WalSource::open(self, vnode, since, rows_after)?;
+            let meet = wal
+                .first()
+                .is_none_or(|first| first <= vnode.committed.max(since).next());
+            if meet || self.config()?.committed == vnode.committed {
+                return Ok((tsdb, wal));
+            }
+            pause(attempt);
+        }
+        Err(CaptureError::NeverStable {
+            path: self.primary.clone(),
+            attempts: ATTEMPTS,
+        })
+    }
+
+    /// Reports the ranges that are dirty as a whole for every table that has rows on disk. Tables without any
+    /// are covered by the reason alone.
+    fn widen(
+        &self,
+        coverage: &Coverage,
+        sink: &mut dyn FnMut(Change<'_>),
+    ) -> Result<(), CaptureError> {
+        let ranges: BTreeSet<KeySpan> = coverage
+            .reasons
+            .iter()
+            .filter(|reason| reason.code != ReasonCode::UnreadableRows)
+            .filter_map(|reason| reason.range)
+            .collect();
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let everything = TsdbSource::open(self, Version::BEGINNING, None)?;
+        let tables: BTreeSet<TableId> = everything.tables()?;
+        for span in ranges {
+            for table in &tables {
+                sink(Change::Unknown {
+                    table: *table,
+                    span,
+                    version: coverage.to,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why the vnode is not the one the start was taken from, if it is not.
+fn replaced(start: &Start, config: &VnodeJson) -> Option<String> {
+    let known = start.known.as_ref()?;
+    if known.db_id != config.db_id {
+        Some(format!(
+            "the start is of database id {}, the vnode now is of {}: the database was dropped and created again",
+            known.db_id, config.db_id
+        ))
+    } else if known.hash_range != config.hash_range {
+        Some("the vgroup's hash range is not what it was at the start: it was split".to_owned())
+    } else {
+        None
+    }
+}
+
+/// File sets that the start knows and the vnode has no more.
+fn gone(known: &KnownVnode, tsdb: &TsdbSource) -> Vec<Reason> {
+    let now = tsdb.compactions();
+    known
+        .compactions
+        .keys()
+        .filter(|fid| !now.contains_key(fid))
+        .map(|fid| {
+            Reason::widening(
+                ReasonCode::FileSetGone,
+                tsdb.snapshot().vnode.key_range(*fid),
+                format!("file set {fid} is gone: its rows are past the database's KEEP"),
+            )
+        })
+        .collect()
+}

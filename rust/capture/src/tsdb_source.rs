@@ -1,0 +1,476 @@
+//! Changes from the committed files.
+//!
+//! Indexes name the blocks with a version above the start; the key part of those blocks names the rows. What
+//! was overwritten after the commit that is read is reported with its newer version: a consumer that reads
+//! rows later sees that one. Versions above the committed one are therefore kept, never cut off.
+
+use crate::{
+    CaptureError, Change, ChangeSource, Coverage, Reason, ReasonCode, Snapshot, VnodeDir,
+    merge::{Run, merge},
+    retry::pause,
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::Path,
+};
+use tdfiles::{
+    FileSetId, FormatError, KeySpan, TableId, Unreadable, Version,
+    current_json::{FileEntry, FileSet},
+    tsdb::{BrinRecord, HeadFile, KeyRows, SttBlk, SttFile, TombFile, TombRecord},
+    vnode_json::VnodeJson,
+};
+
+/// The committed files of one vnode.
+#[derive(Debug)]
+pub struct TsdbSource {
+    snapshot: Snapshot,
+    since: Version,
+    compactions: Option<BTreeMap<FileSetId, i64>>,
+    bytes_read: Cell<u64>,
+    blocks_indexed: Cell<u64>,
+}
+
+impl TsdbSource {
+    /// Opens the files that can hold something later than `since`.
+    ///
+    /// `compactions` is each file set's `last compact` time at the start, as [`Self::compactions`] gives it:
+    /// where it differs now, deletes may have been applied and forgotten. Without it every compacted set is
+    /// taken to have been compacted after the start.
+    pub fn open(
+        dir: &VnodeDir,
+        since: Version,
+        compactions: Option<BTreeMap<FileSetId, i64>>,
+    ) -> Result<Self, CaptureError> {
+        Ok(Self {
+            snapshot: Snapshot::open(dir, since)?,
+            since,
+            compactions,
+            bytes_read: Cell::new(0),
+            blocks_indexed: Cell::new(0),
+        })
+    }
+
+    /// The state that is read.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Each file set's `last compact` time, ms since the epoch; 0 for never.
+    pub fn compactions(&self) -> BTreeMap<FileSetId, i64> {
+        self.snapshot
+            .current
+            .file_sets
+            .iter()
+            .map(|set| (set.fid, set.last_compact))
+            .collect()
+    }
+
+    /// Bytes read from TSDB files so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.get()
+    }
+
+    /// Blocks that the indexes read so far describe.
+    pub fn blocks_indexed(&self) -> u64 {
+        self.blocks_indexed.get()
+    }
+
+    /// The tables that have rows in the opened files, by their indexes.
+    pub(crate) fn tables(&self) -> Result<BTreeSet<TableId>, CaptureError> {
+        let mut tables = BTreeSet::new();
+        for set in &self.snapshot.current.file_sets {
+            if let Some((head, _)) = &set.merged
+                && let Some((file, path)) = self.snapshot.paged(head)?
+            {
+                let head = HeadFile::open(file).map_err(CaptureError::format(path))?;
+                for blk in head.blks() {
+                    let records = head
+                        .records(blk, self.max_records())
+                        .map_err(CaptureError::format(path))?;
+                    tables.extend(records.iter().map(|record| record.table));
+                }
+            }
+            for entry in &set.stt {
+                if let Some((file, path)) = self.snapshot.paged(entry)? {
+                    let stt = SttFile::open(file).map_err(CaptureError::format(path))?;
+                    for blk in stt.statis_blks() {
+                        let records = stt
+                            .statis(blk, self.max_records())
+                            .map_err(CaptureError::format(path))?;
+                        tables.extend(records.iter().map(|record| record.table));
+                    }
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    fn vnode(&self) -> &VnodeJson {
+        &self.snapshot.vnode
+    }
+
+    fn compacted_since_start(&self, set: &FileSet) -> bool {
+        set.last_compact != 0
+            && self
+                .compactions
+                .as_ref()
+                .and_then(|known| known.get(&set.fid))
+                != Some(&set.last_compact)
+    }
+
+    fn scan_set(
+        &self,
+        set: &FileSet,
+        sink: &mut dyn FnMut(Change<'_>),
+        reasons: &mut Reasons,
+    ) -> Result<(), CaptureError> {
+        let range = self.vnode().key_range(set.fid);
+        if self.compacted_since_start(set) {
+            let text = format!(
+                "file set {} was compacted after the start, which may have applied and forgotten deletes",
+                set.fid
+            );
+            reasons.add(ReasonCode::FileSetCompacted, range, text);
+        }
+        let unreadable = Unreadables::default();
+        let mut stt_files = Vec::new();
+        for entry in &set.stt {
+            if let Some((file, path)) = self.snapshot.paged(entry)? {
+                let opened = SttFile::open(file).map_err(CaptureError::format(path))?;
+                stt_files.push((opened, path));
+            }
+        }
+        let mut head_file = None;
+        let mut runs = Vec::new();
+        if let Some((head, data)) = &set.merged
+            && let Some((file, path)) = self.snapshot.paged(head)?
+        {
+            let head = HeadFile::open(file).map_err(CaptureError::format(path))?;
+            let head = head_file.insert(head);
+            runs.push(self.data_run(head, path, data, &unreadable)?);
+        }
+        for (file, path) in &stt_files {
+            runs.push(self.stt_run(file, path, &unreadable)?);
+        }
+        merge(runs, sink)?;
+
+        let mut tombs = Vec::new();
+        for (file, path) in &stt_files {
+            for blk in file
+                .tomb_blks()
+                .iter()
+                .filter(|blk| blk.max_version > self.since)
+            {
+                let records = file
+                    .tombs(blk, self.max_records())
+                    .map_err(CaptureError::format(path))?;
+                tombs.extend(self.later(records));
+            }
+            self.count(file.bytes_read());
+        }
+        if let Some(entry) = &set.tomb
+            && let Some((file, path)) = self.snapshot.paged(entry)?
+        {
+            let file = TombFile::open(file).map_err(CaptureError::format(path))?;
+            for blk in file
+                .blks()
+                .iter()
+                .filter(|blk| blk.max_version > self.since)
+            {
+                let records = file
+                    .records(blk, self.max_records())
+                    .map_err(CaptureError::format(path))?;
+                tombs.extend(self.later(records));
+            }
+            self.count(file.bytes_read());
+        }
+        self.count(head_file.map_or(0, |head| head.bytes_read()));
+        tombs.sort_unstable();
+        tombs.dedup(); // a delete can stand in several files of a set
+        for TombRecord {
+            table,
+            version,
+            span,
+        } in tombs
+        {
+            sink(Change::Delete {
+                table,
+                span,
+                version,
+            });
+        }
+        unreadable.report(range, sink, reasons);
+        Ok(())
+    }
+
+    /// Deletes later than the start.
+    fn later(&self, records: Vec<TombRecord>) -> impl Iterator<Item = TombRecord> {
+        let since = self.since;
+        records
+            .into_iter()
+            .filter(move |record| record.version > since)
+    }
+
+    /// The blocks of a `.data` file that hold something later than the start.
+    fn data_run<'a>(
+        &'a self,
+        head: &'a HeadFile<PagedFileSource<'a>>,
+        head_path: &'a Path,
+        data: &FileEntry,
+        unreadable: &'a Unreadables,
+    ) -> Result<Run<'a>, CaptureError> {
+        let data = self.snapshot.paged(data)?;
+        let path = data
+            .as_ref()
+            .map_or(head_path, |(_, path)| path)
+            .to_path_buf();
+        let mut blks = head
+            .blks()
+            .iter()
+            .filter(|blk| blk.max_version > self.since);
+        let mut records = Vec::new().into_iter();
+        Run::new(path, self.since, move || {
+            loop {
+                let Some(record) = records.next() else {
+                    let Some(blk) = blks.next() else {
+                        if let Some((file, _)) = &data {
+                            self.count(file.bytes_read());
+                        }
+                        return Ok(None);
+                    };
+                    let all = head
+                        .records(blk, self.max_records())
+                        .map_err(CaptureError::format(head_path))?;
+                    self.blocks_indexed
+                        .set(self.blocks_indexed.get() + all.len() as u64);
+                    let later = |r: &BrinRecord| r.max_version > self.since;
+                    records = all
+                        .into_iter()
+                        .filter(later)
+                        .collect::<Vec<_>>()
+                        .into_iter();
+                    continue;
+                };
+                let rows = match &data {
+                    Some((file, path)) => {
+                        read_racing(|| file.key_rows(&record, self.vnode().max_rows))
+                            .map_err(|e| (e, *path))
+                    }
+                    None => Err((shared_storage(record.offset), head_path)),
+                };
+                match rows {
+                    Ok(rows) => return Ok(Some(rows)),
+                    Err((FormatError::Unreadable { why, .. }, path)) => {
+                        unreadable.block(
+                            path,
+                            why,
+                            record.max_version,
+                            [(record.table, record.span)],
+                        );
+                    }
+                    Err((error, path)) => return Err(CaptureError::format(path)(error)),
+                }
+            }
+        })
+    }
+
+    /// The blocks of a `.stt` file that hold something later than the start.
+    fn stt_run<'a>(
+        &'a self,
+        file: &'a SttFile<PagedFileSource<'a>>,
+        path: &'a Path,
+        unreadable: &'a Unreadables,
+    ) -> Result<Run<'a>, CaptureError> {
+        self.blocks_indexed
+            .set(self.blocks_indexed.get() + file.blks().len() as u64);
+        let mut blks = file
+            .blks()
+            .iter()
+            .filter(|blk| blk.max_version > self.since);
+        Run::new(path.to_path_buf(), self.since, move || {
+            loop {
+                let Some(blk) = blks.next() else {
+                    return Ok(None);
+                };
+                match file.key_rows(blk, self.vnode().max_rows) {
+                    Ok(rows) => return Ok(Some(rows)),
+                    Err(FormatError::Unreadable { why, .. }) => {
+                        match self.tables_of(file, blk) {
+                            Ok(tables) => unreadable.block(path, why, blk.max_version, tables),
+                            // Not even the statistics can be read: every table is concerned.
+                            Err(FormatError::Unreadable { .. }) => {
+                                unreadable.all_tables(path, why, blk.span);
+                            }
+                            Err(error) => return Err(CaptureError::format(path)(error)),
+                        }
+                    }
+                    Err(error) => return Err(CaptureError::format(path)(error)),
+                }
+            }
+        })
+    }
+
+    /// The tables that a block of an `.stt` file can hold rows of, by the file's statistics, and the keys that
+    /// those rows can have.
+    fn tables_of(
+        &self,
+        file: &SttFile<PagedFileSource<'_>>,
+        blk: &SttBlk,
+    ) -> Result<Vec<(TableId, KeySpan)>, FormatError> {
+        let mut tables = Vec::new();
+        for statis in file.statis_blks() {
+            for record in file.statis(statis, self.max_records())? {
+                let in_blk = record.table.suid == blk.suid
+                    && (blk.min_uid..=blk.max_uid).contains(&record.table.uid);
+                if in_blk && record.span.overlaps(blk.span) {
+                    let first = record.span.first.max(blk.span.first);
+                    let last = record.span.last.min(blk.span.last);
+                    tables.push((record.table, KeySpan { first, last }));
+                }
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Index entries hold at most MAXROWS records, but no less than a server's own 256 or 4096.
+    fn max_records(&self) -> usize {
+        self.vnode().max_rows.max(4096)
+    }
+
+    fn count(&self, bytes: u64) {
+        self.bytes_read.set(self.bytes_read.get() + bytes);
+    }
+}
+
+type PagedFileSource<'a> = &'a File;
+
+impl ChangeSource for TsdbSource {
+    fn scan(
+        &mut self,
+        since: Version,
+        sink: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Coverage, CaptureError> {
+        debug_assert!(
+            since >= self.since,
+            "the files were opened for a later start"
+        );
+        self.since = since.max(self.since);
+        let mut reasons = Reasons::default();
+        let to = self.vnode().committed;
+        if self.vnode().tsdb_encrypted {
+            let text = "the TSDB files are encrypted, so no row of them can be read";
+            reasons.add(ReasonCode::TsdbEncrypted, KeySpan::ALL, text.to_owned());
+        } else if to > since {
+            for set in &self.snapshot.current.file_sets {
+                self.scan_set(set, sink, &mut reasons)?;
+            }
+        }
+        Ok(Coverage {
+            from: since,
+            to: to.max(since),
+            reasons: reasons.0,
+        })
+    }
+}
+
+fn shared_storage(offset: u64) -> FormatError {
+    FormatError::Unreadable {
+        what: "row block",
+        offset,
+        why: Unreadable::SharedStorage,
+    }
+}
+
+/// A merge appends to a `.data` file in place and rewrites its last partial page, so a page can fail its
+/// checksum for an instant.
+fn read_racing(read: impl Fn() -> Result<KeyRows, FormatError>) -> Result<KeyRows, FormatError> {
+    const ATTEMPTS: u32 = 5;
+    for attempt in 1..ATTEMPTS {
+        match read() {
+            Err(FormatError::Corrupt { .. }) => pause(attempt),
+            result => return result,
+        }
+    }
+    read()
+}
+
+#[derive(Default)]
+struct Reasons(Vec<Reason>);
+
+impl Reasons {
+    fn add(&mut self, code: ReasonCode, range: KeySpan, text: String) {
+        self.0.push(Reason::widening(code, range, text));
+    }
+}
+
+/// Blocks of one file set that could not be read. Filled while runs are merged, reported afterwards.
+#[derive(Default)]
+struct Unreadables {
+    tables: RefCell<BTreeMap<TableId, (KeySpan, Version)>>,
+    everything: Cell<bool>,
+    blocks: Cell<u64>,
+    span: Cell<Option<KeySpan>>,
+    causes: RefCell<BTreeSet<String>>,
+}
+
+impl Unreadables {
+    fn block(
+        &self,
+        path: &Path,
+        why: Unreadable,
+        version: Version,
+        tables: impl IntoIterator<Item = (TableId, KeySpan)>,
+    ) {
+        let mut known = self.tables.borrow_mut();
+        for (table, span) in tables {
+            self.note(path, &why, span);
+            let (hull, newest) = known.entry(table).or_insert((span, version));
+            *hull = hull.hull(span);
+            *newest = version.max(*newest);
+        }
+        self.blocks.set(self.blocks.get() + 1);
+    }
+
+    fn all_tables(&self, path: &Path, why: Unreadable, span: KeySpan) {
+        self.note(path, &why, span);
+        self.everything.set(true);
+        self.blocks.set(self.blocks.get() + 1);
+    }
+
+    fn note(&self, path: &Path, why: &Unreadable, span: KeySpan) {
+        let hull = self.span.get().map_or(span, |hull| hull.hull(span));
+        self.span.set(Some(hull));
+        let mut causes = self.causes.borrow_mut();
+        if causes.len() < 3 {
+            causes.insert(format!("{}: {why}", path.display()));
+        }
+    }
+
+    fn report(self, set: KeySpan, sink: &mut dyn FnMut(Change<'_>), reasons: &mut Reasons) {
+        for (table, (span, version)) in self.tables.into_inner() {
+            sink(Change::Unknown {
+                table,
+                span,
+                version,
+            });
+        }
+        let blocks = self.blocks.get();
+        if blocks > 0 {
+            let span = if self.everything.get() {
+                Some(set)
+            } else {
+                self.span.get()
+            };
+            let causes = self
+                .causes
+                .into_inner()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join("; ");
+            let text = format!("{blocks} blocks with changes can't be read row by row ({causes})");
+            reasons.add(ReasonCode::UnreadableRows, span.unwrap_or(set), text);
+        }
+    }
+}

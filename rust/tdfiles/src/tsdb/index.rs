@@ -1,0 +1,136 @@
+//! What the index files share: a footer of (offset, size) pairs, arrays of fixed-size entries, and entries
+//! that point to records stored as separately compressed columns.
+
+use super::PagedFile;
+use crate::{
+    FormatError, ReadAt, Unreadable,
+    codec::{self, Algorithm, Column, Place, Width},
+    cursor::Cursor,
+};
+
+/// A piece of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+}
+
+impl Extent {
+    pub(crate) fn parse(cursor: &mut Cursor<'_>) -> Result<Self, FormatError> {
+        let (offset, size) = (cursor.i64()?, cursor.i64()?);
+        match (u64::try_from(offset), u64::try_from(size)) {
+            (Ok(offset), Ok(size)) => Ok(Self { offset, size }),
+            _ => Err(cursor.corrupt(format!("a piece of {size} bytes at {offset}"))),
+        }
+    }
+}
+
+/// Reads an array of entries of `N` bytes each.
+pub(super) fn read_array<S: ReadAt, const N: usize, T>(
+    file: &PagedFile<S>,
+    what: &'static str,
+    extent: Extent,
+    parse: impl Fn(&mut Cursor<'_>) -> Result<T, FormatError>,
+) -> Result<Vec<T>, FormatError> {
+    let bytes = file.read(what, extent.offset, extent.size)?;
+    let (entries, rest) = bytes.as_chunks::<N>();
+    if !rest.is_empty() {
+        let detail = format!(
+            "{} bytes are no whole number of entries of {N}",
+            extent.size
+        );
+        return Err(FormatError::corrupt(what, extent.offset, detail));
+    }
+    entries
+        .iter()
+        .enumerate()
+        .map(|(i, entry)| {
+            parse(&mut Cursor::new(
+                what,
+                entry,
+                extent.offset + (i * N) as u64,
+            ))
+        })
+        .collect()
+}
+
+/// The records an index entry points to: columns that were compressed one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnSet {
+    pub(crate) extent: Extent,
+    pub(crate) records: usize,
+    pub(crate) sizes: Vec<usize>,
+    pub(crate) algorithm: u8,
+}
+
+impl ColumnSet {
+    /// Checks the counts of an index entry.
+    pub(super) fn new(
+        cursor: &Cursor<'_>,
+        extent: Extent,
+        records: i32,
+        sizes: &[i32],
+    ) -> Result<Self, FormatError> {
+        let negative = |_| cursor.corrupt("an index entry has a negative count or size");
+        Ok(Self {
+            extent,
+            records: usize::try_from(records).map_err(negative)?,
+            sizes: sizes
+                .iter()
+                .map(|size| usize::try_from(*size).map_err(negative))
+                .collect::<Result<_, _>>()?,
+            algorithm: 0,
+        })
+    }
+
+    pub(super) fn compressed_by(self, algorithm: u8) -> Self {
+        Self { algorithm, ..self }
+    }
+
+    /// Decodes the columns; those from `narrow_from` on hold 32-bit values. No more than `limit` records.
+    pub(super) fn read<S: ReadAt>(
+        &self,
+        file: &PagedFile<S>,
+        what: &'static str,
+        narrow_from: usize,
+        limit: usize,
+    ) -> Result<Vec<Vec<i64>>, FormatError> {
+        let offset = self.extent.offset;
+        if self.records > limit {
+            let why = Unreadable::TooManyRows {
+                rows: self.records as u64,
+                limit,
+            };
+            return Err(FormatError::unreadable(what, offset, why));
+        }
+        let algorithm = match self.algorithm {
+            word @ 0..=2 => Algorithm::from_word(word.into()),
+            word => Err(Unreadable::Codec(word.into())),
+        }
+        .map_err(|why| FormatError::unreadable(what, offset, why))?;
+        let bytes = file.read(what, offset, self.extent.size)?;
+        let mut cursor = Cursor::new(what, &bytes, offset);
+        let mut columns = Vec::with_capacity(self.sizes.len());
+        for (i, size) in self.sizes.iter().enumerate() {
+            let place = Place {
+                what,
+                offset: cursor.offset(),
+            };
+            let encoded = cursor.take(*size)?;
+            let width = if i < narrow_from {
+                Width::Eight
+            } else {
+                Width::Four
+            };
+            columns.push(codec::decode(
+                encoded,
+                self.records,
+                algorithm,
+                Column::Integer,
+                width,
+                place,
+            )?);
+        }
+        Ok(columns)
+    }
+}

@@ -1,0 +1,231 @@
+//! `vnode.json`: a vnode's configuration and the version its files are committed up to.
+
+use crate::FileSetId;
+use crate::{
+    DbId, FormatError, Key, KeySpan, Precision, Version, VgId,
+    json_number::{number, optional_number},
+};
+use serde::Deserialize;
+
+/// What a reader of the vnode's files needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VnodeJson {
+    /// The vgroup.
+    pub vgroup: VgId,
+    /// The database's name, without the account id that stands before it in the file (`1.db` is `db`).
+    pub database: String,
+    /// The database's id.
+    pub db_id: DbId,
+    /// The unit of keys.
+    pub precision: Precision,
+    /// The length of a file set's key range, in minutes.
+    pub minutes_per_file: i64,
+    /// Bytes in a page of a TSDB file, checksum included.
+    pub page_size: usize,
+    /// The most rows a block may hold (MAXROWS).
+    pub max_rows: usize,
+    /// TSDB files are encrypted.
+    pub tsdb_encrypted: bool,
+    /// WAL bodies are encrypted.
+    pub wal_encrypted: bool,
+    /// WAL_LEVEL: 0 means that no WAL is written.
+    pub wal_level: i64,
+    /// Replicas of the vgroup.
+    pub replicas: i64,
+    /// The part of the hash range of table names that the vgroup holds.
+    pub hash_range: (i64, i64),
+    /// The last version that the TSDB and meta files contain.
+    pub committed: Version,
+}
+
+#[derive(Deserialize)]
+struct File {
+    config: Config,
+    state: State,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(rename = "vgId", deserialize_with = "number")]
+    vgroup: i32,
+    dbname: String,
+    #[serde(rename = "dbId", deserialize_with = "number")]
+    db_id: i64,
+    #[serde(deserialize_with = "number")]
+    precision: i64,
+    #[serde(rename = "daysPerFile", deserialize_with = "number")]
+    minutes_per_file: i64,
+    #[serde(rename = "tsdbPageSize", default, deserialize_with = "optional_number")]
+    page_size: Option<i64>,
+    #[serde(rename = "maxRows", deserialize_with = "number")]
+    max_rows: i64,
+    #[serde(
+        rename = "tsdb.encryptAlgorithm",
+        default,
+        deserialize_with = "optional_number"
+    )]
+    tsdb_encryption: Option<i64>,
+    #[serde(
+        rename = "wal.encryptAlgorithm",
+        default,
+        deserialize_with = "optional_number"
+    )]
+    wal_encryption: Option<i64>,
+    #[serde(rename = "wal.level", deserialize_with = "number")]
+    wal_level: i64,
+    #[serde(
+        rename = "syncCfg.replicaNum",
+        default,
+        deserialize_with = "optional_number"
+    )]
+    replicas: Option<i64>,
+    #[serde(rename = "hashBegin", deserialize_with = "number")]
+    hash_begin: i64,
+    #[serde(rename = "hashEnd", deserialize_with = "number")]
+    hash_end: i64,
+}
+
+#[derive(Deserialize)]
+struct State {
+    #[serde(rename = "commit version", deserialize_with = "number")]
+    committed: i64,
+}
+
+const WHAT: &str = "vnode.json";
+/// Limits of the server's own CREATE DATABASE options (TSDB_PAGESIZE in KiB, MAXROWS).
+const PAGE_SIZES: std::ops::RangeInclusive<i64> = 1024..=16 * 1024 * 1024;
+const MAX_ROWS: std::ops::RangeInclusive<i64> = 1..=10_000_000;
+
+impl VnodeJson {
+    /// Parses the file's bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let File { config, state } = serde_json::from_slice(bytes)
+            .map_err(|e| FormatError::corrupt(WHAT, e.column() as u64, e.to_string()))?;
+        let wrong = |what: &str, value: i64| {
+            Err(FormatError::corrupt(
+                WHAT,
+                0,
+                format!("{what} is {value}, which no server writes"),
+            ))
+        };
+        let page_size = config.page_size.unwrap_or(4096);
+        if !PAGE_SIZES.contains(&page_size) {
+            return wrong("tsdbPageSize", page_size);
+        }
+        if !MAX_ROWS.contains(&config.max_rows) {
+            return wrong("maxRows", config.max_rows);
+        }
+        // Far above the server's limit of 10 years; keeps key arithmetic in range.
+        if !(1..=100_000_000).contains(&config.minutes_per_file) {
+            return wrong("daysPerFile", config.minutes_per_file);
+        }
+        if config.hash_begin > config.hash_end {
+            return wrong("hashBegin", config.hash_begin);
+        }
+        let precision = match config.precision {
+            0 => Precision::Milliseconds,
+            1 => Precision::Microseconds,
+            2 => Precision::Nanoseconds,
+            other => return wrong("precision", other),
+        };
+        let database = match config.dbname.split_once('.') {
+            Some((account, name)) if account.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
+            _ => config.dbname,
+        };
+        Ok(Self {
+            vgroup: VgId(config.vgroup),
+            database,
+            db_id: DbId(config.db_id),
+            precision,
+            minutes_per_file: config.minutes_per_file,
+            page_size: page_size as usize,
+            max_rows: config.max_rows as usize,
+            tsdb_encrypted: config.tsdb_encryption.unwrap_or(0) != 0,
+            wal_encrypted: config.wal_encryption.unwrap_or(0) != 0,
+            wal_level: config.wal_level,
+            replicas: config.replicas.unwrap_or(1),
+            hash_range: (config.hash_begin, config.hash_end),
+            committed: Version(state.committed),
+        })
+    }
+
+    /// The keys that file set `fid` can hold: `[fid·m, (fid+1)·m − 1]`, m = ticks in `minutes_per_file`.
+    pub fn key_range(&self, fid: FileSetId) -> KeySpan {
+        let length =
+            i128::from(self.minutes_per_file) * 60 * i128::from(self.precision.ticks_per_second());
+        let clamp = |key: i128| Key(key.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
+        let first = i128::from(fid.0) * length;
+        KeySpan {
+            first: clamp(first),
+            last: clamp(first + length - 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(changes: &[(&str, &str)]) -> String {
+        let mut text = r#"{"config":{"vgId":"2","dbname":"1.my.db","dbId":"9","precision":"1","maxRows":"4096",
+            "daysPerFile":"14400","wal.level":"1","hashBegin":"0","hashEnd":"10","later key":[1]},
+            "state":{"commit version":"25","commit ID":"2"}}"#
+            .to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from));
+            text = text.replace(from, to);
+        }
+        text
+    }
+
+    #[test]
+    fn options_that_older_servers_leave_out_have_the_servers_defaults() {
+        let parsed = VnodeJson::parse(text(&[]).as_bytes()).unwrap();
+        assert_eq!(
+            (parsed.page_size, parsed.replicas, parsed.tsdb_encrypted),
+            (4096, 1, false)
+        );
+        assert_eq!(
+            (parsed.database.as_str(), parsed.committed),
+            ("my.db", Version(25))
+        );
+    }
+
+    #[test]
+    fn values_no_server_writes_are_refused_by_name() {
+        for (from, to, name) in [
+            (r#""precision":"1""#, r#""precision":"3""#, "precision"),
+            (r#""maxRows":"4096""#, r#""maxRows":"0""#, "maxRows"),
+            (
+                r#""daysPerFile":"14400""#,
+                r#""daysPerFile":"-1""#,
+                "daysPerFile",
+            ),
+            (r#""vgId":"2""#, r#""vgId":"99999999999""#, "out of range"),
+            (
+                r#""commit version":"25""#,
+                r#""commit version":"x""#,
+                "not a number",
+            ),
+        ] {
+            let error = VnodeJson::parse(text(&[(from, to)]).as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_set_before_the_epoch_ends_where_the_next_begins() {
+        let vnode = VnodeJson::parse(text(&[]).as_bytes()).unwrap();
+        let length = 14_400 * 60 * 1_000_000;
+        assert_eq!(
+            vnode.key_range(FileSetId(-1)),
+            KeySpan {
+                first: Key(-length),
+                last: Key(-1)
+            }
+        );
+        assert_eq!(vnode.key_range(FileSetId(0)).first, Key(0));
+    }
+}

@@ -1,0 +1,166 @@
+//! Messages that create, alter or drop tables.
+//!
+//! | type | after the 8 opaque bytes |
+//! |---|---|
+//! | CREATE_TABLE 515 | struct {varint n; n × creation struct} |
+//! | DROP_TABLE 519 | struct {varint n; n × struct {string name; i64 suid; i64 uid (from 3.3.6); …}} |
+//! | ALTER_TABLE 517 | struct {string name; i8 action; …} |
+//! | CREATE/ALTER/DROP_STB 531/533/535 | struct {string name; i64 suid; …} |
+//! | DROP_TTL_TABLE 593 | struct {i32 time; i32 limit; i32 n; n × i64 uid} |
+//!
+//! Creation struct: varint flags; string name; i64 uid; i64 created at (ms); i32 ttl; i8 type; i32 comment
+//! length [string comment]; for a child: string super table; u8 tags; i64 suid; … The leader filled in the uid.
+
+use super::message::plausible;
+use crate::{FormatError, Suid, Uid, cursor::Cursor};
+use std::{borrow::Cow, fmt};
+
+/// Table types of the server (taosdef.h). Virtual tables hold references, no rows of their own.
+const CHILD_TABLE: i8 = 2;
+const NORMAL_TABLE: i8 = 3;
+const VIRTUAL_NORMAL_TABLE: i8 = 8;
+const VIRTUAL_CHILD_TABLE: i8 = 9;
+
+/// A table's or super table's name as the message holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a>(pub &'a [u8]);
+
+impl<'a> Name<'a> {
+    /// The name; bytes that are no UTF-8 are replaced.
+    pub fn to_str(self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.0)
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_str())
+    }
+}
+
+/// A table that a request creates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedTable<'a> {
+    /// Its name.
+    pub name: Name<'a>,
+    /// Its id.
+    pub uid: Uid,
+    /// Its super table, 0 for a normal table.
+    pub suid: Suid,
+}
+
+/// A table that a request drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedTable<'a> {
+    /// Its name.
+    pub name: Name<'a>,
+    /// Its super table, 0 for a normal table.
+    pub suid: Suid,
+    /// Its id; servers before 3.3.6 leave it out.
+    pub uid: Option<Uid>,
+}
+
+/// A table whose columns, tags or options a request changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterTable<'a> {
+    /// Its name.
+    pub name: Name<'a>,
+    /// What changes: 4 and 15 tag values, 5, 6, 7, 10, 13, 14 columns, 9 options, 16..=18 column references.
+    pub action: i8,
+}
+
+/// A super table that a request creates, alters or drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuperTable<'a> {
+    /// Its name.
+    pub name: Name<'a>,
+    /// Its id.
+    pub suid: Suid,
+}
+
+impl AlterTable<'_> {
+    /// Whether tag values change, rather than columns or options.
+    pub fn changes_tags(&self) -> bool {
+        matches!(self.action, 4 | 15)
+    }
+}
+
+pub(super) fn create_tables(mut cursor: Cursor<'_>) -> Result<Vec<CreatedTable<'_>>, FormatError> {
+    let mut body = cursor.structure()?;
+    let count = body.length()?;
+    let mut tables = Vec::with_capacity(plausible(count, &body, 4 + 28));
+    for _ in 0..count {
+        tables.push(created_table(&mut body)?);
+    }
+    Ok(tables)
+}
+
+pub(super) fn created_table<'a>(cursor: &mut Cursor<'a>) -> Result<CreatedTable<'a>, FormatError> {
+    let mut table = cursor.structure()?;
+    let _flags = table.varint()?;
+    let name = Name(table.string()?);
+    let uid = Uid(table.i64()?);
+    let _created_ms = table.i64()?;
+    let _ttl = table.i32()?;
+    let kind = table.i8()?;
+    if table.i32()? > 0 {
+        let _comment = table.string()?;
+    }
+    let suid = match kind {
+        CHILD_TABLE | VIRTUAL_CHILD_TABLE => {
+            let _super_table = table.string()?;
+            let _tags = table.u8()?;
+            Suid(table.i64()?)
+        }
+        NORMAL_TABLE | VIRTUAL_NORMAL_TABLE => Suid(0),
+        other => return Err(table.corrupt(format!("a table of type {other}"))),
+    };
+    Ok(CreatedTable { name, uid, suid })
+}
+
+pub(super) fn drop_tables(mut cursor: Cursor<'_>) -> Result<Vec<DroppedTable<'_>>, FormatError> {
+    let mut body = cursor.structure()?;
+    let count = body.length()?;
+    let mut tables = Vec::with_capacity(plausible(count, &body, 4 + 9));
+    for _ in 0..count {
+        let mut table = body.structure()?;
+        let name = Name(table.string()?);
+        let suid = Suid(table.i64()?);
+        // Before 3.3.6 only one byte follows, from then on the uid and at least one byte.
+        let uid = if table.remaining() > 8 {
+            Some(Uid(table.i64()?))
+        } else {
+            None
+        };
+        tables.push(DroppedTable { name, suid, uid });
+    }
+    Ok(tables)
+}
+
+pub(super) fn drop_expired(mut cursor: Cursor<'_>) -> Result<Vec<Uid>, FormatError> {
+    let mut body = cursor.structure()?;
+    let (_time, _limit, count) = (body.i32()?, body.i32()?, body.i32()?);
+    let count =
+        usize::try_from(count).map_err(|_| body.corrupt(format!("{count} expired tables")))?;
+    let mut uids = Vec::with_capacity(plausible(count, &body, 8));
+    for _ in 0..count {
+        uids.push(Uid(body.i64()?));
+    }
+    Ok(uids)
+}
+
+pub(super) fn alter_table(mut cursor: Cursor<'_>) -> Result<AlterTable<'_>, FormatError> {
+    let mut body = cursor.structure()?;
+    Ok(AlterTable {
+        name: Name(body.string()?),
+        action: body.i8()?,
+    })
+}
+
+pub(super) fn super_table(mut cursor: Cursor<'_>) -> Result<SuperTable<'_>, FormatError> {
+    let mut body = cursor.structure()?;
+    Ok(SuperTable {
+        name: Name(body.string()?),
+        suid: Suid(body.i64()?),
+    })
+}

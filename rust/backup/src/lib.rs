@@ -1,1 +1,18 @@
-//! backup
+//! What a backup has to copy, and the files that remember where the last one ended.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`detect`] | the whole run: checkpoint and data directories in, plan and next checkpoint out |
+//! | [`plan`] | changes → blocks → merged spans of keys per table |
+//! | [`window`] | how wide a block is |
+//! | [`checkpoint`] | where the next run starts |
+//! | [`report`] | the plan as JSON, format 1 |
+//! | [`atomic_file`] | files that are there whole or not at all |
+
+pub mod atomic_file;
+pub mod checkpoint;
+pub mod detect;
+pub mod plan;
+pub mod report;
+mod sealed;
+pub mod window;

@@ -257,6 +257,8 @@ pub enum ReasonCode {
     SuperTablesChanged,
     /// Rows were deleted by table name, and the table's id is not known here.
     DeletedByName,
+    /// A table was dropped by name, and its id is not known here (servers before 3.3.6 log none).
+    DroppedByName,
     /// The log's tail may still be rolled back on this replica and was left out.
     TailNotCommitted,
     /// What follows the committed version in the WAL can't be read yet and was left out.

@@ -156,6 +156,20 @@ impl VnodeDir {
             .version_before(time_us, &config)
     }
 
+    /// How densely tables are filled: for up to `limit` pieces of tables, newest first, the distinct keys in it
+    /// and their span.
+    pub fn row_density(&self, limit: usize) -> Result<Vec<(u64, KeySpan)>, CaptureError> {
+        if self.config()?.tsdb_encrypted {
+            return Ok(Vec::new());
+        }
+        let mut pieces = Vec::new();
+        TsdbSource::open(self, Version::BEGINNING, None)?.pieces(&mut |piece| {
+            pieces.push((piece.distinct, piece.span));
+            pieces.len() < limit
+        })?;
+        Ok(pieces)
+    }
+
     /// Opens both sources so that they meet: the log begins no later than where the committed files end. A
     /// commit that ends in between can remove the log's part; then both are opened anew.
     fn open_sources(
@@ -203,7 +217,11 @@ impl VnodeDir {
             return Ok(());
         }
         let everything = TsdbSource::open(self, Version::BEGINNING, None)?;
-        let tables: BTreeSet<TableId> = everything.tables()?;
+        let mut tables: BTreeSet<TableId> = BTreeSet::new();
+        everything.pieces(&mut |piece| {
+            tables.insert(piece.table);
+            true
+        })?;
         for span in ranges {
             for table in &tables {
                 sink(Change::Unknown {

@@ -18,7 +18,7 @@ use std::{
 use tdfiles::{
     FileSetId, FormatError, KeySpan, TableId, Unreadable, Version,
     current_json::{FileEntry, FileSet},
-    tsdb::{BrinRecord, HeadFile, KeyRows, SttBlk, SttFile, TombFile, TombRecord},
+    tsdb::{BrinRecord, HeadFile, KeyRows, StatisRecord, SttBlk, SttFile, TombFile, TombRecord},
     vnode_json::VnodeJson,
 };
 
@@ -30,6 +30,14 @@ pub struct TsdbSource {
     compactions: Option<BTreeMap<FileSetId, i64>>,
     bytes_read: Cell<u64>,
     blocks_indexed: Cell<u64>,
+}
+
+/// Some rows of one table, as an index describes them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    pub(crate) table: TableId,
+    pub(crate) span: KeySpan,
+    pub(crate) distinct: u64,
 }
 
 impl TsdbSource {
@@ -77,34 +85,64 @@ impl TsdbSource {
         self.blocks_indexed.get()
     }
 
-    /// The tables that have rows in the opened files, by their indexes.
-    pub(crate) fn tables(&self) -> Result<BTreeSet<TableId>, CaptureError> {
-        let mut tables = BTreeSet::new();
-        for set in &self.snapshot.current.file_sets {
-            if let Some((head, _)) = &set.merged
-                && let Some((file, path)) = self.snapshot.paged(head)?
-            {
-                let head = HeadFile::open(file).map_err(CaptureError::format(path))?;
-                for blk in head.blks() {
-                    let records = head
-                        .records(blk, self.max_records())
+    /// The pieces of tables in the opened files, newest file set first, by their indexes alone, until `each`
+    /// returns false.
+    pub(crate) fn pieces(&self, each: &mut dyn FnMut(Piece) -> bool) -> Result<(), CaptureError> {
+        for set in self.snapshot.current.file_sets.iter().rev() {
+            for entry in &set.stt {
+                let Some((file, path)) = self.snapshot.paged(entry)? else {
+                    continue;
+                };
+                let stt = SttFile::open(file).map_err(CaptureError::format(path))?;
+                for blk in stt.statis_blks() {
+                    let records = stt
+                        .statis(blk, self.max_records())
                         .map_err(CaptureError::format(path))?;
-                    tables.extend(records.iter().map(|record| record.table));
+                    for StatisRecord {
+                        table,
+                        span,
+                        distinct,
+                    } in records
+                    {
+                        if !each(Piece {
+                            table,
+                            span,
+                            distinct,
+                        }) {
+                            return Ok(());
+                        }
+                    }
                 }
             }
-            for entry in &set.stt {
-                if let Some((file, path)) = self.snapshot.paged(entry)? {
-                    let stt = SttFile::open(file).map_err(CaptureError::format(path))?;
-                    for blk in stt.statis_blks() {
-                        let records = stt
-                            .statis(blk, self.max_records())
-                            .map_err(CaptureError::format(path))?;
-                        tables.extend(records.iter().map(|record| record.table));
+            let Some((head, _)) = &set.merged else {
+                continue;
+            };
+            let Some((file, path)) = self.snapshot.paged(head)? else {
+                continue;
+            };
+            let head = HeadFile::open(file).map_err(CaptureError::format(path))?;
+            for blk in head.blks() {
+                let records = head
+                    .records(blk, self.max_records())
+                    .map_err(CaptureError::format(path))?;
+                for BrinRecord {
+                    table,
+                    span,
+                    distinct,
+                    ..
+                } in records
+                {
+                    if !each(Piece {
+                        table,
+                        span,
+                        distinct,
+                    }) {
+                        return Ok(());
                     }
                 }
             }
         }
-        Ok(tables)
+        Ok(())
     }
 
     fn vnode(&self) -> &VnodeJson {

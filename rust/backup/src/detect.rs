@@ -1,0 +1,297 @@
+//! A whole detection run: from data directories and a start to a plan and the next checkpoint.
+
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError},
+    plan::{Ordinals, Plan, Planner},
+    window::WindowWidth,
+};
+use capture::{
+    CaptureError, DataDirs, Reason, ReasonCode, SourceChoice, SourceKind, Start, VnodeDir,
+};
+use std::{collections::BTreeSet, path::PathBuf};
+use tdfiles::{FormatError, KeySpan, Precision, Version, VgId};
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The server's data directories.
+    pub data_dirs: Vec<PathBuf>,
+    /// The database; may be left out when there is only one.
+    pub database: Option<String>,
+    /// One vgroup only.
+    pub vgroup: Option<VgId>,
+    /// Where to start.
+    pub since: Since,
+    /// Which source to use.
+    pub source: SourceChoice,
+    /// The windows' width; chosen by the data where neither this nor a checkpoint says it.
+    pub window: Option<WindowWidth>,
+}
+
+/// Where a run starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Since {
+    /// After this version, in every vgroup.
+    Version(Version),
+    /// At this time: µs since the epoch, by the server's clock.
+    Time(i64),
+    /// Where the run that wrote this file ended.
+    Checkpoint(PathBuf),
+}
+
+/// What a run found.
+#[derive(Debug)]
+pub struct Detection {
+    /// The database.
+    pub database: String,
+    /// The unit of its keys.
+    pub precision: Precision,
+    /// What changed.
+    pub plan: Plan,
+    /// Where the next run starts.
+    pub checkpoint: Checkpoint,
+}
+
+/// A run that could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectError {
+    /// The files could not be read.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The checkpoint could not be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// No vnode serves what was asked for.
+    #[error("{wanted} is not in the given data directories; they hold {found}")]
+    NotFound {
+        /// The database or vgroup.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// There are several databases and none was named.
+    #[error("the data directories hold {found}; name one with --database")]
+    WhichDatabase {
+        /// What there is.
+        found: String,
+    },
+    /// The start lies in the future.
+    #[error("the start is in the future: {since} µs since the epoch, now is {now}")]
+    TimeInTheFuture {
+        /// The start, µs since the epoch.
+        since: i64,
+        /// Now, µs since the epoch.
+        now: i64,
+    },
+    /// A record decoded when it was read, but not when its rows were taken.
+    #[error("vgroup {vgroup}: {source}")]
+    Rows {
+        /// The vgroup.
+        vgroup: VgId,
+        /// What is wrong.
+        source: FormatError,
+    },
+}
+
+/// Told how a run goes on.
+pub trait Progress {
+    /// Vnode `done` of `total` is about to be read; `rows` changed rows were found so far.
+    fn vnode(&self, done: usize, total: usize, rows: u64);
+}
+
+/// Does the run.
+pub fn run(request: &Request, progress: &dyn Progress) -> Result<Detection, DetectError> {
+    let vnodes = DataDirs::new(request.data_dirs.clone())?.vnodes()?;
+    let (database, vnodes) = select(vnodes, request)?;
+    let checkpoint = match &request.since {
+        Since::Checkpoint(path) => Some(load_checkpoint(path, &database)?),
+        Since::Time(time) => {
+            let now = jiff::Timestamp::now().as_microsecond();
+            if *time > now {
+                return Err(DetectError::TimeInTheFuture { since: *time, now });
+            }
+            None
+        }
+        Since::Version(_) => None,
+    };
+    let precision = match vnodes.first() {
+        Some(vnode) => vnode.config()?.precision,
+        None => Precision::Milliseconds,
+    };
+    let window = match (request.window, &checkpoint) {
+        (Some(window), _) => window,
+        (None, Some(checkpoint)) => checkpoint.window,
+        (None, None) => choose_window(precision, &vnodes)?,
+    };
+    let ordinals = checkpoint
+        .as_ref()
+        .map_or_else(Ordinals::default, |c| c.ordinals.clone());
+    let mut planner = Planner::new(window, ordinals);
+    let mut next = Checkpoint {
+        database: database.clone(),
+        precision,
+        window,
+        vgroups: Default::default(),
+        ordinals: Ordinals::default(),
+    };
+    let mut rows = 0;
+    for (done, vnode) in vnodes.iter().enumerate() {
+        progress.vnode(done, vnodes.len(), rows);
+        let (start, unknown) = start_of(vnode, &request.since, checkpoint.as_ref())?;
+        let mut changes = planner.vgroup();
+        let mut broken = None;
+        let mut report = vnode.scan(&start, request.source, &mut |change| {
+            if broken.is_none() {
+                broken = changes.add(change).err();
+            }
+        })?;
+        if let Some(source) = broken {
+            return Err(DetectError::Rows {
+                vgroup: vnode.vgroup,
+                source,
+            });
+        }
+        report.coverage.reasons.extend(unknown);
+        rows += changes.rows_seen();
+        next.vgroups
+            .insert(vnode.vgroup, (report.coverage.to, report.known.clone()));
+        planner.add(vnode.vgroup, changes, &report);
+    }
+    progress.vnode(vnodes.len(), vnodes.len(), rows);
+    if let Some(checkpoint) = &checkpoint {
+        add_gone(&mut planner, checkpoint, &vnodes, request);
+    }
+    let (plan, ordinals) = planner.finish();
+    next.ordinals = ordinals;
+    Ok(Detection {
+        database,
+        precision,
+        plan,
+        checkpoint: next,
+    })
+}
+
+/// The vnodes that the request concerns, and their database.
+fn select(
+    vnodes: Vec<VnodeDir>,
+    request: &Request,
+) -> Result<(String, Vec<VnodeDir>), DetectError> {
+    let mut databases = BTreeSet::new();
+    let mut selected = Vec::new();
+    for vnode in vnodes {
+        let config = vnode.config()?;
+        let wanted = request
+            .database
+            .as_ref()
+            .is_none_or(|name| *name == config.database)
+            && request.vgroup.is_none_or(|vgroup| vgroup == vnode.vgroup);
+        databases.insert(config.database.clone());
+        if wanted {
+            selected.push((config.database, vnode));
+        }
+    }
+    let found = match databases.len() {
+        0 => "no vnode".to_owned(),
+        _ => format!(
+            "databases {}",
+            databases.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    };
+    let Some((database, _)) = selected.first() else {
+        let wanted = match (&request.database, request.vgroup) {
+            (Some(database), Some(vgroup)) => format!("vgroup {vgroup} of database {database:?}"),
+            (Some(database), None) => format!("database {database:?}"),
+            (None, Some(vgroup)) => format!("vgroup {vgroup}"),
+            (None, None) => "a vnode".to_owned(),
+        };
+        return Err(DetectError::NotFound { wanted, found });
+    };
+    let database = database.clone();
+    if selected.iter().any(|(other, _)| *other != database) {
+        return Err(DetectError::WhichDatabase { found });
+    }
+    Ok((
+        database,
+        selected.into_iter().map(|(_, vnode)| vnode).collect(),
+    ))
+}
+
+fn load_checkpoint(path: &PathBuf, database: &str) -> Result<Checkpoint, DetectError> {
+    let checkpoint = Checkpoint::load(path)?;
+    if checkpoint.database != database {
+        return Err(CheckpointError::OtherDatabase {
+            path: path.clone(),
+            found: checkpoint.database,
+            wanted: database.to_owned(),
+        }
+        .into());
+    }
+    Ok(checkpoint)
+}
+
+/// Where the scan of one vnode starts, and what to say if the checkpoint does not know the vnode.
+fn start_of(
+    vnode: &VnodeDir,
+    since: &Since,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<(Start, Option<Reason>), DetectError> {
+    let version = match since {
+        Since::Version(version) => *version,
+        Since::Time(time) => vnode.version_before(*time)?,
+        Since::Checkpoint(_) => {
+            return Ok(match checkpoint.and_then(|c| c.vgroups.get(&vnode.vgroup)) {
+                Some((version, known)) => {
+                    (Start { version: *version, known: Some(known.clone()) }, None)
+                }
+                None => (
+                    Start { version: Version::BEGINNING, known: None },
+                    Some(Reason {
+                        code: ReasonCode::VgroupUnknown,
+                        text: "the checkpoint does not know this vgroup: it is new, or was split off"
+                            .to_owned(),
+                        range: Some(KeySpan::ALL),
+                    }),
+                ),
+            });
+        }
+    };
+    Ok((
+        Start {
+            version,
+            known: None,
+        },
+        None,
+    ))
+}
+
+/// Names the vgroups that the checkpoint knows and that are not on disk.
+fn add_gone(
+    planner: &mut Planner,
+    checkpoint: &Checkpoint,
+    vnodes: &[VnodeDir],
+    request: &Request,
+) {
+    let source = match request.source {
+        SourceChoice::Auto => SourceKind::TsdbAndWal,
+        SourceChoice::Tsdb => SourceKind::Tsdb,
+        SourceChoice::Wal => SourceKind::Wal,
+    };
+    for (vgroup, (version, _)) in &checkpoint.vgroups {
+        let wanted = request.vgroup.is_none_or(|only| only == *vgroup);
+        if wanted && !vnodes.iter().any(|vnode| vnode.vgroup == *vgroup) {
+            planner.add_gone(*vgroup, *version, source);
+        }
+    }
+}
+
+/// Pieces of tables that a width is chosen by; more would not change it.
+const PIECES: usize = 10_000;
+
+fn choose_window(precision: Precision, vnodes: &[VnodeDir]) -> Result<WindowWidth, DetectError> {
+    let share = PIECES / vnodes.len().max(1) + 1;
+    let mut pieces = Vec::new();
+    for vnode in vnodes {
+        pieces.extend(vnode.row_density(share)?);
+    }
+    Ok(WindowWidth::choose(precision, pieces))
+}

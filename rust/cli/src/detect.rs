@@ -1,0 +1,195 @@
+//! `incremental_bitmap_tool --detect`.
+
+use crate::{Exit, human, progress::Bar};
+use backup::{
+    atomic_file,
+    detect::{self, Detection, Request, Since},
+    report,
+    window::WindowWidth,
+};
+use capture::SourceChoice;
+use clap::{Args, ValueEnum};
+use std::{
+    error::Error,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+use tdfiles::{Version, VgId};
+
+/// What `--detect` takes.
+#[derive(Debug, Args)]
+pub struct DetectArgs {
+    /// The server's data directory (dataDir in taos.cfg, the one that holds vnode/); repeat it for every tier
+    #[arg(long = "data-dir", value_name = "DIR", required = true)]
+    data_dirs: Vec<PathBuf>,
+
+    /// The database; may be left out when the directories hold only one
+    #[arg(long, value_name = "DB")]
+    database: Option<String>,
+
+    /// Only this vgroup
+    #[arg(long, value_name = "N")]
+    vgroup: Option<i32>,
+
+    /// Start after this version (WAL index) in every vgroup; -1 is the very beginning
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        conflicts_with = "since",
+        required_unless_present = "since"
+    )]
+    since_version: Option<i64>,
+
+    /// Start where a checkpoint ended, or at a time: a checkpoint file, epoch seconds, or RFC 3339
+    #[arg(long, value_name = "FILE|TIME")]
+    since: Option<String>,
+
+    /// Which files to read
+    #[arg(long, value_enum, default_value_t = Source::Auto)]
+    source: Source,
+
+    /// Write what changed to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+
+    /// Write where the next run starts to this file
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+
+    /// Width of a block's window in ticks of the database's precision [default: the checkpoint's, else chosen
+    /// by how often rows come]
+    #[arg(long, value_name = "TICKS")]
+    window: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Source {
+    /// The committed files, then the log for what is later
+    Auto,
+    /// The committed files only
+    Tsdb,
+    /// The log only
+    Wal,
+}
+
+impl DetectArgs {
+    /// What is wrong with the values, if anything.
+    pub fn check(&self) -> Result<(), String> {
+        self.request().map(|_| ())
+    }
+
+    fn request(&self) -> Result<Request, String> {
+        let since = match (&self.since_version, &self.since) {
+            (Some(version), _) if *version >= Version::BEGINNING.0 => {
+                Since::Version(Version(*version))
+            }
+            (Some(version), _) => {
+                return Err(format!(
+                    "--since-version {version}: versions begin at 0, and -1 means before that"
+                ));
+            }
+            (None, Some(text)) => parse_since(text)?,
+            (None, None) => return Err("give --since-version or --since".to_owned()),
+        };
+        let window = match self.window {
+            None => None,
+            Some(ticks) => Some(WindowWidth::from_ticks(ticks).ok_or_else(|| {
+                format!("--window {ticks}: a width is a positive number of ticks")
+            })?),
+        };
+        Ok(Request {
+            data_dirs: self.data_dirs.clone(),
+            database: self.database.clone(),
+            vgroup: self.vgroup.map(VgId),
+            since,
+            source: match self.source {
+                Source::Auto => SourceChoice::Auto,
+                Source::Tsdb => SourceChoice::Tsdb,
+                Source::Wal => SourceChoice::Wal,
+            },
+            window,
+        })
+    }
+}
+
+/// Epoch seconds, RFC 3339, or else a file.
+fn parse_since(text: &str) -> Result<Since, String> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return seconds
+            .checked_mul(1_000_000)
+            .filter(|micros| *micros >= 0)
+            .map(Since::Time)
+            .ok_or_else(|| format!("--since {text}: epoch seconds out of range"));
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(Since::Time(time.as_microsecond()));
+    }
+    let path = PathBuf::from(text);
+    if path.exists() || !looks_like_a_time(text) {
+        Ok(Since::Checkpoint(path))
+    } else {
+        Err(format!(
+            "--since {text}: no such file, and neither epoch seconds nor RFC 3339 with a zone \
+             (2026-01-31T08:00:00Z)"
+        ))
+    }
+}
+
+fn looks_like_a_time(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit()) && text.contains(['-', ':'])
+}
+
+/// Runs it: JSON or a table to standard output, files where asked for. The output is written before the
+/// checkpoint, so that a checkpoint never stands for changes that nobody has.
+pub fn run(args: &DetectArgs) -> Result<Exit, Box<dyn Error>> {
+    let started = Instant::now();
+    let request = args.request()?;
+    let bar = Bar::new();
+    let detection = detect::run(&request, &bar)?;
+    bar.finish();
+    let json = if args.json || args.output.is_some() {
+        Some(report::to_json(&detection)?)
+    } else {
+        None
+    };
+    if let (Some(path), Some(json)) = (&args.output, &json) {
+        atomic_file::write(path, json)?;
+    }
+    if let Some(path) = &args.checkpoint {
+        detection
+            .checkpoint
+            .save(path)
+            .map_err(|e| after_output(e, args.output.as_deref()))?;
+    }
+    let shown = match &json {
+        Some(json) if args.json => json.clone(),
+        _ => human::table(&detection, started.elapsed()).into_bytes(),
+    };
+    match io::stdout().lock().write_all(&shown) {
+        // The reader has seen enough; what was to be written is written.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result?,
+    }
+    Ok(exit(&detection))
+}
+
+fn after_output(error: atomic_file::WriteError, output: Option<&Path>) -> String {
+    match output {
+        Some(path) => format!("{error} (but {} is written and complete)", path.display()),
+        None => error.to_string(),
+    }
+}
+
+fn exit(detection: &Detection) -> Exit {
+    if detection.plan.is_complete() {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    }
+}

@@ -1,0 +1,25 @@
+//! The command-line programs: arguments in, calls into `backup`, text and exit codes out.
+
+pub mod detect;
+mod human;
+mod progress;
+
+/// How a program ends. Documented and stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything asked for was done.
+    Done = 0,
+    /// It could not be done; nothing was written.
+    Failed = 1,
+    /// The command line makes no sense; nothing was tried.
+    Usage = 2,
+    /// It was done, but the result is wider than the changes themselves, and says where and why.
+    Incomplete = 3,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        (exit as u8).into()
+    }
+}

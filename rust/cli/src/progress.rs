@@ -1,0 +1,31 @@
+//! A progress bar on a terminal, nothing in a pipe.
+
+use backup::detect::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Progress over the vnodes of a run, on standard error.
+pub(crate) struct Bar(ProgressBar);
+
+impl Bar {
+    /// Hidden unless standard error is a terminal.
+    pub(crate) fn new() -> Self {
+        let template = "{bar:30} {pos}/{len} vnodes, {msg}, {elapsed} (ETA {eta})";
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Progress for Bar {
+    fn vnode(&self, done: usize, total: usize, rows: u64) {
+        self.0.set_length(total as u64);
+        self.0.set_position(done as u64);
+        self.0.set_message(format!("{rows} changed rows"));
+    }
+}

@@ -102,12 +102,17 @@ impl Checkpoint {
             path: path.into(),
             source,
         })?;
+        Self::parse(&bytes, path)
+    }
+
+    /// Parses a checkpoint's bytes; `path` is for messages.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, CheckpointError> {
         let invalid = |problem: String| CheckpointError::Invalid {
             path: path.into(),
             problem,
         };
-        sealed::check(&bytes).map_err(|e| invalid(e.to_string()))?;
-        let file: File = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+        sealed::check(bytes).map_err(|e| invalid(e.to_string()))?;
+        let file: File = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
         if file.format != FORMAT {
             return Err(invalid(format!(
                 "its format is {}, known is {FORMAT}",

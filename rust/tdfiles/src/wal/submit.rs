@@ -202,6 +202,7 @@ fn by_row<'a>(cursor: &mut Cursor<'a>) -> Result<Rows<'a>, FormatError> {
     let rest = walk.take(walk.remaining())?;
     let mut at = 0;
     let (mut first, mut last) = (i64::MAX, i64::MIN);
+    let mut composite = 0;
     for _ in 0..count {
         let head = rest.get(at..).and_then(<[u8]>::first_chunk);
         let row = head.map(row_length_and_key);
@@ -215,6 +216,7 @@ fn by_row<'a>(cursor: &mut Cursor<'a>) -> Result<Rows<'a>, FormatError> {
         };
         first = first.min(key.0);
         last = last.max(key.0);
+        composite += usize::from(rest[at + 1] != 0);
         at += len;
     }
     let rows = cursor.take(at)?;
@@ -227,6 +229,9 @@ fn by_row<'a>(cursor: &mut Cursor<'a>) -> Result<Rows<'a>, FormatError> {
         count,
         span,
     };
+    if composite != 0 && composite != count {
+        return Err(cursor.corrupt("only some of the rows have composite keys"));
+    }
     if rows.has_composite_keys() {
         rows.keys()?;
     }

@@ -1,0 +1,20 @@
+#![no_main]
+//! A .tomb file, given without page checksums.
+use fuzz::{LIMIT, PAGE, pages};
+use libfuzzer_sys::fuzz_target;
+use tdfiles::tsdb::{PagedFile, TombFile};
+
+fuzz_target!(|data: &[u8]| {
+    let file = pages(data);
+    let Ok(paged) = PagedFile::new(file.as_slice(), PAGE, data.len() as u64) else {
+        return;
+    };
+    let Ok(tomb) = TombFile::open(paged) else {
+        return;
+    };
+    for blk in tomb.blks().iter().take(64) {
+        if let Ok(records) = tomb.records(blk, LIMIT) {
+            assert!(records.len() <= LIMIT);
+        }
+    }
+});

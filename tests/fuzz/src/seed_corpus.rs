@@ -1,0 +1,126 @@
+//! Writes a first corpus for every target, from the recorded data: `seed_corpus TESTS_DATA CORPUS`.
+
+use std::{error::Error, fs, path::Path};
+use tdfiles::{
+    Version,
+    current_json::{CurrentJson, FileEntry},
+    tsdb::{HeadFile, PagedFile},
+    vnode_json::VnodeJson,
+    wal::{SegmentName, SegmentReader},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args_os().skip(1);
+    let (Some(data), Some(corpus)) = (args.next(), args.next()) else {
+        return Err("usage: seed_corpus TESTS_DATA CORPUS".into());
+    };
+    for state in ["base", "incr_wal", "incr_flushed"] {
+        for vnode in ["vnode2", "vnode3"] {
+            let dir = Path::new(&data).join(state).join("vnode").join(vnode);
+            seed(
+                &dir,
+                &mut Corpus {
+                    root: Path::new(&corpus),
+                    prefix: format!("{state}-{vnode}"),
+                    n: 0,
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+struct Corpus<'a> {
+    root: &'a Path,
+    prefix: String,
+    n: u32,
+}
+
+impl Corpus<'_> {
+    fn add(&mut self, target: &str, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+        let dir = self.root.join(target);
+        fs::create_dir_all(&dir)?;
+        self.n += 1;
+        Ok(fs::write(
+            dir.join(format!("{}-{}", self.prefix, self.n)),
+            bytes,
+        )?)
+    }
+}
+
+fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {
+    let vnode_json = fs::read(dir.join("vnode.json"))?;
+    let vnode = VnodeJson::parse(&vnode_json)?;
+    corpus.add("vnode_json", &vnode_json)?;
+    let current_json = fs::read(dir.join("tsdb/current.json"))?;
+    corpus.add("current_json", &current_json)?;
+    corpus.add(
+        "checkpoint",
+        br#"{"format":1,"database":"sdb","precision":"ms","window":"3600000","vnodes":[{"vgroup":2,"db_id":7,"version":25,"hash_begin":0,"hash_end":9,"file_sets":[{"fid":1972,"last_compact":0}]}],"tables":[1,2]"#,
+    )?;
+    for set in CurrentJson::parse(&current_json)?.file_sets {
+        let logical = |entry: &FileEntry| -> Result<Vec<u8>, Box<dyn Error>> {
+            let bytes = fs::read(dir.join("tsdb").join(entry.name(vnode.vgroup)))?;
+            Ok(
+                PagedFile::new(bytes.as_slice(), vnode.page_size, entry.size)?
+                    .read("file", 0, entry.size)?,
+            )
+        };
+        for stt in &set.stt {
+            corpus.add("stt_file", &logical(stt)?)?;
+        }
+        let Some((head, data)) = &set.merged else {
+            continue;
+        };
+        let bytes = logical(head)?;
+        corpus.add("head_file", &bytes)?;
+        let file = fuzz::pages(&bytes);
+        let head = HeadFile::open(PagedFile::new(file.as_slice(), fuzz::PAGE, head.size)?)?;
+        let data = logical(data)?;
+        for blk in head.blks() {
+            for record in head.records(blk, fuzz::LIMIT)?.iter().take(4) {
+                let block = record.offset as usize..(record.offset + record.key_size) as usize;
+                corpus.add("key_rows", &data[block])?;
+            }
+        }
+    }
+    // A .tomb file is a footer behind an index behind records, like a .head file.
+    corpus.add(
+        "tomb_file",
+        &[[0; 512].as_slice(), &512i64.to_le_bytes(), &[0; 40]].concat(),
+    )?;
+    for entry in fs::read_dir(dir.join("wal"))? {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(SegmentName::parse);
+        let Some(name) = name else { continue };
+        let bytes = fs::read(&path)?;
+        let mut reader = SegmentReader::new(bytes.as_slice(), name, false)?;
+        while let Ok(record) = reader.next_record() {
+            let body = record.body.unwrap_or_default();
+            if body.len() < 20_000 {
+                let message = [&record.header.message_type.to_le_bytes(), body].concat();
+                corpus.add("wal_message", &message)?;
+            }
+        }
+        // Targets begin at version 0; so does a segment whose first record has it.
+        if name.first == Version(0) {
+            corpus.add("wal_segment", &bytes[..bytes.len().min(4096)])?;
+        }
+    }
+    for (word, n, bytes) in [
+        (2u32, 3u16, &[0u8, 0, 0x31, 0, 0, 0, 0, 0, 0, 0][..]),
+        (0x0200_0102, 2, &[0, 1, 0x11, 2, 4]),
+        (0x0100_0302, 1, &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0]),
+        (0x0100_0502, 1, &[1, 0x18, 0]),
+        (0x0100_0202, 1, &[1, 0x78, 0x9c]),
+    ] {
+        corpus.add(
+            "column",
+            &[&word.to_le_bytes()[..], &n.to_le_bytes(), &[0], bytes].concat(),
+        )?;
+    }
+    Ok(())
+}

@@ -89,21 +89,37 @@ pub fn find(vnode: &VnodeDir, since: Version, source: SourceChoice) -> Result<Fo
     }
 }
 
-/// The keys that a query would find in each table: rows of the committed files, without those that a later
-/// delete hides and those of dropped tables.
-pub fn live_keys(dir: &Path) -> Result<BTreeMap<Uid, BTreeSet<Key>>> {
-    let mut live: BTreeMap<Uid, BTreeSet<Key>> = BTreeMap::new();
-    for vnode in vnodes(dir)? {
-        let rows = find(&vnode, Version::BEGINNING, SourceChoice::Tsdb)?;
-        let tables = find(&vnode, Version::BEGINNING, SourceChoice::Wal)?;
-        for (uid, key, version) in &rows.rows {
-            let hidden = rows.deletes.iter().any(|(of, span, deleted)| {
-                of == uid && version < deleted && (span.first..=span.last).contains(key)
+impl Found {
+    /// The keys that a query would find in each table, if everything was asked for: rows without those that a
+    /// later delete hides.
+    pub fn live(&self) -> BTreeMap<Uid, BTreeSet<Key>> {
+        let mut deletes: BTreeMap<Uid, Vec<(KeySpan, Version)>> = BTreeMap::new();
+        for (uid, span, version) in &self.deletes {
+            deletes.entry(*uid).or_default().push((*span, *version));
+        }
+        let mut live: BTreeMap<Uid, BTreeSet<Key>> = BTreeMap::new();
+        for (uid, key, version) in &self.rows {
+            let hidden = deletes.get(uid).is_some_and(|deletes| {
+                deletes.iter().any(|(span, deleted)| {
+                    version < deleted && span.first <= *key && *key <= span.last
+                })
             });
-            if !hidden && !tables.dropped.contains(uid) {
+            if !hidden {
                 live.entry(*uid).or_default().insert(*key);
             }
         }
+        live
+    }
+}
+
+/// The keys that a query would find in each table: what the committed files hold, without the tables that the
+/// log says were dropped.
+pub fn live_keys(dir: &Path) -> Result<BTreeMap<Uid, BTreeSet<Key>>> {
+    let mut live = BTreeMap::new();
+    for vnode in vnodes(dir)? {
+        let dropped = find(&vnode, Version::BEGINNING, SourceChoice::Wal)?.dropped;
+        live.extend(find(&vnode, Version::BEGINNING, SourceChoice::Tsdb)?.live());
+        live.retain(|uid, _| !dropped.contains(uid));
     }
     Ok(live)
 }

@@ -1,0 +1,159 @@
+//! Finding, starting, stopping and killing a server.
+
+use crate::{Connection, SqlError, client::Client};
+use std::{
+    env, fs, io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// An installed TDengine.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    taosd: PathBuf,
+    library: PathBuf,
+}
+
+impl Installation {
+    /// Looks in `TDENGINE_HOME`, then along `PATH`. The error says why there is none.
+    pub fn find() -> Result<Self, String> {
+        let homes: Vec<PathBuf> = match env::var_os("TDENGINE_HOME") {
+            Some(home) => vec![home.into()],
+            None => env::split_paths(&env::var_os("PATH").unwrap_or_default())
+                .filter_map(|bin| bin.parent().map(Path::to_path_buf))
+                .collect(),
+        };
+        for home in &homes {
+            let taosd = home.join("bin/taosd");
+            if taosd.is_file() {
+                let candidates = [home.join("lib"), home.join("driver"), "/usr/lib".into()];
+                let library = candidates
+                    .iter()
+                    .map(|dir| dir.join("libtaos.so"))
+                    .find(|path| path.exists())
+                    .ok_or_else(|| format!("no libtaos.so beside {}", taosd.display()))?;
+                return Ok(Self { taosd, library });
+            }
+        }
+        Err("no taosd: neither TDENGINE_HOME nor PATH leads to one".to_owned())
+    }
+}
+
+/// A server with one dnode. Killed and its directory removed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    installation: Installation,
+    client: Client,
+    dir: TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(60);
+
+impl Server {
+    /// Starts a server and waits until it answers.
+    pub fn start(installation: &Installation) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("taosd-").tempdir()?;
+        // The port is free now; nothing else on the machine asks for this range meanwhile.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        for sub in ["data", "log", "cfg", "temp"] {
+            fs::create_dir(dir.path().join(sub))?;
+        }
+        let root = dir.path().display();
+        fs::write(
+            dir.path().join("cfg/taos.cfg"),
+            format!(
+                "firstEp localhost:{port}\nfqdn localhost\nserverPort {port}\ndataDir {root}/data\n\
+                 logDir {root}/log\ntempDir {root}/temp\nmonitor 0\naudit 0\ntelemetryReporting 0\n\
+                 crashReporting 0\nsupportVnodes 32\nminimalDataDirGB 0.1\nminimalLogDirGB 0.1\n\
+                 minimalTmpDirGB 0.1\ndebugFlag 131\ntimezone UTC\ncharset UTF-8\nlocale C.UTF-8\n"
+            ),
+        )?;
+        let client = Client::load(&installation.library, &dir.path().join("cfg"))?;
+        let installation = installation.clone();
+        let mut server = Self {
+            installation,
+            client,
+            dir,
+            port,
+            process: None,
+        };
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Starts the server again after [`Self::stop`] or [`Self::kill`].
+    pub fn restart(&mut self) -> io::Result<()> {
+        let log = fs::File::create(self.dir.path().join("taosd.out"))?;
+        let process = Command::new(&self.installation.taosd)
+            .arg("-c")
+            .arg(self.dir.path().join("cfg"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.process = Some(process);
+        let deadline = Instant::now() + START;
+        loop {
+            let ready = self.connect().and_then(|connection| {
+                let rows = connection.query("select status from information_schema.ins_dnodes")?;
+                Ok(rows.iter().any(|row| row[0] == "ready"))
+            });
+            match ready {
+                Ok(true) => return Ok(()),
+                _ if Instant::now() > deadline => {
+                    return Err(io::Error::other(format!(
+                        "taosd did not get ready: {ready:?}"
+                    )));
+                }
+                _ => thread::sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    /// Stops the server as an operator would, and kills it if it does not stop.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = Command::new("kill").arg(process.id().to_string()).status();
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while Instant::now() < deadline {
+                if matches!(process.try_wait(), Ok(Some(_))) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Kills the server at once, as a crash of the process would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Its dataDir.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Result<Connection, SqlError> {
+        self.client.connect(self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -16,6 +16,7 @@
 mod bytes;
 pub mod codec;
 mod row;
+pub mod tsdb;
 pub mod wal;
 
 pub use row::{Pk, PkType, Row};

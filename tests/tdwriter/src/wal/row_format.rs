@@ -46,7 +46,7 @@ fn head(row: &Row, flag: u8, sver: u16, data: &[u8], out: &mut Vec<u8>) {
 fn presence(cells: &[Cell]) -> u8 {
     let null = cells.iter().any(|c| c.bytes.is_none());
     let value = cells.iter().any(|c| c.bytes.is_some());
-    u8::from(null) * HAS_NULL | u8::from(value) * HAS_VALUE
+    (u8::from(null) * HAS_NULL) | (u8::from(value) * HAS_VALUE)
 }
 
 /// Key description of a row: type and where the key lies, counted from the end of this description.

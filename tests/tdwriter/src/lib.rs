@@ -17,6 +17,7 @@ mod bytes;
 pub mod codec;
 mod row;
 pub mod tsdb;
+pub mod vnode;
 pub mod wal;
 
 pub use row::{Pk, PkType, Row};

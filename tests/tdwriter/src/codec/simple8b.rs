@@ -94,6 +94,7 @@ fn selector_for(delta: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hex;
 
     #[test]
     fn two_thousand_equal_counts_make_the_recorded_word() {
@@ -110,6 +111,33 @@ mod tests {
         assert_eq!(
             simple8b_i64(&[suid, suid])[..9],
             [1, 0xdd, 0x1e, 0xa6, 0x03, 0x9b, 0x0d, 0xa3, 0x3c]
+        );
+    }
+
+    #[test]
+    fn recorded_index_columns_are_reproduced() {
+        // Ten tables of a recorded head file with two blocks each: uids, block offsets, block sizes.
+        let uids: Vec<_> = [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x21, 0x22, 0x23, 0x24]
+            .iter()
+            .flat_map(|n| [0x0615_1fcc_3d30_0000 + n; 2])
+            .collect();
+        assert_eq!(
+            hex(&simple8b_i64(&uids)),
+            "002f0200a687f9a3c206041040000104b08388000000000000"
+        );
+        let sizes: Vec<_> = (0..20).map(|i| [37325, 37836][i % 2]).collect();
+        assert_eq!(
+            hex(&simple8b_i32(&sizes)),
+            "00ad3912fe03d03f00ea7ffffef7ef7fffea7ffffef7ef7fffea7ffffef7ef3f00"
+        );
+        let mut at = 512;
+        let offsets: Vec<_> = sizes
+            .iter()
+            .map(|&size| (at, at += i64::from(size)).0)
+            .collect();
+        assert_eq!(
+            hex(&simple8b_i64(&offsets)),
+            "000d40009a23817912ad39129827a139128d79129a23817912ad39129827a139128d79129a23817912ad39129827a139128d79129a23010000"
         );
     }
 

@@ -84,7 +84,12 @@ fn data_files_hold_every_row_in_every_compression() {
     }
     for (i, base) in formats.iter().enumerate() {
         for (page_size, max_rows) in [(4096, 100), (16384, 4096)] {
-            for pk in pks {
+            // All kinds of keys for the default, in turn for the others.
+            for (_, pk) in pks
+                .iter()
+                .enumerate()
+                .filter(|&(k, _)| i == 0 || k == i % 4)
+            {
                 if base.fmt_ver == 0 && pk(0).is_some() {
                     continue;
                 }
@@ -94,7 +99,7 @@ fn data_files_hold_every_row_in_every_compression() {
                     ..*base
                 };
                 let dir = tempfile::tempdir().unwrap();
-                let rows = rows(pk);
+                let rows = rows(*pk);
                 let (set, records) =
                     write_data_file_set(&place(dir.path()), format, rows.clone()).unwrap();
                 let (head, data) = (set.head.unwrap(), set.data.unwrap());

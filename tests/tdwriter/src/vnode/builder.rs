@@ -343,6 +343,7 @@ impl VnodeBuilder {
                 form,
                 create,
                 flags: 0,
+                requested_ms: self.now_ms(),
                 extra: Vec::new(),
             });
         }

@@ -47,6 +47,8 @@ pub struct TableRows {
     pub create: Option<CreateTable>,
     /// Further bits of the low flag byte: 4 from a file, 8 from taosX, 0x20 schema changed meanwhile.
     pub flags: u8,
+    /// When the request was made, in ms since 1970.
+    pub requested_ms: i64,
     /// Bytes a newer server might append to this table's struct.
     pub extra: Vec<u8>,
 }
@@ -116,7 +118,7 @@ fn encode_table(table: &TableRows, b: &mut Vec<u8>) {
             }
         }
     }
-    b.i64(0);
+    b.i64(table.requested_ms);
     b.raw(&table.extra);
 }
 

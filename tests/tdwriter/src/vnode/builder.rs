@@ -1,115 +1,34 @@
-//! A vnode that is written to, committed and merged like a real one.
+//! A vnode that is written to like a real one.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file_sets::{Edit, Set, Sets};
-use super::{TableInfo, Truth, VnodeJson};
+use super::file_sets::Sets;
+use super::{TableInfo, Truth, VnodeConfig, WalKeep};
 use crate::row::{PkType, Row};
-use crate::tsdb::{CurrentJson, Format, Release, StoredRow, Tomb};
-use crate::wal::{
-    self, CreateTable, DropTable, Form, Record, Segment, Stb, TableKind, TableRows, WalFile,
-};
-
-/// Precision of timestamps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// Milliseconds.
-    #[default]
-    Ms,
-    /// Microseconds.
-    Us,
-    /// Nanoseconds.
-    Ns,
-}
-
-impl Precision {
-    /// Ticks per minute.
-    pub fn per_minute(self) -> i64 {
-        60_000 * [1, 1000, 1_000_000][self as usize]
-    }
-}
-
-/// Which WAL segments are left after a commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WalKeep {
-    /// All: their retention has not passed.
-    #[default]
-    All,
-    /// This many committed segments.
-    Last(usize),
-    /// No log at all (`wal_level 0`): files 0 exist and stay empty. What is not committed cannot be read.
-    Off,
-}
-
-/// Options of a vnode.
-#[derive(Clone, Debug)]
-pub struct VnodeConfig {
-    /// Vgroup id.
-    pub vg: i32,
-    /// Database name.
-    pub db: String,
-    /// Database id.
-    pub db_id: i64,
-    /// Precision of timestamps.
-    pub precision: Precision,
-    /// Minutes a file set spans; 14400 are the default 10 days.
-    pub minutes_per_file: i32,
-    /// Format of TSDB files.
-    pub format: Format,
-    /// Server release, which decides JSON keys and whether drops name uids.
-    pub release: Release,
-    /// With 1 commits go straight to the data files; else each makes an stt file. Merges are up to the caller.
-    pub stt_trigger: u32,
-    /// Layout of submits.
-    pub form: Form,
-    /// Retention of the log.
-    pub wal: WalKeep,
-    /// Shapes WAL bodies as an encrypting server would.
-    pub wal_encrypted: bool,
-    /// Clock of the first record in µs since 1970; one more ms for every record.
-    pub start_us: i64,
-}
-
-impl Default for VnodeConfig {
-    fn default() -> Self {
-        Self {
-            vg: 2,
-            db: "sdb".into(),
-            db_id: 4_369_355_181_062_583_356,
-            precision: Precision::Ms,
-            minutes_per_file: 14_400,
-            format: Format::default(),
-            release: Release::V337,
-            stt_trigger: 2,
-            form: Form::Tuple,
-            wal: WalKeep::All,
-            wal_encrypted: false,
-            start_us: 1_704_067_200_000_000,
-        }
-    }
-}
+use crate::tsdb::{Release, StoredRow, Tomb};
+use crate::wal::{self, CreateTable, DropTable, Record, Segment, Stb, TableKind, TableRows};
 
 /// A vnode being written.
 ///
 /// Every change appends a record to the log, at once with the next version; a commit moves what is not yet in files to
 /// `tsdb` and starts a new segment. Nothing reaches the disk completely before [`VnodeBuilder::save`].
 pub struct VnodeBuilder {
-    config: VnodeConfig,
-    root: PathBuf,
-    truth: Truth,
-    stbs: BTreeMap<i64, Stb>,
-    next_id: i64,
-    term: i64,
-    commit_id: i64,
-    edit: i64,
-    segments: Vec<Segment>,
-    meta_saves: u32,
-    rows: Vec<StoredRow>,
-    tombs: Vec<Tomb>,
-    sets: Sets,
+    pub(super) config: VnodeConfig,
+    pub(super) root: PathBuf,
+    pub(super) truth: Truth,
+    pub(super) stbs: BTreeMap<i64, Stb>,
+    pub(super) next_id: i64,
+    pub(super) term: i64,
+    pub(super) commit_id: i64,
+    pub(super) edit: i64,
+    pub(super) segments: Vec<Segment>,
+    pub(super) meta_saves: u32,
+    pub(super) rows: Vec<StoredRow>,
+    pub(super) tombs: Vec<Tomb>,
+    pub(super) sets: Sets,
 }
 
 impl VnodeBuilder {
@@ -171,11 +90,11 @@ impl VnodeBuilder {
         version
     }
 
-    fn now_us(&self) -> i64 {
+    pub(super) fn now_us(&self) -> i64 {
         self.config.start_us + (self.truth.last_version + self.edit) * 1000
     }
 
-    fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> i64 {
         self.now_us() / 1000
     }
 
@@ -488,203 +407,5 @@ impl VnodeBuilder {
         );
         self.truth.tables.get_mut(&uid).unwrap().altered = Some(version);
         version
-    }
-
-    fn fid(&self, ts: i64) -> i32 {
-        let span = self.config.precision.per_minute() * i64::from(self.config.minutes_per_file);
-        ts.div_euclid(span) as i32
-    }
-
-    /// First and last timestamp of a file set.
-    pub fn range_of(&self, fid: i32) -> (i64, i64) {
-        let span = self.config.precision.per_minute() * i64::from(self.config.minutes_per_file);
-        (i64::from(fid) * span, (i64::from(fid) + 1) * span - 1)
-    }
-
-    /// Runs `f` on every file set as one edit.
-    fn edit_sets(
-        &mut self,
-        mut f: impl FnMut(&Edit, i32, &mut Set) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.edit += 1;
-        let dir = self.root.join("tsdb");
-        let truth = &self.truth;
-        let exists = |uid| truth.exists(uid);
-        let edit = Edit {
-            dir: &dir,
-            vg: self.config.vg,
-            cid: self.edit,
-            format: self.config.format,
-            now_ms: self.now_ms(),
-            exists: &exists,
-        };
-        for (&fid, set) in &mut self.sets {
-            f(&edit, fid, set)?;
-        }
-        Ok(())
-    }
-
-    /// Commits by a COMMIT record, as `FLUSH DATABASE` does.
-    pub fn commit(&mut self) -> io::Result<()> {
-        self.raw(wal::COMMIT, wal::commit(self.config.vg));
-        self.commit_silently()
-    }
-
-    /// Commits without a record, as a server with full buffers does.
-    pub fn commit_silently(&mut self) -> io::Result<()> {
-        let mut rows: BTreeMap<i32, Vec<StoredRow>> = BTreeMap::new();
-        for row in std::mem::take(&mut self.rows)
-            .into_iter()
-            .filter(|r| self.truth.exists(r.uid))
-        {
-            rows.entry(self.fid(row.row.ts)).or_default().push(row);
-        }
-        for &fid in rows.keys() {
-            self.sets.entry(fid).or_insert_with(|| Set::new(fid));
-        }
-        let mut tombs = std::mem::take(&mut self.tombs);
-        tombs.retain(|t| self.truth.exists(t.uid));
-        let ranges: BTreeMap<_, _> = self
-            .sets
-            .keys()
-            .map(|&fid| (fid, self.range_of(fid)))
-            .collect();
-        let straight = self.config.stt_trigger <= 1;
-        self.edit_sets(|edit, fid, set| {
-            let (first, last) = ranges[&fid];
-            let clipped: Vec<_> = tombs
-                .iter()
-                .filter(|t| t.skey <= last && t.ekey >= first)
-                .map(|t| Tomb {
-                    skey: t.skey.max(first),
-                    ekey: t.ekey.min(last),
-                    ..*t
-                })
-                .collect();
-            let rows = rows.remove(&fid).unwrap_or_default();
-            match (rows.is_empty() && clipped.is_empty(), straight) {
-                (true, _) => Ok(()),
-                (false, true) => edit.merge_to_data(set, rows, clipped),
-                (false, false) => edit.add_stt(set, 0, rows, clipped),
-            }
-        })?;
-        self.truth.commit_version = self.truth.last_version;
-        self.commit_id += 1;
-        self.roll();
-        Ok(())
-    }
-
-    /// Closes the open segment unless it is empty, and drops what retention allows.
-    fn roll(&mut self) {
-        if self.segments.last().is_some_and(|s| !s.records.is_empty()) {
-            self.segments.push(Segment {
-                first_version: self.truth.last_version + 1,
-                records: Vec::new(),
-                encrypted: self.config.wal_encrypted,
-            });
-        }
-        if let WalKeep::Last(n) = self.config.wal {
-            let closed = self.segments.len() - 1;
-            self.segments.drain(..closed.saturating_sub(n));
-        }
-    }
-
-    /// Merges the stt files of level 0 in every file set into one of level 1.
-    pub fn merge_stt(&mut self) -> io::Result<()> {
-        self.edit_sets(|edit, _, set| edit.merge_stt(set))
-    }
-
-    /// Merges all stt files into the data and tomb files.
-    pub fn merge_to_data(&mut self) -> io::Result<()> {
-        self.edit_sets(|edit, _, set| {
-            if set.files.stt.is_empty() {
-                Ok(())
-            } else {
-                edit.merge_to_data(set, Vec::new(), Vec::new())
-            }
-        })
-    }
-
-    /// The `current.json` of this moment.
-    pub fn current(&self) -> CurrentJson {
-        let sets = self.sets.values().map(|s| s.files.clone());
-        let sets = sets.filter(|s| s.head.is_some() || s.tomb.is_some() || !s.stt.is_empty());
-        CurrentJson {
-            release: self.config.release,
-            sets: sets.collect(),
-        }
-    }
-
-    /// The `vnode.json` of this moment.
-    pub fn vnode_json(&self) -> VnodeJson {
-        let exist = || self.truth.tables.values().filter(|t| t.dropped.is_none());
-        let children = exist().filter(|t| t.suid != 0).count() as i64;
-        let normal = exist().count() as i64 - children;
-        VnodeJson {
-            vg: self.config.vg,
-            db: self.config.db.clone(),
-            db_id: self.config.db_id,
-            precision: self.config.precision as u8,
-            compression: self.config.format.comp,
-            minutes_per_file: self.config.minutes_per_file,
-            max_rows: self.config.format.max_rows as i32,
-            tsdb_page_size: self.config.format.page_size as i32,
-            wal_level: (self.config.wal != WalKeep::Off).into(),
-            wal_encrypt: self.config.wal_encrypted.into(),
-            stt_trigger: self.config.stt_trigger,
-            counts: [
-                self.stbs.len() as i64,
-                children,
-                normal,
-                2 * children,
-                2 * normal,
-            ],
-            commit_version: self.truth.commit_version,
-            commit_id: self.commit_id,
-            commit_term: self.term,
-            ..VnodeJson::default()
-        }
-    }
-
-    /// Makes the directory whole: log, `meta-ver`, `current.json`, `vnode.json`. May be called again after more changes.
-    pub fn save(&mut self) -> io::Result<Truth> {
-        let dir = self.root.join("wal");
-        for entry in fs::read_dir(&dir)? {
-            fs::remove_file(entry?.path())?;
-        }
-        let mut files = Vec::new();
-        for (i, segment) in self.segments.iter().enumerate() {
-            wal::write_segment(&dir, segment)?;
-            let open = i + 1 == self.segments.len();
-            let seconds = |v: i64| (self.config.start_us + v * 1000) / 1_000_000;
-            let next = self.segments.get(i + 1).map(|s| s.first_version);
-            files.push(WalFile {
-                first: segment.first_version,
-                last: next.map_or(-1, |v| v - 1),
-                created_s: seconds(segment.first_version),
-                closed_s: next.map_or(-1, seconds),
-                size: match open {
-                    true => 0,
-                    false => fs::metadata(dir.join(format!("{:020}.log", segment.first_version)))?
-                        .len() as i64,
-                },
-            });
-        }
-        self.meta_saves += 1;
-        let committed = self.truth.commit_version;
-        wal::write_meta(
-            &dir,
-            self.meta_saves,
-            files[0].first,
-            committed,
-            committed,
-            &files,
-        )?;
-        fs::write(
-            self.root.join("tsdb/current.json"),
-            self.current().to_string(),
-        )?;
-        fs::write(self.root.join("vnode.json"), self.vnode_json().to_string())?;
-        Ok(self.truth.clone())
     }
 }

@@ -12,13 +12,25 @@ use crate::{FormatError, Unreadable};
 use second_stage::SecondStage;
 use std::borrow::Cow;
 
-/// What a column holds; the one-byte algorithms 1 and 2 pick their first stage by it.
+/// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
-    /// Integers: simple8b.
+    /// 64-bit integers.
     Integer,
-    /// Timestamps: delta-of-delta.
+    /// 32-bit integers; always in simple8b, whatever encoder the algorithm names.
+    NarrowInteger,
+    /// 64-bit timestamps.
     Timestamp,
+}
+
+impl Column {
+    /// How many bytes a value takes before encoding.
+    fn width(self) -> usize {
+        match self {
+            Self::NarrowInteger => 4,
+            Self::Integer | Self::Timestamp => 8,
+        }
+    }
 }
 
 /// How a column is encoded.
@@ -30,9 +42,11 @@ pub struct Algorithm {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FirstStage {
-    /// The values as they are, without a marker byte.
+    /// The values as they are.
     Raw,
-    /// The column's own encoder.
+    /// The values as they are, behind a marker byte.
+    Plain,
+    /// Simple8b for integers, delta-of-delta for timestamps.
     ByColumn,
     Simple8b,
     DeltaOfDelta,
@@ -44,25 +58,28 @@ impl Algorithm {
     /// The algorithm of a 32-bit word: 0, 1, 2 as in the database option COMP, else the encoder in the top
     /// byte, the compressor in the two bytes below it, and a level that decoding does not need.
     pub fn from_word(word: u32) -> Result<Self, Unreadable> {
-        let unknown = Err(Unreadable::Codec(word));
-        let (first, second) = match word {
-            0 => (FirstStage::Raw, None),
-            1 => (FirstStage::ByColumn, None),
-            2 => (FirstStage::ByColumn, Some(SecondStage::Lz4)),
-            _ => {
-                let first = match word >> 24 {
+        let (first, second) = match (word, word >> 24, word >> 8 & 0xff) {
+            (0, ..) => (FirstStage::Raw, None),
+            (1, ..) => (FirstStage::ByColumn, None),
+            (2, ..) => (FirstStage::ByColumn, Some(SecondStage::Lz4)),
+            // The server writes such a column without markers and reads it with: not to be relied on.
+            (_, 0, 0) => return Err(Unreadable::Codec(word)),
+            (_, first, second) => {
+                let first = match first {
+                    0 => FirstStage::Plain,
                     1 => FirstStage::Simple8b,
                     2 => FirstStage::DeltaOfDelta,
                     DISABLED => FirstStage::Raw,
-                    _ => return unknown,
+                    _ => return Err(Unreadable::Codec(word)),
                 };
-                let second = match word >> 8 & 0xff {
+                let second = match second {
+                    0 => Some(SecondStage::Stored),
                     1 | 4 => Some(SecondStage::Lz4), // 4 is tsz, which is LZ4 for integers
                     2 => Some(SecondStage::Zlib),
                     3 => Some(SecondStage::Zstd),
                     5 => Some(SecondStage::Xz),
                     DISABLED => None,
-                    _ => return unknown,
+                    _ => return Err(Unreadable::Codec(word)),
                 };
                 (first, second)
             }
@@ -84,8 +101,8 @@ impl Place {
     }
 }
 
-/// Decodes `n` 64-bit integers.
-pub fn decode_i64(
+/// Decodes `n` values.
+pub fn decode_column(
     bytes: &[u8],
     n: usize,
     algorithm: Algorithm,
@@ -96,45 +113,11 @@ pub fn decode_i64(
         n,
         algorithm,
         column,
-        Width::Eight,
         Place {
             what: "column",
             offset: 0,
         },
     )
-}
-
-/// How many bytes a value takes before encoding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Width {
-    Four,
-    Eight,
-}
-
-impl Width {
-    fn bytes(self) -> usize {
-        match self {
-            Self::Four => 4,
-            Self::Eight => 8,
-        }
-    }
-
-    fn read(self, bytes: &[u8]) -> Vec<i64> {
-        match self {
-            Self::Four => bytes
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|b| i32::from_le_bytes(*b).into())
-                .collect(),
-            Self::Eight => bytes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|b| i64::from_le_bytes(*b))
-                .collect(),
-        }
-    }
 }
 
 /// Bytes that an encoder may need beyond the plain size of its input.
@@ -145,37 +128,54 @@ pub(crate) fn decode(
     n: usize,
     algorithm: Algorithm,
     column: Column,
-    width: Width,
     place: Place,
 ) -> Result<Vec<i64>, FormatError> {
     let unpacked = match algorithm.second {
         None => Cow::Borrowed(bytes),
-        Some(second) => second.unpack(bytes, n * width.bytes() + STAGE_OVERHEAD, place)?,
+        Some(second) => second.unpack(bytes, n * column.width() + STAGE_OVERHEAD, place)?,
     };
     let first = match (algorithm.first, column) {
-        (FirstStage::ByColumn, Column::Integer) => FirstStage::Simple8b,
+        (FirstStage::Raw, Column::NarrowInteger) if algorithm.second.is_none() => FirstStage::Raw,
+        (_, Column::NarrowInteger) | (FirstStage::ByColumn, Column::Integer) => {
+            FirstStage::Simple8b
+        }
         (FirstStage::ByColumn, Column::Timestamp) => FirstStage::DeltaOfDelta,
         (first, _) => first,
     };
     match first {
-        FirstStage::Raw => raw(&unpacked, n, width, place),
-        FirstStage::Simple8b => simple8b::decode(&unpacked, n, width, place),
+        FirstStage::Raw => raw(&unpacked, n, column, place),
+        FirstStage::Plain => match unpacked.split_first() {
+            Some((_marker, plain)) => raw(plain, n, column, place),
+            None => Err(place.corrupt("a column is empty")),
+        },
+        FirstStage::Simple8b => simple8b::decode(&unpacked, n, column, place),
         FirstStage::ByColumn | FirstStage::DeltaOfDelta => {
-            delta::decode(&unpacked, n, width, place)
+            delta::decode(&unpacked, n, column, place)
         }
     }
 }
 
-/// Unpacks bytes that have no integer encoding, `size` of them.
-pub(crate) fn unpack_bytes<'a>(
+/// Unpacks text, `size` bytes of it. Text has no encoder of its own, and COMP 1 means LZ4 for it.
+pub(crate) fn unpack_text<'a>(
     bytes: &'a [u8],
     size: usize,
     algorithm: Algorithm,
     place: Place,
 ) -> Result<Cow<'a, [u8]>, FormatError> {
-    let unpacked = match algorithm.second {
+    let stage = match algorithm {
+        Algorithm {
+            first: FirstStage::Raw,
+            second: None,
+        } => None,
+        Algorithm {
+            first: FirstStage::ByColumn,
+            ..
+        } => Some(SecondStage::Lz4),
+        Algorithm { second, .. } => Some(second.unwrap_or(SecondStage::Stored)),
+    };
+    let unpacked = match stage {
         None => Cow::Borrowed(bytes),
-        Some(second) => second.unpack(bytes, size + STAGE_OVERHEAD, place)?,
+        Some(stage) => stage.unpack(bytes, size + STAGE_OVERHEAD, place)?,
     };
     if unpacked.len() != size {
         return Err(place.corrupt(format!(
@@ -186,15 +186,29 @@ pub(crate) fn unpack_bytes<'a>(
     Ok(unpacked)
 }
 
-fn raw(bytes: &[u8], n: usize, width: Width, place: Place) -> Result<Vec<i64>, FormatError> {
-    if bytes.len() != n * width.bytes() {
+/// Values as they are.
+fn raw(bytes: &[u8], n: usize, column: Column, place: Place) -> Result<Vec<i64>, FormatError> {
+    let width = column.width();
+    if bytes.len() != n * width {
         return Err(place.corrupt(format!(
-            "{} bytes hold {n} values of {} bytes",
-            bytes.len(),
-            width.bytes()
+            "{} bytes hold {n} values of {width} bytes",
+            bytes.len()
         )));
     }
-    Ok(width.read(bytes))
+    Ok(match column {
+        Column::NarrowInteger => bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| i32::from_le_bytes(*b).into())
+            .collect(),
+        Column::Integer | Column::Timestamp => bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|b| i64::from_le_bytes(*b))
+            .collect(),
+    })
 }
 
 #[cfg(test)]
@@ -203,7 +217,7 @@ mod tests {
 
     #[test]
     fn words_of_unknown_codecs_are_named() {
-        for word in [0x0300_0102, 0x0200_0002, 0x0200_0602, 0x0000_0003, 7] {
+        for word in [0x0300_0102, 0x0400_0102, 0x0200_0602, 0x0000_0003, 7] {
             assert_eq!(Algorithm::from_word(word), Err(Unreadable::Codec(word)));
         }
     }
@@ -214,10 +228,10 @@ mod tests {
         for word in [0, 0xff00_ff00] {
             let algorithm = Algorithm::from_word(word).unwrap();
             assert_eq!(
-                decode_i64(&bytes, 2, algorithm, Column::Integer).unwrap(),
+                decode_column(&bytes, 2, algorithm, Column::Integer).unwrap(),
                 [5, -7]
             );
-            assert!(decode_i64(&bytes, 3, algorithm, Column::Integer).is_err());
+            assert!(decode_column(&bytes, 3, algorithm, Column::Integer).is_err());
         }
     }
 }

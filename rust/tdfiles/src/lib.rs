@@ -33,5 +33,5 @@ pub use read_at::ReadAt;
 /// What the fuzz targets and property tests drive and no other code should.
 #[doc(hidden)]
 pub mod raw {
-    pub use crate::codec::{Algorithm, Column, decode_i64};
+    pub use crate::codec::{Algorithm, Column, decode_column};
 }

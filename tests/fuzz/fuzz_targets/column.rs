@@ -1,7 +1,7 @@
 #![no_main]
 //! One encoded column: algorithm word, number of values (u16), column kind, bytes.
 use libfuzzer_sys::fuzz_target;
-use tdfiles::raw::{Algorithm, Column, decode_i64};
+use tdfiles::raw::{Algorithm, Column, decode_column};
 
 fuzz_target!(|data: &[u8]| {
     let Some((head, bytes)) = data.split_first_chunk::<7>() else {
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     } else {
         Column::Timestamp
     };
-    if let Ok(values) = decode_i64(bytes, n, algorithm, column) {
+    if let Ok(values) = decode_column(bytes, n, algorithm, column) {
         assert_eq!(values.len(), n);
     }
 });

@@ -4,20 +4,20 @@
 //! the first in the low nibble, of the second in the high one) and that many bytes of each, little-endian and
 //! zig-zag. The first value stands as its own delta and does not count as one for the second.
 
-use super::{Place, Width};
+use super::{Column, Place};
 use crate::{FormatError, cursor::unzigzag};
 
 pub(super) fn decode(
     bytes: &[u8],
     n: usize,
-    width: Width,
+    column: Column,
     place: Place,
 ) -> Result<Vec<i64>, FormatError> {
-    if width != Width::Eight {
+    if column == Column::NarrowInteger {
         return Err(place.corrupt("a delta column is not 64 bits wide"));
     }
     let mut rest = match bytes.split_first() {
-        Some((0, plain)) => return super::raw(plain, n, width, place),
+        Some((0, plain)) => return super::raw(plain, n, column, place),
         Some((1, rest)) => rest,
         Some((marker, _)) => return Err(place.corrupt(format!("delta marker is {marker}"))),
         None if n == 0 => return Ok(Vec::new()),

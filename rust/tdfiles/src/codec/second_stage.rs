@@ -6,6 +6,8 @@ use std::{borrow::Cow, io::Read};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SecondStage {
+    /// Nothing but the marker.
+    Stored,
     /// A bare LZ4 block.
     Lz4,
     /// A zlib stream.
@@ -32,6 +34,7 @@ impl SecondStage {
             None => return Err(place.corrupt("a compressed column is empty")),
         };
         let unpacked = match self {
+            Self::Stored => Err("the marker says compressed".to_owned()),
             Self::Lz4 => {
                 let mut out = vec![0; limit];
                 lz4_flex::block::decompress_into(packed, &mut out)

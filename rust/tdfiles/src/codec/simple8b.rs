@@ -3,7 +3,7 @@
 //! First byte 1: the values follow as they are. First byte 0: 64-bit words; the low 4 bits pick how many
 //! values the other 60 hold and how wide they are. Widths of 0 repeat the previous value.
 
-use super::{Place, Width};
+use super::{Column, Place};
 use crate::{FormatError, cursor::unzigzag};
 
 /// Values per word and bits per value, by selector.
@@ -29,11 +29,11 @@ const SELECTORS: [(usize, u32); 16] = [
 pub(super) fn decode(
     bytes: &[u8],
     n: usize,
-    width: Width,
+    column: Column,
     place: Place,
 ) -> Result<Vec<i64>, FormatError> {
     let words = match bytes.split_first() {
-        Some((1, plain)) => return super::raw(plain, n, width, place),
+        Some((1, plain)) => return super::raw(plain, n, column, place),
         Some((0, words)) => words.as_chunks::<8>().0,
         Some((marker, _)) => return Err(place.corrupt(format!("simple8b marker is {marker}"))),
         None if n == 0 => return Ok(Vec::new()),
@@ -66,7 +66,7 @@ pub(super) fn decode(
             values.len()
         )));
     }
-    if width == Width::Four && values.iter().any(|v| i32::try_from(*v).is_err()) {
+    if column == Column::NarrowInteger && values.iter().any(|v| i32::try_from(*v).is_err()) {
         return Err(place.corrupt("a value does not fit in 32 bits"));
     }
     Ok(values)

@@ -10,7 +10,7 @@
 use super::PagedFile;
 use crate::{
     FormatError, Key, PkText, PkValue, ReadAt, Suid, TableId, Uid, Unreadable, Version,
-    codec::{self, Algorithm, Column, Place, Width},
+    codec::{self, Algorithm, Column, Place},
     cursor::Cursor,
     types,
 };
@@ -85,8 +85,7 @@ impl KeyRows {
                 what: WHAT,
                 offset: cursor.offset(),
             };
-            let encoded = cursor.take(size)?;
-            codec::decode(encoded, n, header.algorithm, kind, Width::Eight, place)
+            codec::decode(cursor.take(size)?, n, header.algorithm, kind, place)
         };
         let uids = match header.uid_size {
             0 => Uids::All(header.uid),
@@ -251,39 +250,28 @@ impl PkColumn {
 
     fn decode(&self, cursor: &mut Cursor<'_>, n: usize) -> Result<Vec<PkValue>, FormatError> {
         let start = cursor.offset();
-        let mut integers = |size, width| {
+        let mut integers = |size, column| {
             let place = Place {
                 what: WHAT,
                 offset: cursor.offset(),
             };
-            codec::decode(
-                cursor.take(size)?,
-                n,
-                self.algorithm,
-                Column::Integer,
-                width,
-                place,
-            )
+            codec::decode(cursor.take(size)?, n, self.algorithm, column, place)
         };
+        let signed = |values: Vec<i64>| values.into_iter().map(PkValue::Signed).collect();
+        let size = self.values_size;
         let values = match self.data_type {
-            types::INT => integers(self.values_size, Width::Four)?
-                .into_iter()
-                .map(PkValue::Signed)
-                .collect(),
-            types::BIGINT => integers(self.values_size, Width::Eight)?
-                .into_iter()
-                .map(PkValue::Signed)
-                .collect(),
-            types::UINT => integers(self.values_size, Width::Four)?
+            types::INT => signed(integers(size, Column::NarrowInteger)?),
+            types::BIGINT => signed(integers(size, Column::Integer)?),
+            types::UINT => integers(size, Column::NarrowInteger)?
                 .into_iter()
                 .map(|v| PkValue::Unsigned((v as u32).into()))
                 .collect(),
-            types::UBIGINT => integers(self.values_size, Width::Eight)?
+            types::UBIGINT => integers(size, Column::Integer)?
                 .into_iter()
                 .map(|v| PkValue::Unsigned(v as u64))
                 .collect(),
             types::VARCHAR => {
-                let offsets = integers(self.offsets_size, Width::Four)?;
+                let offsets = integers(self.offsets_size, Column::NarrowInteger)?;
                 if self.original_size > MAX_TEXT * n {
                     return Err(
                         cursor.corrupt(format!("{} bytes of primary keys", self.original_size))
@@ -294,7 +282,7 @@ impl PkColumn {
                     offset: cursor.offset(),
                 };
                 let packed = cursor.take(self.values_size)?;
-                let text = codec::unpack_bytes(packed, self.original_size, self.algorithm, place)?;
+                let text = codec::unpack_text(packed, self.original_size, self.algorithm, place)?;
                 text_values(&text, &offsets).ok_or_else(|| {
                     FormatError::corrupt(WHAT, start, "primary key offsets are not ascending")
                 })?

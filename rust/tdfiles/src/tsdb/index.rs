@@ -4,7 +4,7 @@
 use super::PagedFile;
 use crate::{
     FormatError, ReadAt, Unreadable,
-    codec::{self, Algorithm, Column, Place, Width},
+    codec::{self, Algorithm, Column, Place},
     cursor::Cursor,
 };
 
@@ -117,17 +117,16 @@ impl ColumnSet {
                 offset: cursor.offset(),
             };
             let encoded = cursor.take(*size)?;
-            let width = if i < narrow_from {
-                Width::Eight
+            let column = if i < narrow_from {
+                Column::Integer
             } else {
-                Width::Four
+                Column::NarrowInteger
             };
             columns.push(codec::decode(
                 encoded,
                 self.records,
                 algorithm,
-                Column::Integer,
-                width,
+                column,
                 place,
             )?);
         }

@@ -168,6 +168,11 @@ impl PkText {
         Self(bytes.into())
     }
 
+    /// All bytes of the value.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn compared(&self) -> (&[u8], usize) {
         let end = self
             .0

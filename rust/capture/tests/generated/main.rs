@@ -1,0 +1,6 @@
+//! Vnodes with random histories, written by `tdwriter`: what a scan names is what was done, whatever the
+//! format, and no damage to a file goes unnoticed.
+
+mod damage;
+mod histories;
+mod scanned;

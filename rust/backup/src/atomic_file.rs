@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file that could not be written. What stood at the path before still does.
+/// A file that could not be written. What stood at the path before still does, unless only the last step failed,
+/// which makes the new name durable.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {source}; nothing was written")]
+#[error("{path} could not be written: {source}")]
 pub struct WriteError {
     /// The file.
     pub path: PathBuf,

@@ -131,7 +131,11 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Detection, Dete
         database: database.clone(),
         precision,
         window,
-        vgroups: Default::default(),
+        // What is not looked at in this run, or not on disk, is as it was: the next run must not forget it.
+        vgroups: checkpoint
+            .as_ref()
+            .map(|c| c.vgroups.clone())
+            .unwrap_or_default(),
         ordinals: Ordinals::default(),
     };
     let mut rows = 0;

@@ -8,9 +8,9 @@ use bitmap::{BlockId, BlockState, BlockStates, Mark, TableOrdinal, WindowNumber}
 use capture::{Change, Reason, ReasonCode, RowChange, ScanReport, SourceKind, TableChange};
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
-use tdfiles::{DbId, FormatError, Key, KeySpan, PkValue, TableId, Uid, Version, VgId};
+use tdfiles::{DbId, FormatError, Key, KeySpan, PkValue, Suid, TableId, Uid, Version, VgId};
 
 /// Everything a backup of one database has to copy.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct VgroupPlan {
     pub to: Version,
     /// What was read.
     pub source: SourceKind,
-    /// Whether every change is named exactly. If not, a range in `reasons` concerns every table.
+    /// Whether every change is named exactly. If not, `reasons` say why; a range there concerns every table.
     pub complete: bool,
     /// What to know about it.
     pub reasons: Vec<Reason>,
@@ -161,6 +161,7 @@ impl Planner {
             window: self.window,
             tables: BTreeMap::new(),
             by_name: HashMap::new(),
+            dropped_stables: HashSet::new(),
             reasons: Vec::new(),
             rows: 0,
         }
@@ -179,7 +180,19 @@ impl Planner {
             complete: !reasons.iter().any(|reason| reason.code.is_gap()),
             reasons,
         });
-        for (uid, changed) in changes.tables {
+        let ranges: Vec<KeySpan> = changes
+            .reasons
+            .iter()
+            .filter_map(|reason| reason.range)
+            .collect();
+        for (uid, mut changed) in changes.tables {
+            if changed
+                .table
+                .is_some_and(|table| changes.dropped_stables.contains(&table.suid))
+            {
+                changed.life = Life::Dropped;
+            }
+            changed.unknown.extend_from_slice(&ranges);
             self.add_table(vgroup, uid, changed);
         }
     }
@@ -310,6 +323,7 @@ pub struct Changes {
     window: WindowWidth,
     tables: BTreeMap<Uid, ChangedTable>,
     by_name: HashMap<String, Uid>,
+    dropped_stables: HashSet<Suid>,
     reasons: Vec<Reason>,
     rows: u64,
 }
@@ -400,12 +414,7 @@ impl Changes {
                 }
             }
             TableChange::SuperTableDropped { suid, .. } => {
-                let of_it = |changed: &&mut ChangedTable| {
-                    changed.table.is_some_and(|table| table.suid == suid)
-                };
-                for changed in self.tables.values_mut().filter(of_it) {
-                    changed.life = Life::Dropped;
-                }
+                self.dropped_stables.insert(suid);
             }
             TableChange::DeletedByName { name, span } => match self.by_name.get(name) {
                 Some(uid) => {
@@ -429,7 +438,7 @@ impl Changes {
         }
     }
 
-    fn drop_table(&mut self, uid: Uid, suid: tdfiles::Suid, name: Option<&str>) {
+    fn drop_table(&mut self, uid: Uid, suid: Suid, name: Option<&str>) {
         let entry = self.tables.entry(uid).or_default();
         entry.table.get_or_insert(TableId { suid, uid });
         entry.life = Life::Dropped;

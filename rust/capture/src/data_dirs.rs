@@ -1,13 +1,12 @@
 //! Finding vnodes and their files in one or more data directories (tiers).
 
 use crate::CaptureError;
-use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
-use tdfiles::{FormatError, VgId, vnode_json::VnodeJson};
+use tdfiles::{FormatError, VgId, vnode_json::VnodeJson, vnodes_json};
 
 /// The data directories of one server, as in `dataDir` of its taos.cfg.
 #[derive(Debug, Clone)]
@@ -24,19 +23,6 @@ pub struct VnodeDir {
     pub primary: PathBuf,
     /// `…/vnode/vnode<N>/tsdb` in every data directory that has one, the primary one first.
     pub tsdb: Vec<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct VnodesJson {
-    vnodes: Vec<VnodeStatus>,
-}
-
-#[derive(Deserialize)]
-struct VnodeStatus {
-    #[serde(rename = "vgId")]
-    vgroup: i32,
-    #[serde(default)]
-    dropped: i32,
 }
 
 impl DataDirs {
@@ -80,7 +66,12 @@ impl DataDirs {
                     continue;
                 };
                 if exists(&path.join("vnode.json"))? {
-                    primary.insert(vgroup, path.clone());
+                    if let Some(other) = primary.insert(vgroup, path.clone()) {
+                        return Err(CaptureError::SameVnodeTwice {
+                            first: other,
+                            second: path,
+                        });
+                    }
                     tsdb.entry(vgroup).or_default().insert(0, path.join("tsdb"));
                 } else {
                     tsdb.entry(vgroup).or_default().push(path.join("tsdb"));
@@ -153,22 +144,5 @@ fn dropped_vnodes(path: &Path) -> Result<Vec<VgId>, CaptureError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(CaptureError::io(path)(e)),
     };
-    let parsed: VnodesJson = serde_json::from_slice(&bytes).map_err(|e| {
-        let detail = e.to_string().into();
-        let offset = e.column() as u64;
-        CaptureError::Format {
-            path: path.into(),
-            source: FormatError::Corrupt {
-                what: "vnodes.json",
-                offset,
-                detail,
-            },
-        }
-    })?;
-    Ok(parsed
-        .vnodes
-        .into_iter()
-        .filter(|v| v.dropped != 0)
-        .map(|v| VgId(v.vgroup))
-        .collect())
+    vnodes_json::dropped(&bytes).map_err(CaptureError::format(path))
 }

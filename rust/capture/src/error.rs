@@ -26,6 +26,17 @@ pub enum CaptureError {
         /// The directory.
         path: PathBuf,
     },
+    /// Two data directories hold the same vnode.
+    #[error(
+        "{first} and {second} are the same vnode, of two servers or of a server and a copy; \
+             give the data directories of one server"
+    )]
+    SameVnodeTwice {
+        /// The vnode's directory.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+    },
     /// The operating system refused something.
     #[error("{path}: {source}{}", hint(.source))]
     Io {

@@ -118,8 +118,12 @@ impl VnodeDir {
                 }
             }
         };
+        if choice == SourceChoice::Tsdb && since > committed {
+            // Only the log can tell whether the start is merely not committed yet.
+            wal.scan(since, &mut |_| {})?;
+        }
         let newest = committed.max(wal.newest());
-        if since > newest && (choice != SourceChoice::Tsdb || since > committed) {
+        if since > newest {
             return Err(CaptureError::StartInTheFuture {
                 vgroup: self.vgroup,
                 since,
@@ -179,13 +183,20 @@ impl VnodeDir {
         choice: SourceChoice,
     ) -> Result<(TsdbSource, WalSource), CaptureError> {
         for attempt in 0..ATTEMPTS {
-            let tsdb = TsdbSource::open(self, since, compactions.clone())?;
+            // Where only the log is asked for, no committed file has to be opened.
+            let files_since = if choice == SourceChoice::Wal {
+                Version(i64::MAX)
+            } else {
+                since
+            };
+            let tsdb = TsdbSource::open(self, files_since, compactions.clone())?;
             let vnode = &tsdb.snapshot().vnode;
             let rows_after = match choice {
                 SourceChoice::Auto if !vnode.tsdb_encrypted => vnode.committed.max(since),
                 _ => since,
             };
-            let wal = WalSource::open(self, vnode, since, rows_after)?;
+            let mut wal = WalSource::open(self, vnode, since, rows_after)?;
+            wal.compactions_show(tsdb.compactions_show());
             let meet = wal
                 .first()
                 .is_none_or(|first| first <= vnode.committed.max(since).next());
@@ -210,7 +221,13 @@ impl VnodeDir {
         let ranges: BTreeSet<KeySpan> = coverage
             .reasons
             .iter()
-            .filter(|reason| reason.code != ReasonCode::UnreadableRows)
+            // Unreadable rows name their tables themselves; in a file set that is gone no table has rows.
+            .filter(|reason| {
+                !matches!(
+                    reason.code,
+                    ReasonCode::UnreadableRows | ReasonCode::FileSetGone
+                )
+            })
             .filter_map(|reason| reason.range)
             .collect();
         if ranges.is_empty() {

@@ -17,8 +17,10 @@ use std::{
 };
 use tdfiles::{
     FileSetId, FormatError, KeySpan, TableId, Unreadable, Version,
-    current_json::{FileEntry, FileSet},
-    tsdb::{BrinRecord, HeadFile, KeyRows, StatisRecord, SttBlk, SttFile, TombFile, TombRecord},
+    current_json::{FileEntry, FileKind, FileSet},
+    tsdb::{
+        BrinRecord, HeadFile, KeyRows, StatisRecord, SttBlk, SttFile, TombBlk, TombFile, TombRecord,
+    },
     vnode_json::VnodeJson,
 };
 
@@ -38,6 +40,47 @@ pub(crate) struct Piece {
     pub(crate) table: TableId,
     pub(crate) span: KeySpan,
     pub(crate) distinct: u64,
+}
+
+impl From<StatisRecord> for Piece {
+    fn from(
+        StatisRecord {
+            table,
+            span,
+            distinct,
+        }: StatisRecord,
+    ) -> Self {
+        Self {
+            table,
+            span,
+            distinct,
+        }
+    }
+}
+
+impl From<BrinRecord> for Piece {
+    fn from(
+        BrinRecord {
+            table,
+            span,
+            distinct,
+            ..
+        }: BrinRecord,
+    ) -> Self {
+        Self {
+            table,
+            span,
+            distinct,
+        }
+    }
+}
+
+/// What can't be read counts as empty.
+fn readable<T>(records: Result<Vec<T>, FormatError>) -> Result<Vec<T>, FormatError> {
+    match records {
+        Err(FormatError::Unreadable { .. }) => Ok(Vec::new()),
+        records => records,
+    }
 }
 
 impl TsdbSource {
@@ -71,8 +114,17 @@ impl TsdbSource {
             .current
             .file_sets
             .iter()
-            .map(|set| (set.fid, set.last_compact))
+            .map(|set| (set.fid, set.last_compact.unwrap_or(0)))
             .collect()
+    }
+
+    /// Whether every file set says when it was last compacted; servers before 3.3.6 do not.
+    pub(crate) fn compactions_show(&self) -> bool {
+        self.snapshot
+            .current
+            .file_sets
+            .iter()
+            .all(|set| set.last_compact.is_some())
     }
 
     /// Bytes read from TSDB files so far.
@@ -86,57 +138,34 @@ impl TsdbSource {
     }
 
     /// The pieces of tables in the opened files, newest file set first, by their indexes alone, until `each`
-    /// returns false.
+    /// returns false. What can't be read is left out.
     pub(crate) fn pieces(&self, each: &mut dyn FnMut(Piece) -> bool) -> Result<(), CaptureError> {
-        for set in self.snapshot.current.file_sets.iter().rev() {
-            for entry in &set.stt {
-                let Some((file, path)) = self.snapshot.paged(entry)? else {
-                    continue;
-                };
-                let stt = SttFile::open(file).map_err(CaptureError::format(path))?;
+        let sets = self.snapshot.current.file_sets.iter().rev();
+        let entries = |set: &'_ FileSet| {
+            let head = set.merged.as_ref().map(|(head, _)| head.clone());
+            set.stt.iter().cloned().chain(head).collect::<Vec<_>>()
+        };
+        for entry in sets.flat_map(entries) {
+            let Some((file, path)) = self.snapshot.paged(&entry)? else {
+                continue;
+            };
+            let format = || CaptureError::format(path);
+            if entry.kind == FileKind::Stt {
+                let stt = SttFile::open(file).map_err(format())?;
                 for blk in stt.statis_blks() {
-                    let records = stt
-                        .statis(blk, self.max_records())
-                        .map_err(CaptureError::format(path))?;
-                    for StatisRecord {
-                        table,
-                        span,
-                        distinct,
-                    } in records
-                    {
-                        if !each(Piece {
-                            table,
-                            span,
-                            distinct,
-                        }) {
-                            return Ok(());
-                        }
+                    let records = readable(stt.statis(blk, self.max_records())).map_err(format())?;
+                    let mut pieces = records.into_iter().map(Piece::from);
+                    if !pieces.all(&mut *each) {
+                        return Ok(());
                     }
                 }
-            }
-            let Some((head, _)) = &set.merged else {
-                continue;
-            };
-            let Some((file, path)) = self.snapshot.paged(head)? else {
-                continue;
-            };
-            let head = HeadFile::open(file).map_err(CaptureError::format(path))?;
-            for blk in head.blks() {
-                let records = head
-                    .records(blk, self.max_records())
-                    .map_err(CaptureError::format(path))?;
-                for BrinRecord {
-                    table,
-                    span,
-                    distinct,
-                    ..
-                } in records
-                {
-                    if !each(Piece {
-                        table,
-                        span,
-                        distinct,
-                    }) {
+            } else {
+                let head = HeadFile::open(file).map_err(format())?;
+                for blk in head.blks() {
+                    let records =
+                        readable(head.records(blk, self.max_records())).map_err(format())?;
+                    let mut pieces = records.into_iter().map(Piece::from);
+                    if !pieces.all(&mut *each) {
                         return Ok(());
                     }
                 }
@@ -150,12 +179,12 @@ impl TsdbSource {
     }
 
     fn compacted_since_start(&self, set: &FileSet) -> bool {
-        set.last_compact != 0
-            && self
-                .compactions
-                .as_ref()
-                .and_then(|known| known.get(&set.fid))
-                != Some(&set.last_compact)
+        let last = set.last_compact.unwrap_or(0);
+        let at_start = self
+            .compactions
+            .as_ref()
+            .and_then(|known| known.get(&set.fid));
+        last != 0 && at_start != Some(&last)
     }
 
     fn scan_set(
@@ -196,32 +225,16 @@ impl TsdbSource {
 
         let mut tombs = Vec::new();
         for (file, path) in &stt_files {
-            for blk in file
-                .tomb_blks()
-                .iter()
-                .filter(|blk| blk.max_version > self.since)
-            {
-                let records = file
-                    .tombs(blk, self.max_records())
-                    .map_err(CaptureError::format(path))?;
-                tombs.extend(self.later(records));
-            }
+            let read = |blk: &TombBlk| file.tombs(blk, self.max_records());
+            tombs.extend(self.deletes(path, file.tomb_blks(), read, range, &unreadable)?);
             self.count(file.bytes_read());
         }
         if let Some(entry) = &set.tomb
             && let Some((file, path)) = self.snapshot.paged(entry)?
         {
             let file = TombFile::open(file).map_err(CaptureError::format(path))?;
-            for blk in file
-                .blks()
-                .iter()
-                .filter(|blk| blk.max_version > self.since)
-            {
-                let records = file
-                    .records(blk, self.max_records())
-                    .map_err(CaptureError::format(path))?;
-                tombs.extend(self.later(records));
-            }
+            let read = |blk: &TombBlk| file.records(blk, self.max_records());
+            tombs.extend(self.deletes(path, file.blks(), read, range, &unreadable)?);
             self.count(file.bytes_read());
         }
         self.count(head_file.map_or(0, |head| head.bytes_read()));
@@ -243,12 +256,27 @@ impl TsdbSource {
         Ok(())
     }
 
-    /// Deletes later than the start.
-    fn later(&self, records: Vec<TombRecord>) -> impl Iterator<Item = TombRecord> {
-        let since = self.since;
-        records
-            .into_iter()
-            .filter(move |record| record.version > since)
+    /// The deletes in a file of a set that covers `range`, as far as they are later than the start.
+    fn deletes(
+        &self,
+        path: &Path,
+        blks: &[TombBlk],
+        read: impl Fn(&TombBlk) -> Result<Vec<TombRecord>, FormatError>,
+        range: KeySpan,
+        unreadable: &Unreadables,
+    ) -> Result<Vec<TombRecord>, CaptureError> {
+        let mut deletes = Vec::new();
+        for blk in blks.iter().filter(|blk| blk.max_version > self.since) {
+            match read(blk) {
+                Ok(records) => deletes.extend(records),
+                Err(FormatError::Unreadable { why, .. }) => {
+                    unreadable.all_tables(path, why, range);
+                }
+                Err(error) => return Err(CaptureError::format(path)(error)),
+            }
+        }
+        deletes.retain(|record| record.version > self.since);
+        Ok(deletes)
     }
 
     /// The blocks of a `.data` file that hold something later than the start.
@@ -259,6 +287,7 @@ impl TsdbSource {
         data: &FileEntry,
         unreadable: &'a Unreadables,
     ) -> Result<Run<'a>, CaptureError> {
+        let range = self.vnode().key_range(data.fid);
         let data = self.snapshot.paged(data)?;
         let path = data
             .as_ref()
@@ -278,17 +307,19 @@ impl TsdbSource {
                         }
                         return Ok(None);
                     };
-                    let all = head
-                        .records(blk, self.max_records())
-                        .map_err(CaptureError::format(head_path))?;
-                    self.blocks_indexed
-                        .set(self.blocks_indexed.get() + all.len() as u64);
-                    let later = |r: &BrinRecord| r.max_version > self.since;
-                    records = all
-                        .into_iter()
-                        .filter(later)
-                        .collect::<Vec<_>>()
-                        .into_iter();
+                    match head.records(blk, self.max_records()) {
+                        Ok(all) => {
+                            self.blocks_indexed
+                                .set(self.blocks_indexed.get() + all.len() as u64);
+                            let mut later = all;
+                            later.retain(|record| record.max_version > self.since);
+                            records = later.into_iter();
+                        }
+                        Err(FormatError::Unreadable { why, .. }) => {
+                            unreadable.all_tables(head_path, why, range);
+                        }
+                        Err(error) => return Err(CaptureError::format(head_path)(error)),
+                    }
                     continue;
                 };
                 let rows = match &data {

@@ -35,6 +35,8 @@ pub struct WalSource {
     final_version: Option<Version>,
     /// What the committed files hold: the log must reach at least as far, or part of it is missing.
     committed: Version,
+    /// Whether the committed files say when they were last compacted.
+    compactions_show: bool,
     newest: Version,
 }
 
@@ -70,6 +72,7 @@ impl WalSource {
                         rows_after,
                         final_version,
                         committed: vnode.committed,
+                        compactions_show: true,
                         newest: Version::BEGINNING,
                     });
                 }
@@ -82,6 +85,11 @@ impl WalSource {
             path: wal,
             attempts: ATTEMPTS,
         })
+    }
+
+    /// Says that the committed files do not tell of compactions, so that the log's records of them count.
+    pub(crate) fn compactions_show(&mut self, show: bool) {
+        self.compactions_show = show;
     }
 
     /// The first version in the opened segments, or the next one to come if they are empty.
@@ -103,34 +111,35 @@ impl WalSource {
                 problem,
             })
         };
+        let Some(segment) = self.segments.first() else {
+            return refuse(format!("there is no WAL in {}", self.dir.display()));
+        };
+        let first = segment.name.first;
         let mut oldest = None;
-        let mut last = None;
+        let mut next = first;
         for segment in &self.segments {
+            // Versions before a gap are the last that are known to be old enough.
+            if segment.name.first != next {
+                break;
+            }
             let mut reader = self.reader(segment)?;
-            loop {
-                match reader.next_record() {
-                    Ok(Record { header, .. }) => {
-                        let (first_version, first_us) =
-                            *oldest.get_or_insert((header.version, header.ingest_us));
-                        if header.ingest_us >= time_us {
-                            if first_us >= time_us && first_version > Version(0) {
-                                return refuse(format!(
-                                    "the WAL in {} begins at version {first_version}, ingested after the \
-                                     given time; older records are gone",
-                                    self.dir.display()
-                                ));
-                            }
-                            return Ok(header.version.previous());
-                        }
-                        last = Some(header.version);
-                    }
-                    Err(SegmentEnd::Bad(e)) => return Err(CaptureError::format(&segment.path)(e)),
-                    Err(SegmentEnd::Clean | SegmentEnd::Short { .. }) => break,
+            while let Ok(Record { header, .. }) = reader.next_record() {
+                let oldest = *oldest.get_or_insert(header.ingest_us);
+                if oldest >= time_us && first > Version(0) {
+                    return refuse(format!(
+                        "the WAL in {} begins at version {first}, ingested after the given time; older \
+                         records are gone",
+                        self.dir.display()
+                    ));
+                }
+                if header.ingest_us >= time_us {
+                    return Ok(header.version.previous());
                 }
             }
+            next = reader.next_version();
         }
-        match last {
-            Some(last) => Ok(last),
+        match oldest {
+            Some(_) => Ok(next.previous()),
             None => refuse(format!("the WAL in {} holds no record", self.dir.display())),
         }
     }
@@ -174,6 +183,7 @@ impl ChangeSource for WalSource {
             altered: Vec::new(),
             last: since,
             newest: Version::BEGINNING,
+            compactions_show: self.compactions_show,
         };
         match self.segments.first() {
             Some(first) if first.name.first > since.next() => scan.missing(
@@ -185,8 +195,7 @@ impl ChangeSource for WalSource {
                     first.name.first
                 ),
             ),
-            Some(_) => {}
-            None => {}
+            _ => {}
         }
         for (i, segment) in self.segments.iter().enumerate() {
             let next = self.segments.get(i + 1).map(|next| next.name.first);
@@ -221,6 +230,7 @@ struct Scan {
     altered: Vec<String>,
     last: Version,
     newest: Version,
+    compactions_show: bool,
 }
 
 impl Scan {
@@ -433,10 +443,20 @@ impl Scan {
             Message::DropSuperTable(stable) => {
                 let (suid, name) = (stable.suid, stable.name.to_str());
                 table(TableChange::SuperTableDropped { suid, name: &name });
-                self.super_tables.push(format!("{name} dropped"));
+                self.super_tables
+                    .push(format!("{name} (id {suid}) dropped with all its tables"));
             }
-            // Both concern file sets: what they did shows in the committed files.
-            Message::Trim | Message::Opaque(Opaque::Compact) | Message::Ignored(_) => {}
+            // Which file sets it removed shows in the committed files, which compaction it was as well where
+            // they have the time of the last one.
+            Message::Trim | Message::Ignored(_) => {}
+            Message::Opaque(Opaque::Compact) if self.compactions_show => {}
+            Message::Opaque(Opaque::Compact) => {
+                let text = format!(
+                    "version {version} compacted files, which may have applied and forgotten deletes"
+                );
+                self.reasons
+                    .add(ReasonCode::FileSetCompacted, Some(KeySpan::ALL), text);
+            }
             Message::Opaque(Opaque::HashRangeChanged | Opaque::MembersChanged) => {
                 let text = format!("version {version} split the vgroup or changed its members");
                 self.reasons

@@ -8,7 +8,7 @@ use backup::{
     window::WindowWidth,
 };
 use capture::SourceChoice;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use std::{
     error::Error,
     io::{self, Write},
@@ -19,6 +19,8 @@ use tdfiles::{Version, VgId};
 
 /// What `--detect` takes.
 #[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = ArgGroup::new("start").required(true).args(["since_version", "since"]))]
 pub struct DetectArgs {
     /// The server's data directory (dataDir in taos.cfg, the one that holds vnode/); repeat it for every tier
     #[arg(long = "data-dir", value_name = "DIR", required = true)]
@@ -33,13 +35,7 @@ pub struct DetectArgs {
     vgroup: Option<i32>,
 
     /// Start after this version (WAL index) in every vgroup; -1 is the very beginning
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        conflicts_with = "since",
-        required_unless_present = "since"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     since_version: Option<i64>,
 
     /// Start where a checkpoint ended, or at a time: a checkpoint file, epoch seconds, or RFC 3339

@@ -51,7 +51,12 @@ pub(crate) fn table(detection: &Detection, taken: Duration) -> String {
     }
     let mut tables: Vec<&TablePlan> = plan.tables.iter().collect();
     if tables.is_empty() {
-        let _ = writeln!(w, "\nnothing changed");
+        let known = if plan.is_complete() {
+            "nothing changed"
+        } else {
+            "no changed table is known by its id"
+        };
+        let _ = writeln!(w, "\n{known}");
     } else {
         tables.sort_by_key(|table| std::cmp::Reverse(table.rows.unwrap_or(u64::MAX)));
         let names: Vec<String> = tables.iter().take(SHOWN).map(|table| name(table)).collect();

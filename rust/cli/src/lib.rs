@@ -10,7 +10,7 @@ mod progress;
 pub enum Exit {
     /// Everything asked for was done.
     Done = 0,
-    /// It could not be done; nothing was written.
+    /// It could not be done. Of the files that were asked for, each is whole or not there.
     Failed = 1,
     /// The command line makes no sense; nothing was tried.
     Usage = 2,

@@ -1,6 +1,6 @@
 //! `current.json`: the TSDB files that make up a vnode's state, one entry per file set.
 
-use crate::{FileSetId, FormatError, Version, VgId};
+use crate::{FileSetId, FormatError, Version, VgId, json};
 use serde::Deserialize;
 use std::fmt;
 
@@ -92,8 +92,9 @@ pub struct FileSet {
     pub tomb: Option<FileEntry>,
     /// Rows not yet merged, lowest level first.
     pub stt: Vec<FileEntry>,
-    /// When the set was last compacted (an Enterprise operation), ms since the epoch; 0 for never or unknown.
-    pub last_compact: i64,
+    /// When the set was last compacted (an Enterprise operation), ms since the epoch, 0 for never; `None` where
+    /// the server does not say (before 3.3.6).
+    pub last_compact: Option<i64>,
     /// When the set was last written by a commit, ms since the epoch; 0 where the server does not say.
     pub last_commit: i64,
 }
@@ -121,8 +122,8 @@ struct RawSet {
     tomb: Option<RawFile>,
     #[serde(rename = "stt lvl", default)]
     stt: Vec<RawLevel>,
-    #[serde(rename = "last compact", default)]
-    last_compact: i64,
+    #[serde(rename = "last compact")]
+    last_compact: Option<i64>,
     #[serde(rename = "last commit", default)]
     last_commit: i64,
 }
@@ -156,8 +157,7 @@ const WHAT: &str = "current.json";
 impl CurrentJson {
     /// Parses the file's bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        let raw: Raw = serde_json::from_slice(bytes)
-            .map_err(|e| FormatError::corrupt(WHAT, e.column() as u64, e.to_string()))?;
+        let raw: Raw = json::parse(WHAT, bytes)?;
         if raw.fmtv != 1 {
             return Err(FormatError::corrupt(
                 WHAT,
@@ -258,7 +258,12 @@ mod tests {
                 "last compact":0,"last commit":0,"last migrate":5,"later":{{}}}}"#
         ))
         .unwrap();
-        assert_eq!(old, new);
+        assert_eq!(
+            (old.file_sets[0].last_compact, new.file_sets[0].last_compact),
+            (None, Some(0))
+        );
+        assert_eq!(old.file_sets[0].merged, new.file_sets[0].merged);
+        assert_eq!(old.file_sets[0].stt, new.file_sets[0].stt);
         let (head, data) = old.file_sets[0].merged.as_ref().unwrap();
         assert_eq!(head.name(VgId(2)), "v2f7ver3.head");
         assert_eq!(data.name(VgId(2)), "v2f7ver3.data");

@@ -3,6 +3,7 @@
 //! | module | reads |
 //! |---|---|
 //! | [`vnode_json`] | a vnode's configuration and its committed version |
+//! | [`vnodes_json`] | which vnodes are about to be dropped |
 //! | [`current_json`] | the names and sizes of a vnode's TSDB files |
 //! | [`wal`] | write-ahead log segments and the messages in them |
 //! | [`tsdb`] | `.head`, `.stt` and `.tomb` indexes and the key part of data blocks |
@@ -17,11 +18,12 @@ pub mod current_json;
 mod cursor;
 mod error;
 mod ids;
-mod json_number;
+mod json;
 mod read_at;
 pub mod tsdb;
 mod types;
 pub mod vnode_json;
+pub mod vnodes_json;
 pub mod wal;
 
 pub use error::{FormatError, Unreadable};

@@ -3,7 +3,7 @@
 use crate::FileSetId;
 use crate::{
     DbId, FormatError, Key, KeySpan, Precision, Version, VgId,
-    json_number::{number, optional_number},
+    json::{self, number, optional_number},
 };
 use serde::Deserialize;
 
@@ -99,8 +99,7 @@ const MAX_ROWS: std::ops::RangeInclusive<i64> = 1..=10_000_000;
 impl VnodeJson {
     /// Parses the file's bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        let File { config, state } = serde_json::from_slice(bytes)
-            .map_err(|e| FormatError::corrupt(WHAT, e.column() as u64, e.to_string()))?;
+        let File { config, state } = json::parse(WHAT, bytes)?;
         let wrong = |what: &str, value: i64| {
             Err(FormatError::corrupt(
                 WHAT,

@@ -20,14 +20,14 @@ struct Args {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done: every change is named exactly
-  1  failed: nothing was written
+  1  failed: of the files asked for, each is whole or not there
   2  wrong usage: nothing was tried
   3  done, but some ranges are dirty as a whole; the reasons say which and why
 
 Examples:
-  incremental_bitmap_tool --detect --data-dir /var/lib/taos --database db --since-version 0 --checkpoint db.ckpt
+  incremental_bitmap_tool --detect --data-dir /var/lib/taos --database db --since-version -1 --checkpoint db.ckpt
   incremental_bitmap_tool --detect --data-dir /var/lib/taos --database db --since db.ckpt --output changes.json \\
-      --checkpoint db.ckpt";
+      --checkpoint db.ckpt.next";
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -282,7 +282,11 @@ impl PkColumn {
                     offset: cursor.offset(),
                 };
                 let packed = cursor.take(self.values_size)?;
-                let text = codec::unpack_text(packed, self.original_size, self.algorithm, place)?;
+                // Nothing but empty texts: nothing was stored, not even a marker.
+                let text = match self.original_size {
+                    0 => packed.into(),
+                    size => codec::unpack_text(packed, size, self.algorithm, place)?,
+                };
                 text_values(&text, &offsets).ok_or_else(|| {
                     FormatError::corrupt(WHAT, start, "primary key offsets are not ascending")
                 })?

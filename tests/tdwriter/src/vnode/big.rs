@@ -150,7 +150,7 @@ impl Load {
     }
 
     fn ts(self, row: i64) -> i64 {
-        START + row * self.interval + scatter(row) as i64 % (self.jitter + 1)
+        START + row * self.interval + (scatter(row) % (self.jitter as u64 + 1)) as i64
     }
 }
 

@@ -8,7 +8,10 @@ use crate::{
 use capture::{
     CaptureError, DataDirs, Reason, ReasonCode, SourceChoice, SourceKind, Start, VnodeDir,
 };
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 use tdfiles::{FormatError, KeySpan, Precision, Version, VgId};
 
 /// What to look at.
@@ -220,11 +223,11 @@ fn select(
     ))
 }
 
-fn load_checkpoint(path: &PathBuf, database: &str) -> Result<Checkpoint, DetectError> {
+fn load_checkpoint(path: &Path, database: &str) -> Result<Checkpoint, DetectError> {
     let checkpoint = Checkpoint::load(path)?;
     if checkpoint.database != database {
         return Err(CheckpointError::OtherDatabase {
-            path: path.clone(),
+            path: path.into(),
             found: checkpoint.database,
             wanted: database.to_owned(),
         }

@@ -5,7 +5,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use capture::{Change, ChangeSource, DataDirs, TsdbSource, VnodeDir, WalSource};
+use capture::{Change, ChangeSource, DataDirs, TsdbSource, VnodeDir};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use std::{
     fs::{self, File},
@@ -13,7 +13,14 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
-use tdfiles::Version;
+use tdfiles::{
+    Version,
+    wal::{Message, SegmentName, SegmentReader},
+};
+use tdwriter::{
+    Row,
+    wal::{Record, SUBMIT, SegmentWriter, TableRows, submit_rows},
+};
 
 const TABLES: u32 = 100;
 const ROWS: u32 = 100_000;
@@ -30,82 +37,78 @@ fn vnodes(dir: &Path) -> Vec<VnodeDir> {
     DataDirs::new(vec![dir.into()]).unwrap().vnodes().unwrap()
 }
 
-/// Everything was overwritten, so the log holds every row.
+/// Logs of two shapes: what a bulk load leaves (2 500 rows of one table in a request) and what scattered small
+/// writes leave (50 rows).
 fn wal(criterion: &mut Criterion, dir: &Path) {
-    tdwriter::vnode::big(dir, TABLES, ROWS, 1_000, 1.0).unwrap();
-    let vnodes = vnodes(dir);
-    let logs: Vec<PathBuf> = vnodes
-        .iter()
-        .flat_map(|vnode| fs::read_dir(vnode.primary.join("wal")).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "log"))
-        .collect();
-    let bytes: u64 = logs
-        .iter()
-        .map(|path| fs::metadata(path).unwrap().len())
-        .sum();
-    let mut group = criterion.benchmark_group("wal");
-    group.throughput(Throughput::Bytes(bytes));
-    for buffer in [8 * 1024, 256 * 1024] {
-        group.bench_function(BenchmarkId::new("plain_read", buffer), |b| {
-            b.iter(|| {
-                logs.iter()
-                    .map(|path| plain_read(path, buffer))
-                    .sum::<u64>()
-            });
-        });
-    }
-    group.bench_function("checksums_only", |b| {
-        b.iter(|| {
-            logs.iter().fold(0, |sum, path| {
-                let mut reader = BufReader::with_capacity(256 * 1024, File::open(path).unwrap());
-                let mut sum = sum;
-                loop {
-                    let piece = reader.fill_buf().unwrap();
-                    let len = piece.len();
-                    if len == 0 {
-                        return sum;
-                    }
-                    sum = crc32c::crc32c_append(sum, piece);
-                    reader.consume(len);
-                }
-            })
-        });
-    });
-    group.bench_function("dirty_spans", |b| {
-        b.iter(|| {
-            let mut spans = 0u64;
-            for vnode in &vnodes {
-                let config = vnode.config().unwrap();
-                let since = Version::BEGINNING;
-                let mut wal = WalSource::open(vnode, &config, since, since).unwrap();
-                wal.scan(since, &mut |change| {
-                    if let Change::Rows(rows) = change {
-                        spans += u64::from(black_box(rows.span).first <= rows.span.last);
-                    }
-                })
-                .unwrap();
-            }
-            spans
-        });
-    });
-    group.finish();
-    for buffer in [8 * 1024, 256 * 1024] {
-        let plain = median(&format!("wal/plain_read/{buffer}"));
-        if let (Some(plain), Some(scan)) = (plain, median("wal/dirty_spans")) {
+    for rows_per_request in [2_500, 50] {
+        let dir = dir.join(rows_per_request.to_string());
+        let path = write_log(&dir, rows_per_request);
+        let bytes = fs::metadata(&path).unwrap().len();
+        let id = |what: &str| BenchmarkId::new(what, rows_per_request);
+        let mut group = criterion.benchmark_group("wal");
+        group.throughput(Throughput::Bytes(bytes));
+        group.bench_function(id("plain_read"), |b| b.iter(|| plain_read(&path)));
+        group.bench_function(id("checksum_only"), |b| b.iter(|| checksum_only(&path)));
+        group.bench_function(id("dirty_spans"), |b| b.iter(|| dirty_spans(&path)));
+        group.finish();
+        let medians = ["plain_read", "checksum_only", "dirty_spans"]
+            .map(|what| median(&format!("wal/{what}/{rows_per_request}")));
+        if let [Some(plain), Some(checksum), Some(scan)] = medians {
             println!(
-                "WAL: {:.0} MB; scan {:.2} GB/s = {:.2} x plain read with a buffer of {buffer} bytes ({:.2} GB/s)",
+                "WAL, {rows_per_request} rows a request, {:.0} MB: plain read {:.2} GB/s, with checksum {:.2}, scan {:.2} = {:.2} x plain read",
                 bytes as f64 / 1e6,
+                bytes as f64 / plain,
+                bytes as f64 / checksum,
                 bytes as f64 / scan,
-                plain / scan,
-                bytes as f64 / plain
+                plain / scan
             );
         }
     }
 }
 
-fn plain_read(path: &Path, buffer: usize) -> u64 {
-    let mut reader = BufReader::with_capacity(buffer, File::open(path).unwrap());
+/// 4 M rows with a text column, about 44 bytes each.
+fn write_log(dir: &Path, rows_per_request: i64) -> PathBuf {
+    fs::create_dir_all(dir).unwrap();
+    let mut writer = SegmentWriter::create(dir, 0).unwrap();
+    for version in 0..4_000_000 / rows_per_request {
+        let row = |i: i64| {
+            let ts = 1_704_067_200_000 + (version * rows_per_request + i) * 1_000;
+            Row::new(ts, i as i32).with_text(format!("text{:012}", i % 1_000))
+        };
+        let table = TableRows {
+            suid: 1,
+            uid: 2 + version % 100,
+            sver: 1,
+            rows: (0..rows_per_request).map(row).collect(),
+            ..TableRows::default()
+        };
+        let body = submit_rows(2, &[table]);
+        let record = Record {
+            version,
+            ingest_us: version,
+            msg_type: SUBMIT,
+            term: 1,
+            body,
+        };
+        writer.append(&record).unwrap();
+    }
+    writer.finish().unwrap();
+    dir.join("00000000000000000000.log")
+}
+
+/// Reads through the standard library's `BufReader` and does nothing with the bytes.
+fn plain_read(path: &Path) -> u64 {
+    read(path, |_| {})
+}
+
+fn checksum_only(path: &Path) -> u32 {
+    let mut sum = 0;
+    read(path, |piece| sum ^= crc32c::crc32c(piece));
+    sum
+}
+
+fn read(path: &Path, mut each: impl FnMut(&[u8])) -> u64 {
+    let mut reader = BufReader::new(File::open(path).unwrap());
     let mut total = 0;
     loop {
         let piece = reader.fill_buf().unwrap();
@@ -114,9 +117,27 @@ fn plain_read(path: &Path, buffer: usize) -> u64 {
             return total;
         }
         total += len as u64;
-        black_box(piece);
+        each(black_box(piece));
         reader.consume(len);
     }
+}
+
+/// What a scan does with a segment: every checksum, every message, the span of every table's rows.
+fn dirty_spans(path: &Path) -> u64 {
+    let name = SegmentName { first: Version(0) };
+    let mut reader = SegmentReader::new(File::open(path).unwrap(), name, false).unwrap();
+    let mut spans = 0;
+    while let Ok(record) = reader.next_record() {
+        let body = record.body.unwrap();
+        if let Message::Submit(tables) =
+            Message::decode(record.header.message_type, body, record.offset).unwrap()
+        {
+            for table in tables {
+                spans += u64::from(black_box(table.rows.span()).is_some());
+            }
+        }
+    }
+    spans
 }
 
 /// One row in a hundred was overwritten: half of those in `.stt` files, half in the log only.

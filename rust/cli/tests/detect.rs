@@ -1,5 +1,7 @@
 //! `incremental_bitmap_tool --detect` as an operator uses it, with wrong input too.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use assert_cmd::Command;
 use predicates::prelude::*;
 use recorded::data_dir;

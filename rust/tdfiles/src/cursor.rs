@@ -37,6 +37,11 @@ impl<'a> Cursor<'a> {
         FormatError::corrupt(self.what, self.offset(), detail)
     }
 
+    /// Everything that is left, without moving on.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.pos..]
+    }
+
     #[inline]
     pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], FormatError> {
         let end = self

@@ -13,6 +13,7 @@
 //! input plus the stated row limit. What to do about an error, how to read a directory that a server is
 //! writing to, and what a change means for a backup are no concern of this crate.
 
+mod checksum;
 mod codec;
 pub mod current_json;
 mod cursor;

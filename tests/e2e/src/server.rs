@@ -71,7 +71,7 @@ impl Server {
             format!(
                 "firstEp localhost:{port}\nfqdn localhost\nserverPort {port}\ndataDir {root}/data\n\
                  logDir {root}/log\ntempDir {root}/temp\nmonitor 0\naudit 0\ntelemetryReporting 0\n\
-                 crashReporting 0\nsupportVnodes 32\nminimalDataDirGB 0.1\nminimalLogDirGB 0.1\n\
+                 crashReporting 0\nsupportVnodes 64\nminimalDataDirGB 0.1\nminimalLogDirGB 0.1\n\
                  minimalTmpDirGB 0.1\ndebugFlag 131\ntimezone UTC\ncharset UTF-8\nlocale C.UTF-8\n"
             ),
         )?;
@@ -138,6 +138,29 @@ impl Server {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
+        }
+    }
+
+    /// Runs the benchmark program of the installation against the server; false where there is none.
+    pub fn benchmark(&self, arguments: &[&str]) -> io::Result<bool> {
+        let program = self.installation.taosd.with_file_name("taosBenchmark");
+        if !program.is_file() {
+            return Ok(false);
+        }
+        let output = Command::new(program)
+            .arg("-c")
+            .arg(self.dir.path().join("cfg"))
+            .args(["-h", "localhost", "-P", &self.port.to_string()])
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .output()?;
+        if output.status.success() {
+            Ok(true)
+        } else {
+            Err(io::Error::other(
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            ))
         }
     }
 

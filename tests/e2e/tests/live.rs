@@ -279,7 +279,7 @@ fn step(c: &Connection, model: &mut Model, shared: &Shared, rng: &mut StdRng) ->
     if model.tables.len() < 4 || (dice < 2 && model.tables.len() < 30) {
         let name = format!("t{}", model.created);
         model.created += 1;
-        if model.created % 5 == 0 {
+        if model.created.is_multiple_of(5) {
             c.execute(&format!("create table live.{name} (ts timestamp, v int)"))
                 .ok()?;
         } else {

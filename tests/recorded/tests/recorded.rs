@@ -1,5 +1,7 @@
 //! What the recorded vnodes say, by every way of asking.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use backup::{
     detect::{self, Detection, Progress, Request, Since},
     report,

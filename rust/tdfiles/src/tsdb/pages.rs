@@ -3,7 +3,7 @@
 //! Logical offset L lies in page L / (P − 4) at L mod (P − 4), P being the vnode's page size. The first 512
 //! logical bytes are a header of zeros. (tsdb.h and tsdbReaderWriter.c of server 3.3.7.)
 
-use crate::{FormatError, ReadAt, read_at::read_full};
+use crate::{FormatError, ReadAt, checksum, read_at::read_full};
 use std::cell::Cell;
 
 const CHECKSUM: usize = 4;
@@ -85,7 +85,7 @@ impl<S: ReadAt> PagedFile<S> {
         let mut skip = (offset % payload as u64) as usize;
         for (i, page) in pages[..n].chunks_exact(self.page_size).enumerate() {
             let (data, checksum) = page.split_at(payload);
-            if crc32c::crc32c(data).to_le_bytes() != checksum {
+            if checksum::crc32c(data).to_le_bytes() != checksum {
                 let at = (first_page + i as u64) * self.page_size as u64;
                 let detail = format!("the page at physical offset {at} fails its checksum");
                 return Err(FormatError::corrupt(what, offset, detail));
@@ -131,7 +131,7 @@ mod tests {
             .flat_map(|chunk| {
                 let mut page = chunk.to_vec();
                 page.resize(12, 0);
-                page.extend(crc32c::crc32c(&page).to_le_bytes());
+                page.extend(checksum::crc32c(&page).to_le_bytes());
                 page
             })
             .collect()

@@ -11,7 +11,7 @@
 //! | 36 | i16 message type |
 //! | 38 | u8 protocol version, u8 weak flag, i64 sequence number, i64 term (raft) |
 
-use crate::{FormatError, Version, cursor::Cursor};
+use crate::{FormatError, Version, checksum, cursor::Cursor};
 
 /// Size of a record's header in bytes.
 pub const HEADER_SIZE: usize = 56;
@@ -44,7 +44,7 @@ impl Header {
         }
         let mut cursor = Cursor::new(WHAT, &bytes[8..], offset + 8);
         let head_checksum = cursor.u32()?;
-        if crc32c::crc32c(&bytes[16..]) != head_checksum {
+        if checksum::crc32c(&bytes[16..]) != head_checksum {
             return Err(FormatError::corrupt(WHAT, offset, "its checksum is wrong"));
         }
         let body_checksum = cursor.u32()?;

@@ -1,7 +1,7 @@
 //! Reading one `.log` file by its chain of headers.
 
 use super::{HEADER_SIZE, Header};
-use crate::{FormatError, ReadAt, Version, read_at::read_full};
+use crate::{FormatError, ReadAt, Version, checksum, read_at::read_full};
 
 const WHAT: &str = "WAL record";
 /// Bytes read at once. Small enough that the checksum finds them in the cache.
@@ -151,7 +151,7 @@ impl<S: ReadAt> SegmentReader<S> {
         let body_at = self.start + HEADER_SIZE;
         if !self.encrypted {
             let body = &self.buffer[body_at..body_at + stored as usize];
-            if crc32c::crc32c(body) != header.body_checksum {
+            if checksum::crc32c(body) != header.body_checksum {
                 let error = FormatError::corrupt(WHAT, offset, "its body's checksum is wrong");
                 return Err(SegmentEnd::Bad(error));
             }

@@ -198,28 +198,29 @@ fn by_row<'a>(cursor: &mut Cursor<'a>) -> Result<Rows<'a>, FormatError> {
         .filter(|count| *count <= cursor.remaining() / ROW_HEADER)
         .ok_or_else(|| cursor.corrupt("more rows than the message has room for"))?;
     let offset = cursor.offset();
-    let mut walk = *cursor;
-    let rest = walk.take(walk.remaining())?;
-    let mut at = 0;
+    let all = cursor.rest();
+    let mut rest = all;
     let (mut first, mut last) = (i64::MAX, i64::MIN);
     let mut composite = 0;
     for _ in 0..count {
-        let head = rest.get(at..).and_then(<[u8]>::first_chunk);
-        let row = head.map(row_length_and_key);
-        let Some((len, key)) = row.filter(|(len, _)| *len >= ROW_HEADER && *len <= rest.len() - at)
-        else {
-            return Err(FormatError::corrupt(
-                "submit message",
-                offset + at as u64,
-                "a row's length leads out of the message",
-            ));
-        };
-        first = first.min(key.0);
-        last = last.max(key.0);
-        composite += usize::from(rest[at + 1] != 0);
-        at += len;
+        let next = rest.first_chunk::<ROW_HEADER>().and_then(|head| {
+            let (len, key) = row_length_and_key(head);
+            first = first.min(key.0);
+            last = last.max(key.0);
+            composite += usize::from(head[1] != 0);
+            if len < ROW_HEADER {
+                None
+            } else {
+                rest.get(len..)
+            }
+        });
+        rest = next.ok_or_else(|| {
+            let at = offset + (all.len() - rest.len()) as u64;
+            let detail = "a row's length leads out of the message";
+            FormatError::corrupt("submit message", at, detail)
+        })?;
     }
-    let rows = cursor.take(at)?;
+    let rows = cursor.take(all.len() - rest.len())?;
     let span = (count > 0).then_some(KeySpan {
         first: Key(first),
         last: Key(last),

@@ -1,0 +1,124 @@
+//! Hostile bytes don't make a parser take memory: its peak stays below a small multiple of the input plus what
+//! the stated row limit allows.
+
+#![allow(clippy::unwrap_used)]
+
+use cap::Cap;
+use proptest::prelude::*;
+use std::{alloc::System, fs, path::Path};
+use tdfiles::{
+    Version,
+    current_json::CurrentJson,
+    tsdb::{HeadFile, KeyRows, PagedFile, SttFile},
+    vnode_json::VnodeJson,
+    wal::{Message, SegmentName, SegmentReader},
+};
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+const MAX_ROWS: usize = 4096;
+/// The log reader's buffer; 15 columns and the rows made of them at the row limit.
+const ALLOWANCE: usize = 256 * 1024 + MAX_ROWS * 8 * 15 + MAX_ROWS * 100;
+
+/// How far `parse` raises the process's peak, counted from what is in use now; 0 if it stays below the peak so
+/// far. This is the only test in its process, and an earlier peak was itself below the bound.
+fn peak_of(parse: impl FnOnce()) -> usize {
+    let before = ALLOCATOR.allocated();
+    let max_before = ALLOCATOR.max_allocated();
+    parse();
+    let max = ALLOCATOR.max_allocated();
+    if max > max_before { max - before } else { 0 }
+}
+
+fn recorded(file: &str) -> Vec<u8> {
+    let dir =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/incr_flushed/vnode/vnode2");
+    fs::read(dir.join(file)).unwrap()
+}
+
+fn logical(file: &str) -> Vec<u8> {
+    let bytes = recorded(file);
+    let size = (bytes.len() / 4096 * 4092) as u64;
+    let size = match file {
+        "tsdb/v2f1972ver4.stt" => 10_057,
+        "tsdb/v2f1972ver3.head" => 1_015,
+        _ => size,
+    };
+    PagedFile::new(bytes.as_slice(), 4096, size)
+        .unwrap()
+        .read("file", 0, size)
+        .unwrap()
+}
+
+fn pages(logical: &[u8]) -> Vec<u8> {
+    logical
+        .chunks(4092)
+        .flat_map(|chunk| {
+            let mut page = chunk.to_vec();
+            page.resize(4092, 0);
+            let checksum = crc32c::crc32c(&page);
+            page.extend(checksum.to_le_bytes());
+            page
+        })
+        .collect()
+}
+
+/// Parses `bytes` as everything they could be.
+fn parse(bytes: &[u8], paged: &[u8]) {
+    let _ = VnodeJson::parse(bytes);
+    let _ = CurrentJson::parse(bytes);
+    let _ = KeyRows::parse(bytes, 0, MAX_ROWS);
+    for message_type in [513i16, 515, 517, 519, 531, 579, 581, 593] {
+        let _ = Message::decode(message_type, bytes, 0);
+    }
+    if let Ok(mut reader) = SegmentReader::new(bytes, SegmentName { first: Version(26) }, false) {
+        while let Ok(record) = reader.next_record() {
+            let body = record.body.unwrap_or_default();
+            let _ = Message::decode(record.header.message_type, body, 0);
+        }
+    }
+    let size = bytes.len() as u64;
+    if let Ok(head) = PagedFile::new(paged, 4096, size).and_then(HeadFile::open) {
+        for blk in head.blks() {
+            let _ = head.records(blk, MAX_ROWS);
+        }
+    }
+    if let Ok(stt) = PagedFile::new(paged, 4096, size).and_then(SttFile::open) {
+        for blk in stt.blks() {
+            let _ = stt.key_rows(blk, MAX_ROWS);
+        }
+        for blk in stt.statis_blks() {
+            let _ = stt.statis(blk, MAX_ROWS);
+        }
+        for blk in stt.tomb_blks() {
+            let _ = stt.tombs(blk, MAX_ROWS);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changed_bytes_do_not_make_a_parser_take_memory(
+        which in 0..5usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 1..9usize), 1..6),
+    ) {
+        let mut bytes = match which {
+            0 => recorded("wal/00000000000000000026.log"),
+            1 => logical("tsdb/v2f1972ver4.stt"),
+            2 => logical("tsdb/v2f1972ver3.head"),
+            3 => recorded("vnode.json"),
+            _ => recorded("tsdb/current.json"),
+        };
+        for (at, value, width) in &changes {
+            let at = at.index(bytes.len());
+            let end = (at + width).min(bytes.len());
+            bytes[at..end].copy_from_slice(&value.to_le_bytes()[..end - at]);
+        }
+        let paged = pages(&bytes);
+        let peak = peak_of(|| parse(&bytes, &paged));
+        prop_assert!(peak <= 4 * bytes.len() + ALLOWANCE, "{peak} bytes for an input of {}", bytes.len());
+    }
+}

@@ -249,6 +249,51 @@ fn a_start_the_log_does_not_reach_back_to_makes_the_vgroup_dirty_as_a_whole() {
 }
 
 #[test]
+fn blocks_that_can_not_be_read_make_their_tables_dirty_where_the_index_says() {
+    let dir = copied("incr_flushed");
+    for vnode in ["vnode2", "vnode3"] {
+        let json = dir.path().join("vnode").join(vnode).join("vnode.json");
+        let text = std::fs::read_to_string(&json).unwrap();
+        assert!(text.contains("\"4096\""));
+        // No block may be larger than that, so every block with changes counts as unreadable.
+        std::fs::write(
+            &json,
+            text.replace("\"maxRows\":\t\"4096\"", "\"maxRows\":\t\"40\""),
+        )
+        .unwrap();
+    }
+    let since = Since::Version(BASE);
+    let widened = detect::run(
+        &request(dir.path().into(), since, SourceChoice::Tsdb),
+        &Quiet,
+    )
+    .unwrap();
+    assert!(!widened.plan.is_complete());
+    let exact = detect("incr_flushed", SourceChoice::Tsdb);
+    for table in exact
+        .plan
+        .tables
+        .iter()
+        .filter(|table| table.rows != Some(0))
+    {
+        let wide = widened
+            .plan
+            .tables
+            .iter()
+            .find(|wide| wide.table == table.table)
+            .unwrap();
+        assert_eq!(wide.rows, None);
+        for span in &table.spans {
+            assert!(
+                wide.spans
+                    .iter()
+                    .any(|wide| wide.first <= span.first && span.last <= wide.last)
+            );
+        }
+    }
+}
+
+#[test]
 fn another_database_of_the_same_name_is_not_taken_for_the_old_one() {
     let dir = copied("base");
     let first = detect::run(

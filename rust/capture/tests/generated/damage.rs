@@ -236,3 +236,60 @@ fn damaged_json_is_an_error_with_the_files_name_or_still_parses() {
         });
     }
 }
+
+#[test]
+fn an_encrypted_log_hides_tables_and_makes_its_tail_dirty_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = VnodeConfig {
+        wal_encrypted: true,
+        ..VnodeConfig::default()
+    };
+    let mut builder = VnodeBuilder::create(dir.path(), config).unwrap();
+    let table = builder.create_normal("t", None);
+    builder.write(&[(table, vec![Row::new(1, 1), Row::new(2, 2)])]);
+    builder.commit().unwrap();
+    builder.save().unwrap();
+    let (scanned, report) = scan(dir.path(), -1, SourceChoice::Auto).unwrap();
+    assert_eq!(scanned.rows.len(), 2);
+    assert!(report.is_complete(), "the committed files have the rows");
+    assert!(has(&report, ReasonCode::TablesNotCovered));
+
+    builder.write(&[(table, vec![Row::new(3, 3)])]);
+    let truth = builder.save().unwrap();
+    let (scanned, report) = scan(dir.path(), -1, SourceChoice::Auto).unwrap();
+    assert!(has(&report, ReasonCode::WalEncrypted) && !report.is_complete());
+    assert_eq!(scanned.unknown, [table].into());
+    assert_eq!(
+        report.coverage.to.0, truth.last_version,
+        "versions can be read without the key"
+    );
+}
+
+#[test]
+fn a_message_of_unknown_type_makes_the_vgroup_dirty_unless_it_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut builder = VnodeBuilder::create(dir.path(), VnodeConfig::default()).unwrap();
+    let table = builder.create_normal("t", None);
+    builder.write(&[(table, vec![Row::new(1, 1)])]);
+    builder.raw(777, vec![0; 20]);
+    builder.save().unwrap();
+    let (_, report) = scan(dir.path(), -1, SourceChoice::Auto).unwrap();
+    assert!(has(&report, ReasonCode::WalUnknownMessage) && !report.is_complete());
+
+    builder.commit().unwrap();
+    builder.save().unwrap();
+    let (_, report) = scan(dir.path(), -1, SourceChoice::Auto).unwrap();
+    assert!(
+        report.is_complete(),
+        "what it did to rows is in the committed files"
+    );
+    assert!(has(&report, ReasonCode::TablesNotCovered));
+}
+
+fn has(report: &ScanReport, code: ReasonCode) -> bool {
+    report
+        .coverage
+        .reasons
+        .iter()
+        .any(|reason| reason.code == code)
+}

@@ -32,12 +32,8 @@ impl Engine {
         range: RangeInclusive<i64>,
         limit: usize,
     ) -> Result<Vec<BlockId>, EngineError> {
-        let mut found = Vec::new();
         let (low, high) = (ordered(*range.start()), ordered(*range.end()));
-        find(&self.inner, Axis::Time, low, high, limit, &mut |block| {
-            found.push(block);
-        })?;
-        Ok(found)
+        find(&self.inner, Axis::Time, low, high, limit)
     }
 
     /// At most `limit` DIRTY or NEW blocks whose latest mark has a WAL position in `range`, by position, then by id.
@@ -50,37 +46,7 @@ impl Engine {
         range: RangeInclusive<u64>,
         limit: usize,
     ) -> Result<Vec<BlockId>, EngineError> {
-        let mut found = Vec::new();
-        let (low, high) = (*range.start(), *range.end());
-        find(&self.inner, Axis::Wal, low, high, limit, &mut |block| {
-            found.push(block);
-        })?;
-        Ok(found)
-    }
-
-    /// As [`Engine::find_by_time`], into `out`; returns how many blocks were written.
-    ///
-    /// # Errors
-    /// As [`Engine::find_by_time`]; what was written before is not to be used.
-    pub fn fill_by_time(
-        &self,
-        range: RangeInclusive<i64>,
-        out: &mut [u64],
-    ) -> Result<usize, EngineError> {
-        let (low, high) = (ordered(*range.start()), ordered(*range.end()));
-        fill(&self.inner, Axis::Time, low, high, out)
-    }
-
-    /// As [`Engine::find_by_wal`], into `out`; returns how many blocks were written.
-    ///
-    /// # Errors
-    /// As [`Engine::find_by_wal`]; what was written before is not to be used.
-    pub fn fill_by_wal(
-        &self,
-        range: RangeInclusive<u64>,
-        out: &mut [u64],
-    ) -> Result<usize, EngineError> {
-        fill(&self.inner, Axis::Wal, *range.start(), *range.end(), out)
+        find(&self.inner, Axis::Wal, *range.start(), *range.end(), limit)
     }
 
     /// A cursor over all blocks that [`Engine::find_by_time`] would find now, page by page.
@@ -132,48 +98,20 @@ fn is_latest(trees: &Trees, axis: Axis, entry: &Entry) -> Result<bool, EngineErr
     }))
 }
 
-fn fill(
-    inner: &Arc<Inner>,
-    axis: Axis,
-    low: u64,
-    high: u64,
-    out: &mut [u64],
-) -> Result<usize, EngineError> {
-    let limit = out.len();
-    let mut free = out.iter_mut();
-    find(inner, axis, low, high, limit, &mut |block| {
-        if let Some(slot) = free.next() {
-            *slot = block.0;
-        }
-    })
-}
-
 fn find(
     inner: &Arc<Inner>,
     axis: Axis,
     low: u64,
     high: u64,
     limit: usize,
-    emit: &mut dyn FnMut(BlockId),
-) -> Result<usize, EngineError> {
+) -> Result<Vec<BlockId>, EngineError> {
     if low > high || limit == 0 {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     if let Some(found) = find_short(inner, axis, low, high, limit)? {
-        found.iter().for_each(|&block| emit(block));
-        return Ok(found.len());
+        return Ok(found);
     }
-    let mut cursor = BlockCursor::open(inner, axis, low, high)?;
-    let mut count = 0;
-    while count < limit {
-        let page = cursor.next_page((limit - count).min(PAGE))?;
-        if page.is_empty() {
-            break;
-        }
-        count += page.len();
-        page.into_iter().for_each(&mut *emit);
-    }
-    Ok(count)
+    BlockCursor::open(inner, axis, low, high)?.next_page(limit)
 }
 
 /// Answers a query that looks at few entries; `None` if it looks at more.

@@ -232,6 +232,11 @@ impl<R: Row> Chunk<R> {
         R::from_columns(|c| self.columns[c].value(&self.bytes, i))
     }
 
+    /// The first column of row `i`.
+    pub(crate) fn first_column(&self, i: usize) -> u64 {
+        self.columns[0].value(&self.bytes, i)
+    }
+
     /// The first row whose key is not below `key`, or [`Self::len`].
     pub(crate) fn seek(&self, key: crate::row::Key) -> usize {
         let first = &self.columns[0];

@@ -45,6 +45,8 @@ const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;
 const FENCE: usize = 24;
 const MANIFEST: &str = "MANIFEST";
 const MANIFEST_MAGIC: &str = "tdengine-bitmap-manifest";
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 const MANIFEST_MAX: u64 = 1 << 30;
 
 /// Which tree a run belongs to.
@@ -150,6 +152,26 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Engi
     }
 }
 
+/// Locks `lock`. A program that forks holds the lock of a closed engine until its child executes another program,
+/// so a taken lock is tried again for a moment.
+fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), EngineError> {
+    for attempt in 1.. {
+        match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(EngineError::Locked {
+                    path: dir.to_path_buf(),
+                });
+            }
+            Err(error) => return Err(io_error("locking", dir)(error.into())),
+        }
+    }
+    Ok(())
+}
+
 impl Disk {
     /// Creates the directory where it is missing and locks it.
     pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
@@ -161,15 +183,7 @@ impl Disk {
             .write(true)
             .open(&path)
             .map_err(io_error("opening", &path))?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(EngineError::Locked {
-                    path: dir.to_path_buf(),
-                });
-            }
-            Err(error) => return Err(io_error("locking", &path)(error.into())),
-        }
+        lock_exclusively(&lock, dir)?;
         Ok(Self {
             dir: dir.to_path_buf(),
             _lock: lock,

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashSet;
 use std::mem::size_of;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// All runs of the engine.
 #[derive(Debug, Default, Clone)]
@@ -58,9 +58,14 @@ pub struct Engine {
     worker: Option<Worker>,
 }
 
+/// A shard on cache lines of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart(Mutex<Shard>);
+
 #[derive(Debug)]
 pub(crate) struct Inner {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Apart; SHARDS],
     /// Lock order: `trees`, then shards in ascending order. A mark locks its shard only.
     pub(crate) trees: RwLock<Trees>,
     pub(crate) memory: Arc<Memory>,
@@ -71,14 +76,13 @@ pub(crate) struct Inner {
     pub(crate) next_serial: AtomicU64,
     next_snapshot: AtomicU64,
     full: AtomicBool,
+    /// Marks in all heads, counted when a shard is looked after.
+    new_marks: AtomicUsize,
     pub(crate) maintenance: Mutex<()>,
     pub(crate) wake: crate::maintenance::Wake,
     /// The last error of work nobody waited for; the next [`Engine::sync`] reports it.
     pub(crate) trouble: Mutex<Option<EngineError>>,
 }
-
-/// Marks between two looks at the memory account.
-const ACCOUNT_EVERY: usize = 1024;
 
 impl Engine {
     /// An engine with the state found in `config.persistence_path`, or without state.
@@ -93,7 +97,7 @@ impl Engine {
             None => None,
         };
         let inner = Arc::new(Inner {
-            shards: std::array::from_fn(|_| Mutex::new(Shard::new(&memory))),
+            shards: std::array::from_fn(|_| Apart(Mutex::new(Shard::new(&memory)))),
             trees: RwLock::default(),
             memory,
             disk,
@@ -102,6 +106,7 @@ impl Engine {
             next_serial: AtomicU64::new(1),
             next_snapshot: AtomicU64::new(1),
             full: AtomicBool::new(false),
+            new_marks: AtomicUsize::new(0),
             maintenance: Mutex::new(()),
             wake: crate::maintenance::Wake::default(),
             trouble: Mutex::new(None),
@@ -203,6 +208,9 @@ impl Engine {
 
     /// What the engine holds in memory.
     pub fn memory(&self) -> MemoryUse {
+        for shard in 0..SHARDS {
+            self.inner.lock(shard).account(0);
+        }
         self.inner.memory.usage()
     }
 
@@ -279,25 +287,39 @@ impl Drop for Engine {
 }
 
 impl Inner {
-    /// Locks a shard. A thread that finds it taken steps back, so that the holder goes on at full speed.
+    /// Locks a shard. A thread that finds it taken sleeps a moment instead of queueing: waking a queued thread
+    /// would cost the holder more than many marks.
     pub(crate) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[shard % SHARDS];
-        for _ in 0..4 {
+        let shard = &self.shards[shard % SHARDS].0;
+        if let Some(guard) = shard.try_lock() {
+            return guard;
+        }
+        for doubling in 0..7 {
+            std::thread::sleep(std::time::Duration::from_micros(20 << doubling));
             if let Some(guard) = shard.try_lock() {
                 return guard;
             }
-            std::thread::yield_now();
         }
         shard.lock()
     }
 
     pub(crate) fn lock_all(&self) -> [MutexGuard<'_, Shard>; SHARDS] {
-        std::array::from_fn(|shard| self.shards[shard].lock())
+        std::array::from_fn(|shard| self.shards[shard].0.lock())
     }
 
     /// How many marks a shard's head takes.
     fn head_rows(&self) -> usize {
         (self.memory.limit() / 8192).clamp(1024, 1 << 16) as usize
+    }
+
+    /// How many marks all heads take, about.
+    fn all_head_rows(&self) -> usize {
+        4 * self.head_rows()
+    }
+
+    /// By how much a shard's account may be off.
+    fn slack(&self) -> usize {
+        self.memory.limit() as usize / SHARDS / 32
     }
 
     pub(crate) fn mark(
@@ -310,12 +332,15 @@ impl Inner {
         if mark == Mark::Clear {
             return self.clear(block).map(|()| BlockState::Clean);
         }
-        self.admit()?;
-        let mut shard = self.lock(shard_of(block));
+        let mut shard = self.admit(shard_of(block))?;
+        let growth = shard.next_growth();
+        if growth > 0 {
+            shard = self.admit_growth(shard, shard_of(block), growth)?;
+        }
         let state = shard
             .mark(block, mark, marked, span)
             .map_err(|source| EngineError::InvalidTransition { block, source })?;
-        if shard.head.len().is_multiple_of(ACCOUNT_EVERY) {
+        if growth > 0 || self.is_due(&shard) {
             self.look_after(shard);
         }
         Ok(state)
@@ -339,13 +364,17 @@ impl Inner {
                 }
                 let guard = match held.take() {
                     Some((_, guard)) => Ok(guard),
-                    None => self.admit().map(|()| self.lock(wanted)),
+                    None => self.admit(wanted),
                 };
                 guard.and_then(|mut guard| {
+                    let growth = guard.next_growth();
+                    if growth > 0 {
+                        guard = self.admit_growth(guard, wanted, growth)?;
+                    }
                     guard
                         .mark(block, mark, marked, None)
                         .map_err(|source| EngineError::InvalidTransition { block, source })?;
-                    if guard.head.len().is_multiple_of(ACCOUNT_EVERY) {
+                    if growth > 0 || self.is_due(&guard) {
                         self.look_after(guard);
                     } else {
                         held = Some((wanted, guard));
@@ -363,16 +392,17 @@ impl Inner {
 
     pub(crate) fn clear(&self, block: BlockId) -> Result<(), EngineError> {
         let log = self.disk.is_some();
-        if log {
-            self.admit()?;
-        }
         let damaged = self.is_damaged(block);
-        let mut shard = self.lock(shard_of(block));
+        let mut shard = if log {
+            self.admit(shard_of(block))?
+        } else {
+            self.lock(shard_of(block))
+        };
         if !damaged && !shard.tables.get(block).is_known() {
             return Err(EngineError::BlockNotFound(block));
         }
         shard.clear(block, log);
-        if shard.head.len().is_multiple_of(ACCOUNT_EVERY) {
+        if self.is_due(&shard) {
             self.look_after(shard);
         }
         Ok(())
@@ -380,8 +410,10 @@ impl Inner {
 
     /// Keeps the account, seals full heads and keeps the memory limit.
     fn look_after(&self, mut shard: MutexGuard<'_, Shard>) {
-        shard.account(false);
-        let full = shard.head.len() >= self.head_rows();
+        shard.account(self.slack());
+        let every = self.account_every();
+        let all = self.new_marks.fetch_add(every, Relaxed) + every;
+        let full = shard.head.len() >= self.head_rows() || all >= self.all_head_rows();
         drop(shard);
         if full {
             self.seal_full();
@@ -394,18 +426,52 @@ impl Inner {
         }
     }
 
-    fn admit(&self) -> Result<(), EngineError> {
+    /// Locks a shard for a mark, unless the engine is full.
+    fn admit(&self, shard: usize) -> Result<MutexGuard<'_, Shard>, EngineError> {
         if self.full.load(Relaxed) {
             self.evict(self.memory.comfortable());
             self.check_full();
             if self.full.load(Relaxed) {
-                return Err(EngineError::MemoryFull {
-                    limit: self.memory.limit(),
-                    used: self.memory.current(),
-                });
+                return Err(self.memory_full());
             }
         }
-        Ok(())
+        Ok(self.lock(shard))
+    }
+
+    /// Is there room for a shard to take `growth` bytes at once? Makes room where it can.
+    fn admit_growth<'a>(
+        &'a self,
+        mut guard: MutexGuard<'a, Shard>,
+        shard: usize,
+        growth: usize,
+    ) -> Result<MutexGuard<'a, Shard>, EngineError> {
+        let fits = || self.memory.current() + growth as u64 <= self.memory.limit();
+        if !fits() {
+            drop(guard);
+            self.relieve(self.memory.comfortable().saturating_sub(growth as u64));
+            if !fits() {
+                return Err(self.memory_full());
+            }
+            guard = self.lock(shard);
+        }
+        Ok(guard)
+    }
+
+    fn memory_full(&self) -> EngineError {
+        EngineError::MemoryFull {
+            limit: self.memory.limit(),
+            used: self.memory.current(),
+        }
+    }
+
+    /// Is it time to bring a shard's account up to date?
+    fn is_due(&self, shard: &Shard) -> bool {
+        shard.head.len().is_multiple_of(self.account_every())
+    }
+
+    /// Marks of a shard between two looks at its account: less where memory is little.
+    fn account_every(&self) -> usize {
+        (self.memory.limit() >> 18).clamp(16, 1024) as usize
     }
 
     pub(crate) fn is_damaged(&self, block: BlockId) -> bool {
@@ -431,7 +497,7 @@ impl Inner {
         let complete = newer.filter(|record| record.kind.is_mark() && record.kind.is_fresh());
         let record = match complete {
             Some(record) => Some(record),
-            None => match (newer, trees.records.find(block, false)?) {
+            None => match (newer, trees.records.find(block)?) {
                 (Some(newer), Some(older)) => Some(Record::fold(&newer, &older)),
                 (newer, older) => newer.or(older),
             },
@@ -459,8 +525,8 @@ impl Inner {
         let limit = self.head_rows();
         {
             let mut trees = self.trees.write();
-            let full = (0..SHARDS).any(|shard| self.shards[shard].lock().head.len() >= limit);
-            if !full {
+            let full = (0..SHARDS).any(|shard| self.shards[shard].0.lock().head.len() >= limit);
+            if !full && self.new_marks.load(Relaxed) < self.all_head_rows() {
                 return;
             }
             self.seal_into(&mut trees, None);
@@ -487,10 +553,12 @@ impl Inner {
     }
 
     fn seal_into(&self, trees: &mut Trees, snapshot: Option<SnapshotId>) {
-        let mut heads: [Head; SHARDS] = Default::default();
+        let mut heads: [Head; SHARDS] = std::array::from_fn(|_| Head::default());
+        let slack = self.slack();
+        self.new_marks.store(0, Relaxed);
         for (guard, head) in self.lock_all().iter_mut().zip(&mut heads) {
             std::mem::swap(&mut guard.head, head);
-            guard.account(false);
+            guard.account(slack);
             if let Some(snapshot) = snapshot {
                 guard.open_snapshot(snapshot);
             }
@@ -499,36 +567,48 @@ impl Inner {
         if rows == 0 {
             return;
         }
+        let held: usize = heads.iter().map(Head::heap_bytes).sum();
         let _charge = Charge::new(
             &self.memory,
-            rows * (size_of::<Record>() + size_of::<Entry>()),
+            held + rows * (size_of::<Record>() + 2 * size_of::<Entry>()),
         );
         let mut records = Vec::with_capacity(rows);
         for head in heads {
             head.append_records(&mut records);
         }
+        // Marks mostly come in the order of time and WAL: sort what is nearly sorted, before it is sorted by block.
+        let once = records
+            .iter()
+            .all(|r| r.kind.is_mark() && !r.kind.is_remarked());
+        let mut by_time = Vec::new();
+        let mut by_wal = Vec::new();
+        if once {
+            by_time = indexed(&records, Record::time_entry);
+            by_wal = indexed(&records, Record::wal_entry);
+        }
         fold_records(&mut records);
-        self.add_run(&mut trees.records, &records);
-        let mut entries: Vec<Entry> = Vec::with_capacity(records.len());
-        let indexed =
-            |records: &[Record], entries: &mut Vec<Entry>, entry: fn(&Record) -> Entry| {
-                entries.clear();
-                entries.extend(records.iter().filter(|r| r.kind.is_indexed()).map(entry));
-                if !entries.is_sorted() {
-                    entries.sort_unstable();
-                }
-            };
-        indexed(&records, &mut entries, Record::time_entry);
-        self.add_run(&mut trees.by_time, &entries);
-        indexed(&records, &mut entries, Record::wal_entry);
-        self.add_run(&mut trees.by_wal, &entries);
+        if !once {
+            by_time = indexed(&records, Record::time_entry);
+            by_wal = indexed(&records, Record::wal_entry);
+        }
+        self.add_runs(&mut trees.records, &records);
+        self.add_runs(&mut trees.by_time, &by_time);
+        self.add_runs(&mut trees.by_wal, &by_wal);
     }
 
-    fn add_run<R: Row>(&self, tree: &mut Tree<R>, rows: &[R]) {
-        let mut builder = RunBuilder::new();
-        builder.push_all(rows);
-        if let Some(run) = builder.finish(self.serial(), &self.memory) {
-            tree.add(run);
+    /// Adds sorted rows as runs without wide holes: threads that mark in order in different places then make runs
+    /// that overlap nothing.
+    fn add_runs<R: Row>(&self, tree: &mut Tree<R>, rows: &[R]) {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return;
+        };
+        let hole = (last.key().0 - first.key().0) / 16;
+        for rows in rows.chunk_by(|a, b| b.key().0 - a.key().0 <= hole.max(1)) {
+            let mut builder = RunBuilder::new();
+            builder.push_all(rows);
+            if let Some(run) = builder.finish(self.serial(), &self.memory) {
+                tree.add(run);
+            }
         }
     }
 
@@ -563,9 +643,9 @@ impl Inner {
         self.evict(target);
         if self.memory.current() > target {
             for shard in &self.shards {
-                let mut shard = shard.lock();
+                let mut shard = shard.0.lock();
                 shard.tables.compact();
-                shard.account(true);
+                shard.account(0);
             }
         }
         if self.memory.current() > target && self.disk.is_some() {
@@ -601,6 +681,16 @@ impl Inner {
             run.evict();
         }
     }
+}
+
+/// The sorted index entries of `records`.
+fn indexed(records: &[Record], entry: fn(&Record) -> Entry) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(records.len());
+    entries.extend(records.iter().filter(|r| r.kind.is_indexed()).map(entry));
+    if !entries.is_sorted() {
+        entries.sort();
+    }
+    entries
 }
 
 trait Evict {

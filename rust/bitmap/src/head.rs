@@ -50,6 +50,14 @@ impl Head {
         self.rows.len()
     }
 
+    /// Bytes that one more mark would take now, 0 if there is room for it.
+    pub(crate) fn next_growth(&self) -> usize {
+        if self.rows.len() < self.rows.capacity() {
+            return 0;
+        }
+        self.rows.capacity() * (size_of::<Position>() + 1)
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         self.rows.capacity() * size_of::<Position>()
             + self.kinds.capacity()

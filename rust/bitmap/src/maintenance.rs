@@ -6,12 +6,14 @@
 use crate::disk::TreeKind;
 use crate::engine::{Inner, Trees};
 use crate::error::EngineError;
+use crate::memory::Charge;
 use crate::row::{Entry, Record, Row};
 use crate::run::{Run, RunBuilder, Serial};
-use crate::tree::{Cursor, FULL_RUN, Tree, Work};
+use crate::tree::{Cursor, Tree, Work};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::io;
+use std::mem::size_of;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -127,6 +129,11 @@ impl Inner {
         }
     }
 
+    /// Rows of the runs that merging makes: fewer where memory is little, as a run is made in memory.
+    fn full_run(&self) -> u64 {
+        (self.memory.limit() / 512).clamp(1 << 12, 1 << 20)
+    }
+
     fn maintain_once(&self) -> Result<bool, EngineError> {
         if self.indexes_are_stale() {
             let sealed = self.seal(None);
@@ -135,13 +142,13 @@ impl Inner {
         }
         let trees = self.trees().clone();
         let mut done = false;
-        if let Some(work) = trees.records.work() {
+        if let Some(work) = trees.records.work(self.full_run()) {
             done |= self.work(work, TreeKind::Records, |trees| &mut trees.records)?;
         }
-        if let Some(work) = trees.by_time.work() {
+        if let Some(work) = trees.by_time.work(self.full_run()) {
             done |= self.work(work, TreeKind::ByTime, |trees| &mut trees.by_time)?;
         }
-        if let Some(work) = trees.by_wal.work() {
+        if let Some(work) = trees.by_wal.work(self.full_run()) {
             done |= self.work(work, TreeKind::ByWal, |trees| &mut trees.by_wal)?;
         }
         Ok(done)
@@ -183,7 +190,7 @@ impl Inner {
         let mut builder = RunBuilder::new();
         while let Some(row) = cursor.next()? {
             builder.push(row);
-            if builder.len() >= FULL_RUN {
+            if builder.len() >= self.full_run() {
                 let full = std::mem::replace(&mut builder, RunBuilder::new());
                 output.extend(self.finish(full, kind)?);
             }
@@ -262,11 +269,13 @@ impl Inner {
     ) -> Result<Tree<Entry>, EngineError> {
         let mut tree = Tree::default();
         let mut records = sealed.records.cursor((0, 0))?;
+        let rows = self.full_run() as usize;
+        let _charge = Charge::new(&self.memory, rows * size_of::<Entry>());
         let mut entries = Vec::new();
         loop {
             let record = records.next()?;
             entries.extend(record.filter(|r| r.kind.is_indexed()).map(|r| entry(&r)));
-            if record.is_none() || entries.len() as u64 >= FULL_RUN {
+            if record.is_none() || entries.len() as u64 >= self.full_run() {
                 entries.sort_unstable();
                 let mut builder = RunBuilder::new();
                 builder.push_all(&entries);

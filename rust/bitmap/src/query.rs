@@ -11,7 +11,7 @@ use crate::head::Axis;
 use crate::row::{Entry, ordered};
 use crate::shard::{SHARDS, Shard, SnapshotId, shard_of};
 use crate::tables::Status;
-use crate::tree::{Cursor, Tree};
+use crate::tree::{Cursor, Finder, Tree};
 use parking_lot::MutexGuard;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -86,8 +86,8 @@ fn tree(trees: &Trees, axis: Axis) -> &Tree<Entry> {
 }
 
 /// Is `entry`, of a block marked more than once, its block's latest mark according to the runs?
-fn is_latest(trees: &Trees, axis: Axis, entry: &Entry) -> Result<bool, EngineError> {
-    let record = trees.records.find(entry.block, true)?;
+fn is_latest(finder: &mut Finder<'_>, axis: Axis, entry: &Entry) -> Result<bool, EngineError> {
+    let record = finder.find_mark(entry.block)?;
     Ok(record.is_some_and(|record| {
         record.kind.is_mark()
             && entry.at
@@ -127,35 +127,57 @@ fn find_short(
     let Some(newest) = newest_entries(&mut shards, axis, low, high) else {
         return Ok(None);
     };
-    let mut newest = newest.into_iter().peekable();
-    let mut entries = tree(&trees, axis).cursor((low, 0))?;
-    let mut entry = entries.next()?;
+    let mut cursor = tree(&trees, axis).cursor((low, 0))?;
     let mut found = Vec::new();
     let mut looked_at = 0;
-    while found.len() < limit {
-        let old = entry.filter(|entry| entry.at <= high);
-        if let Some(new) = newest.next_if(|new| old.is_none_or(|old| *new <= old)) {
-            found.push(new.block);
-            continue;
-        }
-        let Some(old) = old else {
-            break;
-        };
-        looked_at += 1;
+    loop {
+        // What is needed at least is looked at in one go: the processor then waits for many lookups at once.
+        let wanted = (limit - found.len()).clamp(16, PAGE);
+        let page = next_entries(&mut cursor, high, wanted)?;
+        looked_at += page.len();
         if looked_at > SHORT_QUERY {
             return Ok(None);
         }
-        let shard = &mut shards[shard_of(old.block)];
-        let status = shard.tables.get(old.block);
-        if status.is_found()
-            && (!status.is_remarked()
-                || !shard.head.has_mark(old.block) && is_latest(&trees, axis, &old)?)
-        {
-            found.push(old.block);
+        let statuses: Vec<Status> = page
+            .iter()
+            .map(|entry| shards[shard_of(entry.block)].tables.get(entry.block))
+            .collect();
+        let mut finder = trees.records.finder();
+        for (&entry, status) in page.iter().zip(statuses) {
+            if status.is_found()
+                && (!status.is_remarked()
+                    || !shards[shard_of(entry.block)].head.has_mark(entry.block)
+                        && is_latest(&mut finder, axis, &entry)?)
+            {
+                found.push(entry);
+            }
         }
-        entry = entries.next()?;
+        if page.len() < wanted || found.len() >= limit {
+            break;
+        }
     }
-    Ok(Some(found))
+    if !newest.is_empty() {
+        found.extend(newest);
+        found.sort();
+    }
+    found.truncate(limit);
+    Ok(Some(found.into_iter().map(|entry| entry.block).collect()))
+}
+
+/// Up to `count` entries that are not above `high`.
+fn next_entries(
+    cursor: &mut Cursor<Entry>,
+    high: u64,
+    count: usize,
+) -> Result<Vec<Entry>, EngineError> {
+    let mut entries = Vec::with_capacity(count);
+    while entries.len() < count {
+        match cursor.next()? {
+            Some(entry) if entry.at <= high => entries.push(entry),
+            _ => break,
+        }
+    }
+    Ok(entries)
 }
 
 /// The entries in the heads, sorted; `None` if they are many.
@@ -234,16 +256,8 @@ impl BlockCursor {
     }
 
     fn look_at_more(&mut self) -> Result<(), EngineError> {
-        let mut candidates = Vec::with_capacity(PAGE);
-        while candidates.len() < PAGE {
-            match self.entries.next()? {
-                Some(entry) if entry.at <= self.high => candidates.push(entry),
-                _ => {
-                    self.done = true;
-                    break;
-                }
-            }
-        }
+        let candidates = next_entries(&mut self.entries, self.high, PAGE)?;
+        self.done = candidates.len() < PAGE;
         let mut statuses: Vec<Status> = Vec::with_capacity(candidates.len());
         let mut held: Option<(usize, MutexGuard<'_, Shard>)> = None;
         for entry in &candidates {
@@ -259,9 +273,10 @@ impl BlockCursor {
             held = Some((wanted, guard));
         }
         drop(held);
+        let mut finder = self.trees.records.finder();
         for (entry, status) in candidates.iter().zip(statuses) {
             if status.is_found()
-                && (!status.is_remarked() || is_latest(&self.trees, self.axis, entry)?)
+                && (!status.is_remarked() || is_latest(&mut finder, self.axis, entry)?)
             {
                 self.ready.push_back(entry.block);
             }

@@ -156,7 +156,7 @@ fn rebuild_states(inner: &Inner) -> Result<(), EngineError> {
         }
     }
     for shard in inner.lock_all().iter_mut() {
-        shard.account(true);
+        shard.account(0);
     }
     Ok(())
 }
@@ -200,11 +200,7 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
         }
     })?;
     for (&block, at) in &mut suspects {
-        if let Some(record) = trees
-            .records
-            .find(block, true)?
-            .filter(|r| r.kind.is_mark())
-        {
+        if let Some(record) = trees.records.find(block)?.filter(|r| r.kind.is_mark()) {
             at.wal = at.wal.max(record.marked.wal);
             at.time = at.time.max(record.marked.time);
         }

@@ -9,12 +9,15 @@ use crate::{BlockId, BlockState, Mark, StateTransitionError};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
-/// How many shards an engine has.
-pub(crate) const SHARDS: usize = 8;
+/// How many shards an engine has: enough that a few threads seldom meet in one.
+pub(crate) const SHARDS: usize = 64;
 
-/// The shard of a block. 65 536 neighbours share one, as they share a Roaring container.
+/// The shard of a block. 65 536 neighbours in a table share one, as they share a Roaring container, and so do the
+/// same windows of 16 neighbouring tables, which are often marked one after another.
 pub(crate) fn shard_of(block: BlockId) -> usize {
-    ((block.0 >> 16).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61) as usize
+    let tables = (block.0 >> 36).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let windows = (block.0 >> 16 & 0xFFFF).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    ((tables ^ windows) >> 58) as usize
 }
 
 /// Numbers of blocks.
@@ -62,6 +65,9 @@ impl BlockCounts {
     }
 }
 
+/// What a block costs at most in a bitmap of many, in bytes.
+const WORST_BLOCK: usize = 3;
+
 /// Names an open snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SnapshotId(pub(crate) u64);
@@ -89,6 +95,11 @@ impl Shard {
             measured: 0,
             measured_at: 0,
         }
+    }
+
+    /// Bytes that one more mark may take at once, 0 if there is room for it.
+    pub(crate) fn next_growth(&self) -> usize {
+        self.tables.next_growth() + self.head.next_growth()
     }
 
     /// Applies `mark`; a refused one changes nothing.
@@ -172,16 +183,17 @@ impl Shard {
             .unwrap_or_else(|| self.tables.get(block))
     }
 
-    /// Brings the memory account up to date. Bitmaps are measured when they may have grown by a quarter, and
-    /// counted at their worst in between.
-    pub(crate) fn account(&mut self, measure: bool) {
+    /// Brings the memory account up to date. Between two walks over the bitmaps, new blocks count at their worst;
+    /// a walk is due when that adds up to `slack` bytes, or at once with a `slack` of 0.
+    pub(crate) fn account(&mut self, slack: usize) {
         let known = self.counts.total;
-        if measure || known > self.measured_at + self.measured_at / 4 + 4096 {
+        let mut grown = (known - self.measured_at.min(known)) as usize * WORST_BLOCK;
+        if grown >= slack.max(self.measured / 2) || slack == 0 {
             self.measured = self.tables.bitmap_bytes();
             self.measured_at = known;
+            grown = 0;
         }
         let undo: usize = self.undo.iter().map(|(_, u)| u.allocation_size()).sum();
-        let grown = (known - self.measured_at.min(known)) as usize * 3;
         self.charge.resize(
             self.tables.map_bytes() + self.measured + grown + self.head.heap_bytes() + undo,
         );

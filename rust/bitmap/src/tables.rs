@@ -4,6 +4,7 @@ use crate::{BlockId, BlockState};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use roaring::RoaringBitmap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem::size_of;
 
 /// What is known of a block without looking at its records.
@@ -203,10 +204,32 @@ impl Table {
     }
 }
 
+/// Hashes table ordinals so that neighbours lie beside each other: marks often go from table to table.
+#[derive(Debug, Default, Clone, Copy)]
+struct Neighbours(u64);
+
+impl Hasher for Neighbours {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(u32::from(byte) ^ self.0 as u32);
+        }
+    }
+
+    fn write_u32(&mut self, ordinal: u32) {
+        let neighbourhood = u64::from(ordinal >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let tag = u64::from(ordinal).wrapping_mul(0xD6E8_FEB8_6659_FD93) & (0x7F << 57);
+        self.0 = (neighbourhood >> 20) & !(0x7F << 57) & !15 | u64::from(ordinal & 15) | tag;
+    }
+}
+
 /// The states of a set of blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    tables: HashMap<u32, Table>,
+    tables: HashMap<u32, Table, BuildHasherDefault<Neighbours>>,
 }
 
 impl Tables {
@@ -247,6 +270,14 @@ impl Tables {
             }
         }
         found
+    }
+
+    /// Bytes that one more table would take now, 0 if there is room for it.
+    pub(crate) fn next_growth(&self) -> usize {
+        if self.tables.len() < self.tables.capacity() {
+            return 0;
+        }
+        2 * self.tables.allocation_size()
     }
 
     /// Bytes of the map itself.

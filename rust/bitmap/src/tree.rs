@@ -1,7 +1,6 @@
 //! A tree: every row of one kind, as levels of disjoint runs, the oldest level first.
 //!
-//! A run that lies after everything in the newest levels joins one of them, so rows that come in order cost no
-//! merging at all. Levels of similar size are merged, so there are O(log n) of them.
+//! A run that overlaps nothing in the newest level joins it, so rows that come in order cost no merging at all. Levels of similar size are merged, so there are O(log n) of them.
 
 use crate::BlockId;
 use crate::chunk::Chunk;
@@ -15,13 +14,11 @@ use std::sync::Arc;
 pub(crate) type Level<R> = Arc<Vec<Arc<Run<R>>>>;
 
 /// Levels of one size class that are merged into one.
-const FAN: usize = 4;
+const FAN: usize = 8;
 /// Rows of the smallest size class.
 const SMALL_LEVEL: u64 = 1 << 14;
 /// Small neighbours in a level that are joined into one run.
 const JOIN: usize = 16;
-/// A run of so many rows is not joined any more.
-pub(crate) const FULL_RUN: u64 = 1 << 20;
 
 /// All rows of one kind.
 #[derive(Debug)]
@@ -83,23 +80,18 @@ impl<R: Row> Tree<R> {
 
     /// As [`Self::add`], of a run that may be in use already.
     pub(crate) fn add_shared(&mut self, run: Arc<Run<R>>) {
-        for level in self.levels.iter_mut().rev() {
-            let (Some(first), Some(last)) = (level.first(), level.last()) else {
-                break;
-            };
-            if last.last < run.first() {
-                Arc::make_mut(level).push(run);
+        if let Some(level) = self.levels.last_mut() {
+            let at = level.partition_point(|known| known.last < run.first());
+            if level.get(at).is_none_or(|next| run.last < next.first()) {
+                Arc::make_mut(level).insert(at, run);
                 return;
-            }
-            if first.first() <= run.last {
-                break;
             }
         }
         self.levels.push(Arc::new(vec![run]));
     }
 
-    /// The next thing to do to keep the number of levels and runs small.
-    pub(crate) fn work(&self) -> Option<Work<R>> {
+    /// The next thing to do to keep the number of levels and runs small. Runs of `full_run` rows are not joined.
+    pub(crate) fn work(&self, full_run: u64) -> Option<Work<R>> {
         let class = |level: &Level<R>| {
             let rows: u64 = level.iter().map(|run| run.rows).sum();
             (rows / SMALL_LEVEL + 1).ilog(FAN as u64)
@@ -121,14 +113,14 @@ impl<R: Row> Tree<R> {
             while start < level.len() {
                 let small = level[start..]
                     .iter()
-                    .take_while(|run| run.rows < FULL_RUN)
+                    .take_while(|run| run.rows < full_run)
                     .count();
                 if small >= JOIN {
                     let mut rows = 0;
                     let joined: Vec<_> = level[start..start + small]
                         .iter()
                         .take_while(|run| {
-                            let fits = rows < FULL_RUN;
+                            let fits = rows < full_run;
                             rows += run.rows;
                             fits
                         })
@@ -199,32 +191,94 @@ impl<R: Row> Tree<R> {
 }
 
 impl Tree<Record> {
-    /// What the records say of `block` together; with `mark_only` as much of it as its latest mark.
-    pub(crate) fn find(
-        &self,
-        block: BlockId,
-        mark_only: bool,
-    ) -> Result<Option<Record>, EngineError> {
+    /// What the records say of `block` together.
+    pub(crate) fn find(&self, block: BlockId) -> Result<Option<Record>, EngineError> {
+        self.finder().find(block, |record| record.kind.is_fresh())
+    }
+
+    /// For looking up many blocks: one lookup near the last costs less.
+    pub(crate) fn finder(&self) -> Finder<'_> {
+        Finder {
+            places: self.levels.iter().rev().map(Place::new).collect(),
+        }
+    }
+}
+
+/// Looks up records.
+pub(crate) struct Finder<'a> {
+    /// One per level, the newest first.
+    places: Vec<Place<'a>>,
+}
+
+/// Where the last lookup in a level ended.
+struct Place<'a> {
+    level: &'a Level<Record>,
+    chunk: Option<Chunk<Record>>,
+    /// The keys that are in `chunk` if they are in the level at all: from the first, to before the second.
+    keys: (u64, u64),
+    row: usize,
+}
+
+impl<'a> Place<'a> {
+    fn new(level: &'a Level<Record>) -> Self {
+        Self {
+            level,
+            chunk: None,
+            keys: (1, 0),
+            row: 0,
+        }
+    }
+
+    fn find(&mut self, block: BlockId) -> Result<Option<Record>, EngineError> {
         let key = (block.0, 0);
+        if block.0 < self.keys.0 || block.0 >= self.keys.1 {
+            let at = self.level.partition_point(|run| run.last < key);
+            let Some(run) = self.level.get(at).filter(|run| run.first() <= key) else {
+                return Ok(None);
+            };
+            let index = run.chunk_of(key);
+            self.chunk = run.chunk(index)?;
+            let first = run.fences.get(index).map_or(0, |fence| fence.first.0);
+            let end = run.fences.get(index + 1).map_or(run.last.0, |f| f.first.0);
+            // The block at the end of a run is looked up anew: its key may be the largest there is.
+            self.keys = (first, end);
+            self.row = 0;
+        }
+        let Some(chunk) = &self.chunk else {
+            return Ok(None);
+        };
+        let next = self.row + 1;
+        let row = if next < chunk.len() && chunk.first_column(next) == block.0 {
+            next
+        } else {
+            chunk.seek(key)
+        };
+        if row == chunk.len() || chunk.first_column(row) != block.0 {
+            return Ok(None);
+        }
+        self.row = row;
+        Ok(Some(chunk.row(row)))
+    }
+}
+
+impl Finder<'_> {
+    /// As much as is needed to know the latest mark of `block`.
+    pub(crate) fn find_mark(&mut self, block: BlockId) -> Result<Option<Record>, EngineError> {
+        self.find(block, |_| true)
+    }
+
+    fn find(
+        &mut self,
+        block: BlockId,
+        enough: impl Fn(&Record) -> bool,
+    ) -> Result<Option<Record>, EngineError> {
         let mut found: Option<Record> = None;
-        for level in self.levels.iter().rev() {
-            let at = level.partition_point(|run| run.last < key);
-            let Some(run) = level.get(at).filter(|run| run.first() <= key) else {
+        for place in &mut self.places {
+            let Some(row) = place.find(block)? else {
                 continue;
             };
-            let Some(chunk) = run.chunk(run.chunk_of(key))? else {
-                continue;
-            };
-            let at = chunk.seek(key);
-            if at == chunk.len() {
-                continue;
-            }
-            let row = chunk.row(at);
-            if row.block != block {
-                continue;
-            }
             let folded = found.map_or(row, |newer| Record::fold(&newer, &row));
-            if folded.kind.is_mark() && (mark_only || folded.kind.is_fresh()) {
+            if folded.kind.is_mark() && enough(&folded) {
                 return Ok(Some(folded));
             }
             found = Some(folded);

@@ -12,6 +12,7 @@
 //! 16 zero bytes, so that a read of 16 bytes never leaves the chunk
 //! ```
 
+use crate::bytes::Bytes;
 use crate::row::{MAX_COLUMNS, Row};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -159,7 +160,7 @@ fn word<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 /// A chunk that was found whole: any of its values is read in constant time.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk<R> {
-    bytes: Arc<Vec<u8>>,
+    bytes: Arc<Bytes>,
     columns: [Column; MAX_COLUMNS],
     rows: usize,
     row: PhantomData<R>,
@@ -179,7 +180,7 @@ pub(crate) fn is_intact(bytes: &[u8]) -> bool {
 
 impl<R: Row> Chunk<R> {
     /// Reads the chunk that fills `start..end` of `bytes`. Its checksum is the caller's business ([`is_intact`]).
-    pub(crate) fn parse(bytes: Arc<Vec<u8>>, start: usize, end: usize) -> Result<Self, NotAChunk> {
+    pub(crate) fn parse(bytes: Arc<Bytes>, start: usize, end: usize) -> Result<Self, NotAChunk> {
         let chunk = bytes.get(start..end).ok_or(NotAChunk("it is cut off"))?;
         let (Some(rows), Some(columns)) = (word::<2>(chunk, 4), word::<2>(chunk, 6)) else {
             return Err(NotAChunk("its header is cut off"));
@@ -276,7 +277,7 @@ mod tests {
         encode(&rows, &mut bytes);
         assert!(is_intact(&bytes) && bytes.len() <= MAX_CHUNK_BYTES);
         let length = bytes.len();
-        let chunk = Chunk::<Entry>::parse(Arc::new(bytes), 0, length).unwrap();
+        let chunk = Chunk::<Entry>::parse(Arc::new(bytes.into()), 0, length).unwrap();
         assert_eq!(chunk.len(), rows.len());
         for (i, row) in rows.iter().enumerate() {
             assert_eq!(chunk.row(i), *row);
@@ -310,7 +311,7 @@ mod tests {
             let mut bytes = Vec::new();
             encode(&entries, &mut bytes);
             let end = bytes.len();
-            let chunk = Chunk::<Entry>::parse(Arc::new(bytes), 0, end).unwrap();
+            let chunk = Chunk::<Entry>::parse(Arc::new(bytes.into()), 0, end).unwrap();
             prop_assert_eq!(chunk.seek(key), rows.partition_point(|&row| row < key));
         }
 
@@ -321,7 +322,7 @@ mod tests {
                 (bytes[4], bytes[5], bytes[6], bytes[7], bytes[24]) = (rows, 0, 2, 0, width);
             }
             let end = bytes.len();
-            if let Ok(chunk) = Chunk::<Entry>::parse(Arc::new(bytes), 0, end) {
+            if let Ok(chunk) = Chunk::<Entry>::parse(Arc::new(bytes.into()), 0, end) {
                 prop_assert!((0..chunk.len()).map(|i| chunk.row(i)).count() == chunk.len());
             }
         }

@@ -507,7 +507,7 @@ fn check_chunks<R: Row>(
             let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
             if chunk::is_intact(&bytes) {
                 let length = bytes.len();
-                Chunk::<R>::parse(Arc::new(bytes), 0, length).map_err(|problem| problem.0)
+                Chunk::<R>::parse(Arc::new(bytes.into()), 0, length).map_err(|problem| problem.0)
             } else {
                 Err("the checksum of a chunk does not match")
             }
@@ -562,7 +562,7 @@ fn intact_rows<R: Row>(
         let end = parts.fences.get(i + 1).map_or(parts.length, |f| f.offset);
         let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
         let length = bytes.len();
-        if let Ok(chunk) = Chunk::<R>::parse(Arc::new(bytes), 0, length) {
+        if let Ok(chunk) = Chunk::<R>::parse(Arc::new(bytes.into()), 0, length) {
             rows.extend((0..chunk.len()).map(|row| chunk.row(row)));
         }
     }

@@ -78,6 +78,8 @@ pub(crate) struct Inner {
     full: AtomicBool,
     /// Marks in all heads, counted when a shard is looked after.
     new_marks: AtomicUsize,
+    /// Marks in runs that are not on disk, about.
+    unsaved: AtomicU64,
     pub(crate) maintenance: Mutex<()>,
     pub(crate) wake: crate::maintenance::Wake,
     /// The last error of work nobody waited for; the next [`Engine::sync`] reports it.
@@ -107,6 +109,7 @@ impl Engine {
             next_snapshot: AtomicU64::new(1),
             full: AtomicBool::new(false),
             new_marks: AtomicUsize::new(0),
+            unsaved: AtomicU64::new(0),
             maintenance: Mutex::new(()),
             wake: crate::maintenance::Wake::default(),
             trouble: Mutex::new(None),
@@ -531,8 +534,10 @@ impl Inner {
             }
             self.seal_into(&mut trees, None);
         }
-        if let Err(error) = self.persist() {
-            *self.trouble.lock() = Some(error);
+        if self.unsaved.load(Relaxed) >= self.full_run() {
+            if let Err(error) = self.persist() {
+                *self.trouble.lock() = Some(error);
+            }
         }
         self.wake.notify();
         self.keep_pace();
@@ -567,6 +572,7 @@ impl Inner {
         if rows == 0 {
             return;
         }
+        self.unsaved.fetch_add(rows as u64, Relaxed);
         let held: usize = heads.iter().map(Head::heap_bytes).sum();
         let _charge = Charge::new(
             &self.memory,
@@ -618,6 +624,7 @@ impl Inner {
             return Ok(());
         };
         let mut committed = self.committed.lock();
+        self.unsaved.store(0, Relaxed);
         let trees = self.trees.read().clone();
         write_missing(disk, &trees.records, TreeKind::Records)?;
         write_missing(disk, &trees.by_time, TreeKind::ByTime)?;

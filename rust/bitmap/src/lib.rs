@@ -5,6 +5,7 @@
 //! `capture`) and what a backup does with it (that is `backup`).
 
 mod block;
+mod bytes;
 mod chunk;
 mod config;
 mod damage;

@@ -130,7 +130,7 @@ impl Inner {
     }
 
     /// Rows of the runs that merging makes: fewer where memory is little, as a run is made in memory.
-    fn full_run(&self) -> u64 {
+    pub(crate) fn full_run(&self) -> u64 {
         (self.memory.limit() / 512).clamp(1 << 12, 1 << 20)
     }
 

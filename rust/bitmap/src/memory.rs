@@ -72,7 +72,7 @@ impl Memory {
 
     /// Above this the coldest runs go to disk: room is left for what is taken between two checks.
     pub(crate) fn comfortable(&self) -> u64 {
-        self.limit() / 8 * 7
+        self.limit() / 16 * 13
     }
 
     /// Above this marks are refused: the last sixteenth is for what is taken between two looks.

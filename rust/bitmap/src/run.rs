@@ -1,5 +1,6 @@
 //! A run: rows in ascending order of their keys, immutable, in chunks; in memory, on disk, or both.
 
+use crate::bytes::Bytes;
 use crate::chunk::{self, CHUNK_ROWS, Chunk};
 use crate::disk::RunFile;
 use crate::error::EngineError;
@@ -28,7 +29,7 @@ static CLOCK: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug)]
 struct Resident {
-    bytes: Arc<Vec<u8>>,
+    bytes: Arc<Bytes>,
     _charge: Charge,
 }
 
@@ -76,8 +77,8 @@ impl<R: Row> Run<R> {
             size_of::<Self>() + fences.capacity() * size_of::<Fence>(),
         );
         let resident = bytes.map(|bytes| Resident {
-            _charge: Charge::new(memory, bytes.capacity()),
-            bytes: Arc::new(bytes),
+            _charge: Charge::new(memory, bytes.len()),
+            bytes: Arc::new(bytes.into()),
         });
         let slot = OnceLock::new();
         if let Some(file) = file {
@@ -135,7 +136,7 @@ impl<R: Row> Run<R> {
         Ok(bytes.get(at..to).map(<[u8]>::to_vec))
     }
 
-    fn bytes_of(&self, start: u64, end: u64) -> Result<(Arc<Vec<u8>>, usize, usize), EngineError> {
+    fn bytes_of(&self, start: u64, end: u64) -> Result<(Arc<Bytes>, usize, usize), EngineError> {
         self.used.store(CLOCK.fetch_add(1, Relaxed), Relaxed);
         if let Some(resident) = &*self.resident.read() {
             return Ok((Arc::clone(&resident.bytes), start as usize, end as usize));
@@ -148,7 +149,7 @@ impl<R: Row> Run<R> {
             return Err(self.damaged(start, "the checksum of a chunk does not match"));
         }
         let length = bytes.len();
-        Ok((Arc::new(bytes), 0, length))
+        Ok((Arc::new(bytes.into()), 0, length))
     }
 
     fn damaged(&self, offset: u64, what: &'static str) -> EngineError {
@@ -164,7 +165,7 @@ impl<R: Row> Run<R> {
     }
 
     /// All bytes, if they are in memory.
-    pub(crate) fn resident_bytes(&self) -> Option<Arc<Vec<u8>>> {
+    pub(crate) fn resident_bytes(&self) -> Option<Arc<Bytes>> {
         let resident = self.resident.read();
         resident
             .as_ref()

@@ -121,10 +121,12 @@ impl Bitmaps {
             if bitmap.is_empty() {
                 return 0;
             }
+            // The crate counts four bytes for a value in an array, which takes two, and bits for a bitset's bytes.
             let s = bitmap.statistics();
             s.n_containers as usize * (CONTAINER + ALLOCATION)
-                + (s.n_bytes_array_containers + s.n_bytes_run_containers) as usize * 3 / 2
-                + s.n_bytes_bitset_containers as usize
+                + s.n_bytes_array_containers as usize / 2
+                + s.n_bytes_run_containers as usize
+                + s.n_bitset_containers as usize * BITSET
         });
         size_of::<Self>() + ALLOCATION + bitmaps.iter().sum::<usize>()
     }
@@ -132,6 +134,8 @@ impl Bitmaps {
 
 /// What a container costs beside its values, with the slack of the vector it is in.
 const CONTAINER: usize = 48;
+/// A container of more than 4096 values that are no runs.
+const BITSET: usize = 8192;
 /// What the allocator adds to an allocation.
 const ALLOCATION: usize = 16;
 

@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+/// The headers whose functions are written in Rust.
+const HEADERS: &[&str] = &["bitmap_engine"];
+
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let out = env::var("OUT_DIR")?;
-    for header in ["bitmap_engine"] {
+    for header in HEADERS {
         let path = format!("c-shim/include/{header}.h");
         println!("cargo:rerun-if-changed={path}");
         let read = || {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the C programs under valgrind, AddressSanitizer and ThreadSanitizer.
-# Needs cc, valgrind and the release libraries: cargo build --release
+# Needs cc, c++, valgrind and the release libraries: cargo build --release. ThreadSanitizer needs a nightly Rust, too.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=$(mktemp -d)
@@ -20,7 +20,18 @@ for program in engine_basics engine_misuse engine_threads; do
   "$out/$program-asan" "$out/asan-$program"
 done
 
-echo "ThreadSanitizer engine_threads"
-cc $flags -fsanitize=thread "$root/tests/c/engine_threads.c" $library -o "$out/engine_threads-tsan"
-TSAN_OPTIONS=halt_on_error=1 "$out/engine_threads-tsan"
+# ThreadSanitizer must see the engine's own synchronisation, so the library is built with it: a nightly toolchain.
+if runtime=$(ls "$(rustc +nightly --print sysroot 2>/dev/null)"/lib/rustlib/*/lib/librustc*_rt.tsan.a 2>/dev/null); then
+  echo "ThreadSanitizer engine_threads"
+  target=$(rustc -vV | sed -n 's/^host: //p')
+  RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+    cargo +nightly build --manifest-path "$root/Cargo.toml" -p incremental-bitmap --lib \
+    --target "$target" --target-dir "$root/target/tsan"
+  cc $flags -fsanitize=thread -c "$root/tests/c/engine_threads.c" -o "$out/engine_threads.o"
+  c++ "$out/engine_threads.o" "$root/target/tsan/$target/debug/libincremental_bitmap.a" \
+    -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive -pthread -ldl -lm -o "$out/engine_threads-tsan"
+  TSAN_OPTIONS=halt_on_error=1 "$out/engine_threads-tsan"
+else
+  echo "skipped: ThreadSanitizer needs a nightly toolchain"
+fi
 echo "all clean"

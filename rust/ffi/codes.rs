@@ -10,25 +10,25 @@ use std::ffi::{CStr, c_char};
 pub(crate) struct Code(pub(crate) i32);
 
 impl Code {
-    pub(crate) const SUCCESS: Self = Self(header::ERR_SUCCESS as i32);
-    pub(crate) const INVALID_PARAM: Self = Self(header::ERR_INVALID_PARAM as i32);
-    pub(crate) const INVALID_STATE_TRANS: Self = Self(header::ERR_INVALID_STATE_TRANS as i32);
-    pub(crate) const INTERNAL: Self = Self(header::ERR_INTERNAL as i32);
+    pub(crate) const SUCCESS: Self = Self(header::ERR_SUCCESS);
+    pub(crate) const INVALID_PARAM: Self = Self(header::ERR_INVALID_PARAM);
+    pub(crate) const INVALID_STATE_TRANS: Self = Self(header::ERR_INVALID_STATE_TRANS);
+    pub(crate) const INTERNAL: Self = Self(header::ERR_INTERNAL);
 }
 
 impl From<EngineError> for Code {
     fn from(error: EngineError) -> Self {
         Self(match error {
-            EngineError::InvalidTransition { .. } => header::ERR_INVALID_STATE_TRANS as i32,
-            EngineError::BlockNotFound(_) => header::ERR_BLOCK_NOT_FOUND as i32,
-            EngineError::BlockDamaged(_) => header::ERR_BLOCK_DAMAGED as i32,
-            EngineError::MemoryFull { .. } => header::ERR_MEMORY_FULL as i32,
-            EngineError::Locked { .. } => header::ERR_LOCKED as i32,
-            EngineError::UnknownFormat { .. } => header::ERR_UNKNOWN_FORMAT as i32,
-            EngineError::Damaged { .. } => header::ERR_DAMAGED as i32,
-            EngineError::Io { .. } => header::ERR_IO as i32,
-            EngineError::InvalidConfig { .. } => header::ERR_INVALID_PARAM as i32,
-            _ => header::ERR_INTERNAL as i32,
+            EngineError::InvalidTransition { .. } => header::ERR_INVALID_STATE_TRANS,
+            EngineError::BlockNotFound(_) => header::ERR_BLOCK_NOT_FOUND,
+            EngineError::BlockDamaged(_) => header::ERR_BLOCK_DAMAGED,
+            EngineError::MemoryFull { .. } => header::ERR_MEMORY_FULL,
+            EngineError::Locked { .. } => header::ERR_LOCKED,
+            EngineError::UnknownFormat { .. } => header::ERR_UNKNOWN_FORMAT,
+            EngineError::Damaged { .. } => header::ERR_DAMAGED,
+            EngineError::Io { .. } => header::ERR_IO,
+            EngineError::InvalidConfig { .. } => header::ERR_INVALID_PARAM,
+            _ => header::ERR_INTERNAL,
         })
     }
 }

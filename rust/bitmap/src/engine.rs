@@ -414,8 +414,12 @@ impl Inner {
     /// Keeps the account, seals full heads and keeps the memory limit.
     fn look_after(&self, mut shard: MutexGuard<'_, Shard>) {
         shard.account(self.slack());
-        let every = self.account_every();
-        let all = self.new_marks.fetch_add(every, Relaxed) + every;
+        let new = if self.is_due(&shard) {
+            self.account_every()
+        } else {
+            0
+        };
+        let all = self.new_marks.fetch_add(new, Relaxed) + new;
         let full = shard.head.len() >= self.head_rows() || all >= self.all_head_rows();
         drop(shard);
         if full {
@@ -534,10 +538,10 @@ impl Inner {
             }
             self.seal_into(&mut trees, None);
         }
-        if self.unsaved.load(Relaxed) >= self.full_run() {
-            if let Err(error) = self.persist() {
-                *self.trouble.lock() = Some(error);
-            }
+        if self.unsaved.load(Relaxed) >= self.full_run()
+            && let Err(error) = self.persist()
+        {
+            *self.trouble.lock() = Some(error);
         }
         self.wake.notify();
         self.keep_pace();

@@ -1,6 +1,6 @@
 //! C99 and C++ programs against `bitmap_engine.h`: compiled with all warnings, linked with the static and the shared
 //! library, and run. Also through pkg-config and the CMake package, where those tools are installed.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -580,7 +580,7 @@ impl Inner {
         let held: usize = heads.iter().map(Head::heap_bytes).sum();
         let _charge = Charge::new(
             &self.memory,
-            held + rows * (size_of::<Record>() + 2 * size_of::<Entry>()),
+            held + rows * (2 * size_of::<Record>() + 2 * size_of::<Entry>()),
         );
         let mut records = Vec::with_capacity(rows);
         for head in heads {

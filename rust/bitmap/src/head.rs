@@ -205,7 +205,11 @@ impl Head {
 /// Sorts `records`, oldest first among those of one block, and folds them to one per block.
 pub(crate) fn fold_records(records: &mut Vec<Record>) {
     if !records.is_sorted_by_key(|record| record.block) {
-        records.sort_by_key(|record| record.block);
+        // Sorting small pairs and moving each record once beats sorting the records themselves.
+        let pairs = records.iter().enumerate();
+        let mut order: Vec<(u64, u32)> = pairs.map(|(i, r)| (r.block.0, i as u32)).collect();
+        order.sort();
+        *records = order.iter().map(|&(_, i)| records[i as usize]).collect();
     }
     records.dedup_by(|newer, older| {
         let same = newer.block == older.block;

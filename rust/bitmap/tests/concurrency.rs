@@ -1,4 +1,5 @@
 //! Many threads on one engine: no mark is lost, and no reader sees half of one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bitmap::{BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
 use std::collections::HashSet;

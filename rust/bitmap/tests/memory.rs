@@ -1,4 +1,5 @@
 //! The memory limit and the memory account. One test at a time: they compare with the process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bitmap::{BlockId, Engine, EngineConfig, EngineError, Mark, MarkedAt};
 use std::sync::Mutex;

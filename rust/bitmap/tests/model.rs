@@ -1,6 +1,7 @@
 //! The engine against a plain `BTreeMap`: whatever is done to both, every answer is equal.
 //!
 //! `ENGINE_MODEL_OPERATIONS` sets the number of operations per kind of engine (default 60 000 in memory and 21 000 on disk).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Mark, MarkedAt};
 use proptest::prelude::*;

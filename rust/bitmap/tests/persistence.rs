@@ -1,4 +1,5 @@
 //! What survives: restarts, kill -9, damaged files; and who may open a path.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Mark, MarkedAt};
 use std::collections::HashSet;

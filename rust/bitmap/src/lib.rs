@@ -37,3 +37,8 @@ pub use record::{BlockRecord, KeySpan, MarkedAt, Timestamp, WalOffset};
 pub use shard::BlockCounts;
 pub use state::{BlockState, Mark, StateTransitionError};
 pub use states::BlockStates;
+
+/// The examples of the guide are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/engine.md")]
+struct Guide;

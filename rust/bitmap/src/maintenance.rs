@@ -9,6 +9,7 @@ use crate::error::EngineError;
 use crate::memory::Charge;
 use crate::row::{Entry, Record, Row};
 use crate::run::{Run, RunBuilder, Serial};
+use crate::shard::shard_of;
 use crate::tree::{Cursor, Tree, Work};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
@@ -261,6 +262,16 @@ impl Inner {
         self.persist()
     }
 
+    /// Without persistence clears leave no record, so the state itself is asked. With it the records decide: an
+    /// entry must not disappear from disk before the clear is there.
+    fn belongs_in_index(&self, record: &Record) -> bool {
+        record.kind.is_indexed()
+            && (self.disk.is_some() || {
+                let shard = self.lock(shard_of(record.block));
+                shard.tables.get(record.block).is_found()
+            })
+    }
+
     fn index(
         &self,
         sealed: &Trees,
@@ -274,7 +285,11 @@ impl Inner {
         let mut entries = Vec::new();
         loop {
             let record = records.next()?;
-            entries.extend(record.filter(|r| r.kind.is_indexed()).map(|r| entry(&r)));
+            entries.extend(
+                record
+                    .filter(|r| self.belongs_in_index(r))
+                    .map(|r| entry(&r)),
+            );
             if record.is_none() || entries.len() as u64 >= self.full_run() {
                 entries.sort_unstable();
                 let mut builder = RunBuilder::new();

@@ -160,3 +160,32 @@ fn blocks_marked_and_cleared_for_ever_do_not_grow_the_engine() {
         10_000
     );
 }
+
+#[test]
+fn an_engine_whose_blocks_are_all_cleared_forgets_their_index_entries() {
+    let _alone = ALONE.lock();
+    let dir = tempfile::tempdir().unwrap();
+    for path in [None, Some(dir.path().to_path_buf())] {
+        let engine = Engine::open(&EngineConfig {
+            max_memory_mb: 256,
+            persistence_path: path,
+        })
+        .unwrap();
+        for block in 0..400_000u64 {
+            engine.mark(BlockId(block), Mark::Dirty, at(block)).unwrap();
+        }
+        engine.compact().unwrap();
+        let held = engine.memory().current;
+        for block in 0..400_000u64 {
+            engine.clear(BlockId(block)).unwrap();
+        }
+        engine.compact().unwrap();
+        assert!(
+            engine.memory().current < held,
+            "{} of {held}",
+            engine.memory().current
+        );
+        assert!(engine.find_by_wal(0..=u64::MAX, 10).unwrap().is_empty());
+        assert_eq!(engine.block(BlockId(5)).unwrap().marked, at(5));
+    }
+}

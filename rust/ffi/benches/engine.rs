@@ -208,6 +208,21 @@ fn bytes(n: u64) {
 
     trim();
     let before = resident();
+    let engine = bitmap_engine_init();
+    for i in 0..n / 10 {
+        mark(engine, hashed(i), i);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    trim();
+    println!(
+        "  hashed ids, {}: {:.1}",
+        n / 10,
+        (resident() - before) as f64 / (n / 10) as f64
+    );
+    unsafe { bitmap_engine_destroy(engine) };
+
+    trim();
+    let before = resident();
     let mut states = bitmap::BlockStates::default();
     for i in 0..n {
         states

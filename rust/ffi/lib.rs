@@ -1,1 +1,15 @@
 //! The C ABI of the engine: a static and a shared library. Headers are in `c-shim/include`.
+//!
+//! Nothing is decided here: each function checks what C gave it, calls the crate that knows, and turns the result
+//! into a code. The types come from the headers, and the build checks each function against its declaration.
+
+mod agreement;
+mod bitmap_cursor;
+mod bitmap_engine;
+mod boundary;
+mod codes;
+pub mod header;
+
+pub use bitmap_cursor::*;
+pub use bitmap_engine::*;
+pub use codes::*;

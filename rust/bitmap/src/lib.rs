@@ -5,9 +5,40 @@
 //! `capture`) and what a backup does with it (that is `backup`).
 
 mod block;
+mod bytes;
+mod chunk;
+mod config;
+mod damage;
+mod disk;
+mod engine;
+mod error;
+mod head;
+mod maintenance;
+mod memory;
+mod query;
+mod record;
+mod recovery;
+mod row;
+mod run;
+mod shard;
 mod state;
 mod states;
+mod tables;
+mod tree;
 
 pub use block::{BlockId, TableOrdinal, WindowNumber};
+pub use config::EngineConfig;
+pub use damage::DamagedRange;
+pub use engine::Engine;
+pub use error::{BatchError, EngineError};
+pub use memory::MemoryUse;
+pub use query::BlockCursor;
+pub use record::{BlockRecord, KeySpan, MarkedAt, Timestamp, WalOffset};
+pub use shard::BlockCounts;
 pub use state::{BlockState, Mark, StateTransitionError};
 pub use states::BlockStates;
+
+/// The examples of the guide are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/engine.md")]
+struct Guide;

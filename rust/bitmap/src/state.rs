@@ -82,7 +82,7 @@ impl BlockState {
 
 #[cfg(test)]
 mod tests {
-    use super::{BlockState::*, Mark, *};
+    use super::{BlockState::*, Mark};
 
     #[test]
     fn every_pair_follows_the_table_of_the_specification() {

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Runs the C programs under valgrind, AddressSanitizer and ThreadSanitizer.
+# Needs cc, c++, valgrind and the release libraries: cargo build --release. ThreadSanitizer needs a nightly Rust, too.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+"$root/c-shim/install.sh" "$out/prefix" "$root/target/release"
+flags="-std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror -g -O1 -pthread -I$out/prefix/include/incremental_bitmap"
+library="$out/prefix/lib/libincremental_bitmap.a -ldl -lm"
+
+for program in engine_basics engine_misuse engine_threads; do
+  # engine_basics takes a directory for its state; the others ignore arguments.
+  cc $flags "$root/tests/c/$program.c" $library -o "$out/$program"
+  echo "valgrind $program"
+  valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
+    --fair-sched=yes "$out/$program" "$out/valgrind-$program"
+  echo "AddressSanitizer $program"
+  cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/$program.c" $library -o "$out/$program-asan"
+  "$out/$program-asan" "$out/asan-$program"
+done
+
+# ThreadSanitizer must see the engine's own synchronisation, so the library is built with it: a nightly toolchain.
+if runtime=$(ls "$(rustc +nightly --print sysroot 2>/dev/null)"/lib/rustlib/*/lib/librustc*_rt.tsan.a 2>/dev/null); then
+  echo "ThreadSanitizer engine_threads"
+  target=$(rustc -vV | sed -n 's/^host: //p')
+  RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+    cargo +nightly build --manifest-path "$root/Cargo.toml" -p incremental-bitmap --lib \
+    --target "$target" --target-dir "$root/target/tsan"
+  cc $flags -fsanitize=thread -c "$root/tests/c/engine_threads.c" -o "$out/engine_threads.o"
+  c++ "$out/engine_threads.o" "$root/target/tsan/$target/debug/libincremental_bitmap.a" \
+    -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive -pthread -ldl -lm -o "$out/engine_threads-tsan"
+  TSAN_OPTIONS=halt_on_error=1 "$out/engine_threads-tsan"
+else
+  echo "skipped: ThreadSanitizer needs a nightly toolchain"
+fi
+echo "all clean"

@@ -1,0 +1,586 @@
+//! The files of an engine: their names, layouts, and how they are written and read.
+//!
+//! | file | content |
+//! |---|---|
+//! | `LOCK` | empty; locked while an engine has the directory open |
+//! | `MANIFEST` | which runs make up the trees, and the ranges that were damaged |
+//! | `run-<serial>` | one run |
+//!
+//! Every file is written under a temporary name, synced, renamed and its directory synced. A run's file never
+//! changes. The manifest is replaced as a whole, so at any moment the directory holds one complete state.
+//!
+//! A run, little-endian:
+//! ```text
+//! 8    magic "TDBMRUN\n"
+//! u32  format version, 1
+//! u32  tree: 0 records, 1 by time, 2 by WAL
+//! u64  rows
+//! u64  bytes of chunks
+//! u64  chunks
+//! u64, u64  key of the last row
+//! per chunk: u64, u64 key of its first row, u64 offset from the first chunk
+//! u32  CRC-32C of everything before it
+//! the chunks, each with its own checksum (see chunk.rs)
+//! ```
+//! The manifest is one line, `tdengine-bitmap-manifest <version> <CRC-32C of the rest, hex>`, and JSON.
+
+use crate::chunk::{self, Chunk, MAX_CHUNK_BYTES};
+use crate::damage::DamagedRange;
+use crate::error::EngineError;
+use crate::memory::Memory;
+use crate::row::{Key, Row};
+use crate::run::{Fence, Run, RunParts, Serial};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The format version of every file.
+pub(crate) const FORMAT: u32 = 1;
+
+const RUN_MAGIC: &[u8; 8] = b"TDBMRUN\n";
+const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;
+const FENCE: usize = 24;
+const MANIFEST: &str = "MANIFEST";
+const MANIFEST_MAGIC: &str = "tdengine-bitmap-manifest";
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+const MANIFEST_MAX: u64 = 1 << 30;
+
+/// Which tree a run belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum TreeKind {
+    Records = 0,
+    ByTime = 1,
+    ByWal = 2,
+}
+
+/// A run as the manifest names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunEntry {
+    pub(crate) serial: u64,
+    pub(crate) first: Key,
+    pub(crate) last: Key,
+}
+
+/// One complete state of the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    pub(crate) next_serial: u64,
+    pub(crate) damaged: Vec<DamagedRange>,
+    /// Levels of runs, oldest first.
+    pub(crate) records: Vec<Vec<RunEntry>>,
+    pub(crate) by_time: Vec<Vec<RunEntry>>,
+    pub(crate) by_wal: Vec<Vec<RunEntry>>,
+}
+
+/// What the directory held when it was opened.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Nothing: a new engine.
+    Nothing,
+    /// A state.
+    State(Manifest),
+    /// A manifest that can't be read, and why.
+    Damaged(&'static str),
+}
+
+/// A run's file, open for reading.
+#[derive(Debug)]
+pub(crate) struct RunFile {
+    file: File,
+    path: PathBuf,
+    data_start: u64,
+}
+
+impl RunFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn data_start(&self) -> u64 {
+        self.data_start
+    }
+
+    /// `length` bytes of the chunks from `offset` on.
+    pub(crate) fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, EngineError> {
+        if length > MAX_CHUNK_BYTES {
+            return Err(EngineError::Damaged {
+                path: self.path.clone(),
+                offset,
+                what: "a chunk is longer than any chunk can be",
+            });
+        }
+        let mut bytes = vec![0; length];
+        self.file
+            .read_exact_at(&mut bytes, self.data_start + offset)
+            .map_err(io_error("reading", &self.path))?;
+        Ok(bytes)
+    }
+}
+
+/// A run read back: what is whole of it.
+pub(crate) enum ReadRun<R> {
+    /// All of it.
+    Whole(Run<R>),
+    /// Not all of it. The rows of its intact chunks, and the key ranges of the others.
+    Damaged {
+        rows: Vec<R>,
+        lost: Vec<(Key, Key)>,
+        offset: u64,
+        what: &'static str,
+    },
+}
+
+/// The directory of an engine, locked.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    dir: PathBuf,
+    _lock: File,
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EngineError {
+    let path = path.to_path_buf();
+    move |source| EngineError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Locks `lock`. A program that forks holds the lock of a closed engine until its child executes another program,
+/// so a taken lock is tried again for a moment.
+fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), EngineError> {
+    for attempt in 1.. {
+        match rustix::fs::flock(lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(EngineError::Locked {
+                    path: dir.to_path_buf(),
+                });
+            }
+            Err(error) => return Err(io_error("locking", dir)(error.into())),
+        }
+    }
+    Ok(())
+}
+
+impl Disk {
+    /// Creates the directory where it is missing and locks it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
+        fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+        let path = dir.join("LOCK");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io_error("opening", &path))?;
+        lock_exclusively(&lock, dir)?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    fn run_path(&self, serial: Serial) -> PathBuf {
+        self.dir.join(format!("run-{:016x}", serial.0))
+    }
+
+    fn publish(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<File, EngineError> {
+        let temporary = path.with_extension("tmp");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(&temporary)
+            .map_err(io_error("creating", &temporary))?;
+        let mut writer = BufWriter::with_capacity(1 << 18, &file);
+        write(&mut writer)
+            .and_then(|()| writer.flush())
+            .map_err(io_error("writing", &temporary))?;
+        drop(writer);
+        file.sync_all().map_err(io_error("syncing", &temporary))?;
+        fs::rename(&temporary, path).map_err(io_error("renaming", &temporary))?;
+        Ok(file)
+    }
+
+    fn sync_directory(&self) -> Result<(), EngineError> {
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(io_error("syncing", &self.dir))
+    }
+
+    /// Writes the file of a run that is in memory. It counts once a manifest names it.
+    pub(crate) fn write_run<R: Row>(
+        &self,
+        run: &Run<R>,
+        kind: TreeKind,
+    ) -> Result<(), EngineError> {
+        let Some(bytes) = run.resident_bytes() else {
+            return Ok(());
+        };
+        let mut header = Vec::with_capacity(RUN_HEADER + run.fences.len() * FENCE + 4);
+        header.extend_from_slice(RUN_MAGIC);
+        header.extend_from_slice(&FORMAT.to_le_bytes());
+        header.extend_from_slice(&(kind as u32).to_le_bytes());
+        for value in [
+            run.rows,
+            run.length,
+            run.fences.len() as u64,
+            run.last.0,
+            run.last.1,
+        ] {
+            header.extend_from_slice(&value.to_le_bytes());
+        }
+        for fence in &run.fences {
+            for value in [fence.first.0, fence.first.1, fence.offset] {
+                header.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+        header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+        let path = self.run_path(run.serial);
+        let file = self.publish(&path, |writer| {
+            writer.write_all(&header)?;
+            writer.write_all(&bytes)
+        })?;
+        run.set_file(RunFile {
+            file,
+            path,
+            data_start: header.len() as u64,
+        });
+        Ok(())
+    }
+
+    /// Reads the run that the manifest calls `entry`, checking every byte of it.
+    pub(crate) fn read_run<R: Row>(
+        &self,
+        entry: &RunEntry,
+        kind: TreeKind,
+        memory: &Arc<Memory>,
+    ) -> Result<ReadRun<R>, EngineError> {
+        let path = self.run_path(Serial(entry.serial));
+        let all_lost = |what| ReadRun::Damaged {
+            rows: Vec::new(),
+            lost: vec![(entry.first, entry.last)],
+            offset: 0,
+            what,
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(all_lost("the file is missing"));
+            }
+            Err(error) => return Err(io_error("opening", &path)(error)),
+        };
+        let size = file.metadata().map_err(io_error("reading", &path))?.len();
+        let read = |offset: u64, length: usize| -> Result<Option<Vec<u8>>, EngineError> {
+            if offset
+                .checked_add(length as u64)
+                .is_none_or(|end| end > size)
+            {
+                return Ok(None);
+            }
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, offset)
+                .map_err(io_error("reading", &path))?;
+            Ok(Some(bytes))
+        };
+        let Some(mut header) = read(0, RUN_HEADER)? else {
+            return Ok(all_lost("the header is cut off"));
+        };
+        if !header.starts_with(RUN_MAGIC) {
+            return Ok(all_lost("it does not start like a run"));
+        }
+        let chunks = long(&header, 32);
+        let fences_end = chunks
+            .checked_mul(FENCE as u64)
+            .and_then(|bytes| bytes.checked_add(4))
+            .filter(|&bytes| bytes <= size);
+        let Some(fences_length) = fences_end else {
+            return Ok(all_lost("the number of chunks is larger than the file"));
+        };
+        let Some(rest) = read(RUN_HEADER as u64, fences_length as usize)? else {
+            return Ok(all_lost("the header is cut off"));
+        };
+        header.extend_from_slice(&rest);
+        let Some((body, crc)) = header.split_last_chunk::<4>() else {
+            return Ok(all_lost("the header is cut off"));
+        };
+        if u32::from_le_bytes(*crc) != crc32c::crc32c(body) {
+            return Ok(all_lost("the checksum of the header does not match"));
+        }
+        let version = short(body, 8);
+        if version != FORMAT {
+            return Err(EngineError::UnknownFormat {
+                path,
+                found: version,
+                known: FORMAT,
+            });
+        }
+        let parts = RunParts {
+            serial: Serial(entry.serial),
+            rows: long(body, 16),
+            length: long(body, 24),
+            last: (long(body, 40), long(body, 48)),
+            fences: body[RUN_HEADER..]
+                .chunks_exact(FENCE)
+                .map(|fence| Fence {
+                    first: (long(fence, 0), long(fence, 8)),
+                    offset: long(fence, 16),
+                })
+                .collect(),
+        };
+        let ascending = parts.fences.windows(2).all(|w| {
+            w[0].first < w[1].first
+                && w[0].offset < w[1].offset
+                && w[1].offset - w[0].offset <= MAX_CHUNK_BYTES as u64
+        });
+        let starts = parts
+            .fences
+            .first()
+            .is_some_and(|fence| fence.offset == 0 && fence.first == entry.first);
+        let ends = parts.fences.last().is_some_and(|fence| {
+            fence.first <= parts.last
+                && fence.offset < parts.length
+                && parts.length - fence.offset <= MAX_CHUNK_BYTES as u64
+        });
+        if short(body, 12) != kind as u32
+            || parts.last != entry.last
+            || !ascending
+            || !starts
+            || !ends
+        {
+            return Ok(all_lost("it is not the run the manifest names"));
+        }
+        let data_start = header.len() as u64;
+        let file = RunFile {
+            file,
+            path: path.clone(),
+            data_start,
+        };
+        check_chunks(parts, file, size, memory)
+    }
+
+    /// Makes `manifest` the state of the directory.
+    pub(crate) fn write_manifest(&self, manifest: &Manifest) -> Result<(), EngineError> {
+        let path = self.dir.join(MANIFEST);
+        let json = serde_json::to_vec(manifest)
+            .map_err(|error| io_error("encoding", &path)(error.into()))?;
+        // The runs' names must be on disk before the manifest names them.
+        self.sync_directory()?;
+        self.publish(&path, |writer| {
+            let crc = crc32c::crc32c(&json);
+            writeln!(writer, "{MANIFEST_MAGIC} {FORMAT} {crc:08x}")?;
+            writer.write_all(&json)
+        })?;
+        self.sync_directory()
+    }
+
+    /// Reads the state of the directory and removes what a crash left behind.
+    pub(crate) fn read_manifest(&self) -> Result<Found, EngineError> {
+        let path = self.dir.join(MANIFEST);
+        let bytes = match fs::metadata(&path) {
+            Ok(found) if found.len() > MANIFEST_MAX => return Ok(Found::Damaged("it is too long")),
+            Ok(_) => fs::read(&path).map_err(io_error("reading", &path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let has_runs = !self.run_files()?.is_empty();
+                return Ok(if has_runs {
+                    Found::Damaged("it is missing, but runs are there")
+                } else {
+                    Found::Nothing
+                });
+            }
+            Err(error) => return Err(io_error("reading", &path)(error)),
+        };
+        let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
+            return Ok(Found::Damaged("its first line is cut off"));
+        };
+        let Ok(line) = std::str::from_utf8(&bytes[..end]) else {
+            return Ok(Found::Damaged("its first line is not text"));
+        };
+        let mut words = line.split(' ');
+        let (Some(MANIFEST_MAGIC), Some(version), Some(crc), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Ok(Found::Damaged("it does not start like a manifest"));
+        };
+        let json = &bytes[end + 1..];
+        if crc != format!("{:08x}", crc32c::crc32c(json)) {
+            return Ok(Found::Damaged("its checksum does not match"));
+        }
+        match version.parse::<u32>() {
+            Ok(FORMAT) => {}
+            Ok(found) => {
+                return Err(EngineError::UnknownFormat {
+                    path,
+                    found,
+                    known: FORMAT,
+                });
+            }
+            Err(_) => return Ok(Found::Damaged("its version is not a number")),
+        }
+        match serde_json::from_slice(json) {
+            Ok(manifest) => Ok(Found::State(manifest)),
+            Err(_) => Ok(Found::Damaged("it does not hold what a manifest holds")),
+        }
+    }
+
+    /// The runs in the directory and unfinished files.
+    fn run_files(&self) -> Result<Vec<PathBuf>, EngineError> {
+        let entries = fs::read_dir(&self.dir).map_err(io_error("listing", &self.dir))?;
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(io_error("listing", &self.dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| name.starts_with("run-") || name == "MANIFEST.tmp") {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the run files that are not among `keep`, and unfinished files.
+    pub(crate) fn remove_leftovers(
+        &self,
+        keep: &std::collections::HashSet<Serial>,
+    ) -> Result<(), EngineError> {
+        let keep: std::collections::HashSet<PathBuf> =
+            keep.iter().map(|&serial| self.run_path(serial)).collect();
+        for path in self.run_files()? {
+            if !keep.contains(&path) {
+                fs::remove_file(&path).map_err(io_error("removing", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a run that no manifest names any more.
+    pub(crate) fn remove_run(&self, serial: Serial) -> Result<(), EngineError> {
+        let path = self.run_path(serial);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("removing", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_chunks<R: Row>(
+    parts: RunParts,
+    file: RunFile,
+    size: u64,
+    memory: &Arc<Memory>,
+) -> Result<ReadRun<R>, EngineError> {
+    let mut rows = Vec::new();
+    let mut lost = Vec::new();
+    let mut first_damage = None;
+    let mut count = 0;
+    for (i, fence) in parts.fences.iter().enumerate() {
+        let next = parts.fences.get(i + 1);
+        let end = next.map_or(parts.length, |fence| fence.offset);
+        let cut = file
+            .data_start
+            .checked_add(end)
+            .is_none_or(|end| end > size);
+        let chunk = if cut {
+            Err("a chunk is cut off")
+        } else {
+            let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
+            if chunk::is_intact(&bytes) {
+                let length = bytes.len();
+                Chunk::<R>::parse(Arc::new(bytes.into()), 0, length).map_err(|problem| problem.0)
+            } else {
+                Err("the checksum of a chunk does not match")
+            }
+        };
+        match chunk {
+            Ok(chunk) => {
+                count += chunk.len() as u64;
+                if first_damage.is_some() {
+                    rows.extend((0..chunk.len()).map(|row| chunk.row(row)));
+                }
+            }
+            Err(what) => {
+                if first_damage.is_none() {
+                    first_damage = Some((fence.offset, what));
+                    rows = intact_rows(&parts, &file, i)?;
+                }
+                let last = next.map_or(parts.last, |f| (f.first.0.saturating_sub(1), u64::MAX));
+                lost.push((fence.first, last));
+            }
+        }
+    }
+    if let Some((offset, what)) = first_damage {
+        return Ok(ReadRun::Damaged {
+            rows,
+            lost,
+            offset: file.data_start + offset,
+            what,
+        });
+    }
+    if count != parts.rows || file.data_start + parts.length != size {
+        return Ok(ReadRun::Damaged {
+            rows: Vec::new(),
+            lost: vec![(
+                parts.fences.first().map_or(parts.last, |f| f.first),
+                parts.last,
+            )],
+            offset: 0,
+            what: "its length does not fit its header",
+        });
+    }
+    Ok(ReadRun::Whole(Run::new(parts, None, Some(file), memory)))
+}
+
+/// The rows of the first `chunks` chunks, which were found intact.
+fn intact_rows<R: Row>(
+    parts: &RunParts,
+    file: &RunFile,
+    chunks: usize,
+) -> Result<Vec<R>, EngineError> {
+    let mut rows = Vec::new();
+    for (i, fence) in parts.fences.iter().enumerate().take(chunks) {
+        let end = parts.fences.get(i + 1).map_or(parts.length, |f| f.offset);
+        let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
+        let length = bytes.len();
+        if let Ok(chunk) = Chunk::<R>::parse(Arc::new(bytes.into()), 0, length) {
+            rows.extend((0..chunk.len()).map(|row| chunk.row(row)));
+        }
+    }
+    Ok(rows)
+}
+
+/// The `u64` at `at`, 0 past the end.
+fn long(bytes: &[u8], at: usize) -> u64 {
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
+}
+
+/// The `u32` at `at`, 0 past the end.
+fn short(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
+}

@@ -1,0 +1,259 @@
+//! The newest marks of a shard, in the order they were made, before they become runs.
+//!
+//! Marking only appends: a zone map over every [`ZONE`] marks lets range queries skip, and the map from block to
+//! its latest mark is caught up by the first lookup that needs it.
+
+use crate::BlockId;
+use crate::record::{KeySpan, MarkedAt, Timestamp, WalOffset};
+use crate::row::{Entry, NO_SPAN, Record, RecordKind, Row, ordered};
+use hashbrown::HashMap;
+use std::mem::size_of;
+
+/// Marks per zone.
+const ZONE: usize = 1024;
+
+/// The lowest and highest values among the marks of a zone.
+#[derive(Debug, Clone, Copy)]
+struct Zone {
+    wal: (u64, u64),
+    time: (i64, i64),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    block: BlockId,
+    marked: MarkedAt,
+}
+
+/// Which index a range query reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Axis {
+    Time,
+    Wal,
+}
+
+/// The newest marks of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    rows: Vec<Position>,
+    kinds: Vec<RecordKind>,
+    spans: HashMap<u32, KeySpan>,
+    zones: Vec<Zone>,
+    /// The newest row of each block among the first `caught_up` rows, and of a row the block's row before it.
+    latest: HashMap<u64, u32>,
+    older: HashMap<u32, u32>,
+    caught_up: usize,
+}
+
+impl Head {
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Bytes that one more mark would take now, 0 if there is room for it.
+    pub(crate) fn next_growth(&self) -> usize {
+        if self.rows.len() < self.rows.capacity() {
+            return 0;
+        }
+        self.rows.capacity() * (size_of::<Position>() + 1)
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.rows.capacity() * size_of::<Position>()
+            + self.kinds.capacity()
+            + self.spans.allocation_size()
+            + self.zones.capacity() * size_of::<Zone>()
+            + self.latest.allocation_size()
+            + self.older.allocation_size()
+    }
+
+    /// Adds a mark.
+    pub(crate) fn push(
+        &mut self,
+        block: BlockId,
+        kind: RecordKind,
+        marked: MarkedAt,
+        span: Option<KeySpan>,
+    ) {
+        let row = self.rows.len();
+        let (wal, time) = (marked.wal.0, marked.time.0);
+        if row.is_multiple_of(ZONE) {
+            self.zones.push(Zone {
+                wal: (wal, wal),
+                time: (time, time),
+            });
+        } else if let Some(zone) = self.zones.last_mut() {
+            zone.wal = (zone.wal.0.min(wal), zone.wal.1.max(wal));
+            zone.time = (zone.time.0.min(time), zone.time.1.max(time));
+        }
+        self.rows.push(Position { block, marked });
+        self.kinds.push(kind);
+        if let Some(span) = span {
+            self.spans.insert(row as u32, span);
+        }
+    }
+
+    fn record(&self, row: usize) -> Record {
+        let Position { block, marked } = self.rows[row];
+        let span = if self.spans.is_empty() {
+            None
+        } else {
+            self.spans.get(&(row as u32)).copied()
+        };
+        Record {
+            block,
+            kind: self.kinds[row],
+            marked,
+            span: span.unwrap_or(NO_SPAN),
+        }
+    }
+
+    /// The number of `block`'s newest row.
+    fn latest_row(&mut self, block: BlockId) -> Option<u32> {
+        for row in self.caught_up..self.rows.len() {
+            let row_number = row as u32;
+            if let Some(older) = self.latest.insert(self.rows[row].block.0, row_number) {
+                self.older.insert(row_number, older);
+            }
+        }
+        self.caught_up = self.rows.len();
+        self.latest.get(&block.0).copied()
+    }
+
+    /// Is the newest row of `block` a mark? Then no mark in any run is its latest.
+    pub(crate) fn has_mark(&mut self, block: BlockId) -> bool {
+        self.latest_row(block)
+            .is_some_and(|row| self.kinds[row as usize].is_mark())
+    }
+
+    /// What the rows of `block` say together.
+    pub(crate) fn find(&mut self, block: BlockId) -> Option<Record> {
+        let mut row = self.latest_row(block)?;
+        let mut found = self.record(row as usize);
+        while !(found.kind.is_mark() && found.kind.is_fresh()) {
+            let Some(&older) = self.older.get(&row) else {
+                break;
+            };
+            found = Record::fold(&found, &self.record(older as usize));
+            row = older;
+        }
+        Some(found)
+    }
+
+    /// Adds the entries of `axis` from `low` to `high` that are their block's latest mark. `remarked` says of a
+    /// block whether it was marked more than once; `None` if range queries don't find it.
+    pub(crate) fn entries(
+        &mut self,
+        axis: Axis,
+        low: u64,
+        high: u64,
+        mut remarked: impl FnMut(BlockId) -> Option<bool>,
+        out: &mut Vec<Entry>,
+    ) {
+        for zone in 0..self.zones.len() {
+            let Zone { wal, time } = self.zones[zone];
+            let (from, to) = match axis {
+                Axis::Time => (ordered(time.0), ordered(time.1)),
+                Axis::Wal => wal,
+            };
+            if to < low || from > high {
+                continue;
+            }
+            for row in zone * ZONE..self.rows.len().min((zone + 1) * ZONE) {
+                let record = self.rows[row];
+                let at = match axis {
+                    Axis::Time => ordered(record.marked.time.0),
+                    Axis::Wal => record.marked.wal.0,
+                };
+                if at < low || at > high || !self.kinds[row].is_mark() {
+                    continue;
+                }
+                let latest = match remarked(record.block) {
+                    None => false,
+                    Some(false) => true,
+                    Some(true) => self.latest_row(record.block) == Some(row as u32),
+                };
+                if latest {
+                    out.push(Entry {
+                        at,
+                        block: record.block,
+                    });
+                }
+            }
+        }
+    }
+
+    /// All rows as records, oldest first.
+    pub(crate) fn append_records(&self, out: &mut Vec<Record>) {
+        out.extend((0..self.rows.len()).map(|row| self.record(row)));
+    }
+
+    /// Marks of a clear carry no position.
+    pub(crate) fn push_clear(&mut self, block: BlockId) {
+        let (wal, time) = self
+            .rows
+            .last()
+            .map_or((0, 0), |row| (row.marked.wal.0, row.marked.time.0));
+        let marked = MarkedAt {
+            wal: WalOffset(wal),
+            time: Timestamp(time),
+        };
+        self.push(block, RecordKind::clear(), marked, None);
+    }
+}
+
+/// Sorts `records`, oldest first among those of one block, and folds them to one per block.
+pub(crate) fn fold_records(records: &mut Vec<Record>) {
+    if !records.is_sorted_by_key(|record| record.block) {
+        // Sorting small pairs and moving each record once beats sorting the records themselves.
+        let pairs = records.iter().enumerate();
+        let mut order: Vec<(u64, u32)> = pairs.map(|(i, r)| (r.block.0, i as u32)).collect();
+        order.sort();
+        *records = order.iter().map(|&(_, i)| records[i as usize]).collect();
+    }
+    records.dedup_by(|newer, older| {
+        let same = newer.block == older.block;
+        if same {
+            *older = Record::fold(newer, older);
+        }
+        same
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BlockState;
+
+    fn dirty(fresh: bool) -> RecordKind {
+        RecordKind::mark(BlockState::Dirty, fresh, !fresh, false)
+    }
+
+    #[test]
+    fn the_latest_mark_of_a_block_wins() {
+        let mut head = Head::default();
+        head.push(BlockId(1), dirty(true), MarkedAt::new(1, -5), None);
+        head.push(BlockId(2), dirty(true), MarkedAt::new(2, 5), None);
+        head.push(BlockId(1), dirty(false), MarkedAt::new(3, 6), None);
+        assert_eq!(head.find(BlockId(1)).unwrap().marked, MarkedAt::new(3, 6));
+        let mut found = Vec::new();
+        head.entries(Axis::Wal, 0, 9, |block| Some(block.0 == 1), &mut found);
+        let found: Vec<_> = found.iter().map(|e| (e.at, e.block.0)).collect();
+        assert_eq!(found, [(2, 2), (3, 1)]);
+        let mut records = Vec::new();
+        head.append_records(&mut records);
+        fold_records(&mut records);
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].key(), (1, 0));
+    }
+
+    #[test]
+    fn a_clear_hides_no_mark_of_its_block() {
+        let mut head = Head::default();
+        head.push(BlockId(1), dirty(true), MarkedAt::new(7, 7), None);
+        head.push_clear(BlockId(1));
+        let found = head.find(BlockId(1)).unwrap();
+        assert_eq!(found.kind.state(), BlockState::Clean);
+        assert_eq!(found.marked, MarkedAt::new(7, 7));
+    }
+}

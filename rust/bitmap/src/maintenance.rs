@@ -1,0 +1,307 @@
+//! Merging of levels, joining of small runs, and the rebuilding of indexes that have become mostly stale.
+//!
+//! One piece of work runs at a time, in the background or in the thread that outruns it. It reads immutable runs
+//! and takes the trees' lock only to put its result in their place.
+
+use crate::disk::TreeKind;
+use crate::engine::{Inner, Trees};
+use crate::error::EngineError;
+use crate::memory::Charge;
+use crate::row::{Entry, Record, Row};
+use crate::run::{Run, RunBuilder, Serial};
+use crate::shard::shard_of;
+use crate::tree::{Cursor, Tree, Work};
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashSet;
+use std::io;
+use std::mem::size_of;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// A tree with more levels makes the marking thread merge, too.
+const TOO_MANY_LEVELS: usize = 32;
+/// Index entries that may be stale before an index is rebuilt, besides as many as there are live ones.
+const STALE_ENTRIES: u64 = 1 << 18;
+
+/// Wakes the worker.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    signal: Mutex<Signal>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    #[default]
+    Idle,
+    Work,
+    Stop,
+}
+
+impl Wake {
+    /// There may be work.
+    pub(crate) fn notify(&self) {
+        let mut signal = self.signal.lock();
+        if *signal == Signal::Idle {
+            *signal = Signal::Work;
+            self.changed.notify_one();
+        }
+    }
+
+    fn stop(&self) {
+        *self.signal.lock() = Signal::Stop;
+        self.changed.notify_one();
+    }
+
+    /// Waits for work; `false` when it is time to stop.
+    fn wait(&self) -> bool {
+        let mut signal = self.signal.lock();
+        while *signal == Signal::Idle {
+            self.changed.wait(&mut signal);
+        }
+        let go_on = *signal == Signal::Work;
+        if go_on {
+            *signal = Signal::Idle;
+        }
+        go_on
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.signal.lock() == Signal::Stop
+    }
+}
+
+/// The thread that merges.
+#[derive(Debug)]
+pub(crate) struct Worker(JoinHandle<()>);
+
+impl Worker {
+    pub(crate) fn start(inner: &Arc<Inner>) -> Result<Self, EngineError> {
+        let inner = Arc::clone(inner);
+        std::thread::Builder::new()
+            .name("bitmap-merge".into())
+            .spawn(move || {
+                while inner.wake.wait() {
+                    if let Err(error) = inner.maintain(false) {
+                        *inner.trouble.lock() = Some(error);
+                    }
+                }
+            })
+            .map(Self)
+            .map_err(|source: io::Error| EngineError::Io {
+                action: "starting the thread",
+                path: PathBuf::from("bitmap-merge"),
+                source,
+            })
+    }
+
+    pub(crate) fn stop(self, inner: &Inner) {
+        inner.wake.stop();
+        let _ = self.0.join();
+    }
+}
+
+impl Inner {
+    /// Does what is due. In the background (`wait` is false) it stops when the engine does.
+    pub(crate) fn maintain(&self, wait: bool) -> Result<(), EngineError> {
+        let _one_at_a_time = self.maintenance.lock();
+        while wait || !self.wake.is_stopped() {
+            if !self.maintain_once()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges in the marking thread when the background can't keep pace.
+    pub(crate) fn keep_pace(&self) {
+        let behind = {
+            let trees = self.trees();
+            trees.records.levels().len() > TOO_MANY_LEVELS
+                || trees.by_time.levels().len() > TOO_MANY_LEVELS
+                || trees.by_wal.levels().len() > TOO_MANY_LEVELS
+        };
+        if behind {
+            let _one_at_a_time = self.maintenance.lock();
+            if let Err(error) = self.maintain_once() {
+                *self.trouble.lock() = Some(error);
+            }
+        }
+    }
+
+    /// Rows of the runs that merging makes: fewer where memory is little, as a run is made in memory.
+    pub(crate) fn full_run(&self) -> u64 {
+        (self.memory.limit() / 512).clamp(1 << 12, 1 << 20)
+    }
+
+    fn maintain_once(&self) -> Result<bool, EngineError> {
+        if self.indexes_are_stale() {
+            let sealed = self.seal(None);
+            self.rebuild_indexes(&sealed)?;
+            return Ok(true);
+        }
+        let trees = self.trees().clone();
+        let mut done = false;
+        if let Some(work) = trees.records.work(self.full_run()) {
+            done |= self.work(work, TreeKind::Records, |trees| &mut trees.records)?;
+        }
+        if let Some(work) = trees.by_time.work(self.full_run()) {
+            done |= self.work(work, TreeKind::ByTime, |trees| &mut trees.by_time)?;
+        }
+        if let Some(work) = trees.by_wal.work(self.full_run()) {
+            done |= self.work(work, TreeKind::ByWal, |trees| &mut trees.by_wal)?;
+        }
+        Ok(done)
+    }
+
+    fn work<R: Row>(
+        &self,
+        work: Work<R>,
+        kind: TreeKind,
+        tree: fn(&mut Trees) -> &mut Tree<R>,
+    ) -> Result<bool, EngineError> {
+        let inputs: Vec<Arc<Run<R>>> = match &work {
+            Work::Merge(levels) => levels.iter().flat_map(|l| l.iter().cloned()).collect(),
+            Work::Join(runs) => runs.clone(),
+        };
+        if self.disk.is_none() {
+            let bytes: u64 = inputs.iter().map(|run| run.length).sum();
+            if self.memory.current() + bytes > self.memory.comfortable() {
+                return Ok(false);
+            }
+        }
+        let output = match work {
+            Work::Merge(levels) => self.merge(Cursor::new(&levels, (0, 0))?, kind)?,
+            Work::Join(runs) => self.join(&runs, kind)?,
+        };
+        let gone: HashSet<Serial> = inputs.iter().map(|run| run.serial).collect();
+        drop(inputs);
+        tree(&mut self.trees.write()).replace(&gone, output);
+        self.persist()?;
+        Ok(true)
+    }
+
+    fn merge<R: Row>(
+        &self,
+        mut cursor: Cursor<R>,
+        kind: TreeKind,
+    ) -> Result<Vec<Arc<Run<R>>>, EngineError> {
+        let mut output = Vec::new();
+        let mut builder = RunBuilder::new();
+        while let Some(row) = cursor.next()? {
+            builder.push(row);
+            if builder.len() >= self.full_run() {
+                let full = std::mem::replace(&mut builder, RunBuilder::new());
+                output.extend(self.finish(full, kind)?);
+            }
+        }
+        output.extend(self.finish(builder, kind)?);
+        Ok(output)
+    }
+
+    fn join<R: Row>(
+        &self,
+        runs: &[Arc<Run<R>>],
+        kind: TreeKind,
+    ) -> Result<Vec<Arc<Run<R>>>, EngineError> {
+        let mut builder = RunBuilder::new();
+        for run in runs {
+            for (index, fence) in run.fences.iter().enumerate() {
+                let (Some(encoded), Some(chunk)) = (run.encoded_chunk(index)?, run.chunk(index)?)
+                else {
+                    continue;
+                };
+                let rows = chunk.len();
+                let last = chunk.row(rows - 1).key();
+                builder.push_chunk(&encoded, fence.first, last, rows as u64);
+            }
+        }
+        Ok(self.finish(builder, kind)?.into_iter().collect())
+    }
+
+    /// The run, on disk and out of memory at once where memory is short.
+    fn finish<R: Row>(
+        &self,
+        builder: RunBuilder<R>,
+        kind: TreeKind,
+    ) -> Result<Option<Arc<Run<R>>>, EngineError> {
+        let Some(run) = builder.finish(self.serial(), &self.memory) else {
+            return Ok(None);
+        };
+        if let Some(disk) = &self.disk {
+            disk.write_run(&run, kind)?;
+            if self.memory.current() > self.memory.comfortable() {
+                run.evict();
+            }
+        }
+        Ok(Some(Arc::new(run)))
+    }
+
+    fn indexes_are_stale(&self) -> bool {
+        let live: u64 = self
+            .lock_all()
+            .iter()
+            .map(|shard| shard.counts.dirty + shard.counts.new)
+            .sum();
+        let trees = self.trees();
+        let most = trees.by_time.rows().max(trees.by_wal.rows());
+        most > 2 * live + STALE_ENTRIES
+    }
+
+    /// Replaces the indexes of `sealed` by what its records say.
+    pub(crate) fn rebuild_indexes(&self, sealed: &Trees) -> Result<(), EngineError> {
+        let by_time = self.index(sealed, TreeKind::ByTime, Record::time_entry)?;
+        let by_wal = self.index(sealed, TreeKind::ByWal, Record::wal_entry)?;
+        let mut trees = self.trees.write();
+        let gone = sealed.by_time.runs().map(|run| run.serial).collect();
+        trees.by_time.rebase(&gone, by_time);
+        let gone = sealed.by_wal.runs().map(|run| run.serial).collect();
+        trees.by_wal.rebase(&gone, by_wal);
+        drop(trees);
+        self.persist()
+    }
+
+    /// Without persistence clears leave no record, so the state itself is asked. With it the records decide: an
+    /// entry must not disappear from disk before the clear is there.
+    fn belongs_in_index(&self, record: &Record) -> bool {
+        record.kind.is_indexed()
+            && (self.disk.is_some() || {
+                let shard = self.lock(shard_of(record.block));
+                shard.tables.get(record.block).is_found()
+            })
+    }
+
+    fn index(
+        &self,
+        sealed: &Trees,
+        kind: TreeKind,
+        entry: fn(&Record) -> Entry,
+    ) -> Result<Tree<Entry>, EngineError> {
+        let mut tree = Tree::default();
+        let mut records = sealed.records.cursor((0, 0))?;
+        let rows = self.full_run() as usize;
+        let _charge = Charge::new(&self.memory, rows * size_of::<Entry>());
+        let mut entries = Vec::new();
+        loop {
+            let record = records.next()?;
+            entries.extend(
+                record
+                    .filter(|r| self.belongs_in_index(r))
+                    .map(|r| entry(&r)),
+            );
+            if record.is_none() || entries.len() as u64 >= self.full_run() {
+                entries.sort_unstable();
+                let mut builder = RunBuilder::new();
+                builder.push_all(&entries);
+                if let Some(run) = self.finish(builder, kind)? {
+                    tree.add_shared(run);
+                }
+                entries.clear();
+            }
+            if record.is_none() {
+                return Ok(tree);
+            }
+        }
+    }
+}

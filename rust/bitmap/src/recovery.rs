@@ -1,0 +1,231 @@
+//! What an engine does with the files it finds: states are rebuilt from the records, damaged records make their
+//! range dirty, damaged indexes are rebuilt.
+
+use crate::BlockId;
+use crate::damage::DamagedRange;
+use crate::disk::{Disk, Found, Manifest, ReadRun, RunEntry, TreeKind};
+use crate::engine::Inner;
+use crate::error::EngineError;
+use crate::record::MarkedAt;
+use crate::row::{Entry, Key, Row, signed};
+use crate::run::{Run, RunBuilder, Serial};
+use crate::shard::shard_of;
+use crate::tree::Tree;
+use crate::{Mark, Timestamp, WalOffset};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A run that could not be read back whole.
+struct Lost {
+    range: (Key, Key),
+    file: String,
+    offset: u64,
+    what: &'static str,
+}
+
+/// Takes over the state in the engine's directory.
+pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
+    let Some(disk) = &inner.disk else {
+        return Ok(());
+    };
+    let manifest = match disk.read_manifest()? {
+        Found::Nothing => return inner.persist(),
+        Found::State(manifest) => manifest,
+        Found::Damaged(what) => {
+            inner.damaged.write().push(DamagedRange {
+                first: BlockId(0),
+                last: BlockId(u64::MAX),
+                file: disk.path().join("MANIFEST").display().to_string(),
+                offset: 0,
+                what: what.into(),
+            });
+            inner.persist()?;
+            return disk.remove_leftovers(&HashSet::new());
+        }
+    };
+    inner.next_serial.store(manifest.next_serial, Relaxed);
+    *inner.damaged.write() = manifest.damaged.clone();
+    let named = serials(&manifest);
+    disk.remove_leftovers(&named)?;
+    *inner.committed.lock() = named;
+
+    let mut lost_records = Vec::new();
+    let mut lost_entries = Vec::new();
+    {
+        let mut trees = inner.trees.write();
+        trees.records = read_tree(
+            inner,
+            disk,
+            &manifest.records,
+            TreeKind::Records,
+            &mut lost_records,
+        )?;
+        trees.by_time = read_tree(
+            inner,
+            disk,
+            &manifest.by_time,
+            TreeKind::ByTime,
+            &mut lost_entries,
+        )?;
+        trees.by_wal = read_tree(
+            inner,
+            disk,
+            &manifest.by_wal,
+            TreeKind::ByWal,
+            &mut lost_entries,
+        )?;
+    }
+    rebuild_states(inner)?;
+    if lost_records.is_empty() && lost_entries.is_empty() {
+        return Ok(());
+    }
+    mark_lost_dirty(inner, &lost_records)?;
+    let sealed = inner.seal(None);
+    if lost_entries.is_empty() {
+        inner.persist()
+    } else {
+        inner.rebuild_indexes(&sealed)
+    }
+}
+
+fn serials(manifest: &Manifest) -> HashSet<Serial> {
+    let trees = [&manifest.records, &manifest.by_time, &manifest.by_wal];
+    let runs = trees.into_iter().flatten().flatten();
+    runs.map(|run| Serial(run.serial)).collect()
+}
+
+fn read_tree<R: Row>(
+    inner: &Inner,
+    disk: &Disk,
+    levels: &[Vec<RunEntry>],
+    kind: TreeKind,
+    lost: &mut Vec<Lost>,
+) -> Result<Tree<R>, EngineError> {
+    let mut tree = Vec::with_capacity(levels.len());
+    for level in levels {
+        let mut runs: Vec<Arc<Run<R>>> = Vec::with_capacity(level.len());
+        for entry in level {
+            match disk.read_run(entry, kind, &inner.memory)? {
+                ReadRun::Whole(run) => runs.push(Arc::new(run)),
+                ReadRun::Damaged {
+                    rows,
+                    lost: ranges,
+                    offset,
+                    what,
+                } => {
+                    lost.extend(ranges.into_iter().map(|range| Lost {
+                        range,
+                        file: format!("run-{:016x}", entry.serial),
+                        offset,
+                        what,
+                    }));
+                    let mut builder = RunBuilder::new();
+                    builder.push_all(&rows);
+                    runs.extend(builder.finish(inner.serial(), &inner.memory).map(Arc::new));
+                }
+            }
+        }
+        tree.push(runs);
+    }
+    Ok(Tree::new(tree))
+}
+
+fn rebuild_states(inner: &Inner) -> Result<(), EngineError> {
+    let trees = inner.trees();
+    for level in trees.records.levels() {
+        for run in level.iter() {
+            for index in 0..run.fences.len() {
+                let Some(chunk) = run.chunk(index)? else {
+                    continue;
+                };
+                let mut row = 0;
+                while row < chunk.len() {
+                    let shard = shard_of(chunk.row(row).block);
+                    let mut guard = inner.lock(shard);
+                    while row < chunk.len() {
+                        let record = chunk.row(row);
+                        if shard_of(record.block) != shard {
+                            break;
+                        }
+                        guard.recover(&record);
+                        row += 1;
+                    }
+                }
+            }
+        }
+    }
+    for shard in inner.lock_all().iter_mut() {
+        shard.account(0);
+    }
+    Ok(())
+}
+
+/// Makes every block that may have been in a lost record DIRTY, at the latest position any file knows of it.
+fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
+    for lost in lost {
+        let (first, last) = (BlockId(lost.range.0.0), BlockId(lost.range.1.0));
+        inner.damaged.write().push(DamagedRange {
+            first,
+            last,
+            file: lost.file.clone(),
+            offset: lost.offset,
+            what: lost.what.into(),
+        });
+        for shard in inner.lock_all() {
+            for block in shard.tables.known_in(first, last) {
+                suspects.insert(block, UNKNOWN);
+            }
+        }
+    }
+    let trees = inner.trees().clone();
+    let is_lost = |block: BlockId| {
+        lost.iter()
+            .any(|lost| lost.range.0.0 <= block.0 && block.0 <= lost.range.1.0)
+    };
+    for_each(&trees.by_time, |entry| {
+        if is_lost(entry.block) {
+            let at = suspects.entry(entry.block).or_insert(UNKNOWN);
+            at.time = at.time.max(Timestamp(signed(entry.at)));
+        }
+    })?;
+    for_each(&trees.by_wal, |entry| {
+        if is_lost(entry.block) {
+            let at = suspects.entry(entry.block).or_insert(UNKNOWN);
+            at.wal = at.wal.max(WalOffset(entry.at));
+        }
+    })?;
+    for (&block, at) in &mut suspects {
+        if let Some(record) = trees.records.find(block)?.filter(|r| r.kind.is_mark()) {
+            at.wal = at.wal.max(record.marked.wal);
+            at.time = at.time.max(record.marked.time);
+        }
+        let mut shard = inner.lock(shard_of(block));
+        shard.clear(block, false);
+        if let Err(error) = shard.mark(block, Mark::Dirty, *at, None) {
+            return Err(EngineError::InvalidTransition {
+                block,
+                source: error,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Lower than any position.
+const UNKNOWN: MarkedAt = MarkedAt {
+    wal: WalOffset(0),
+    time: Timestamp(i64::MIN),
+};
+
+fn for_each(tree: &Tree<Entry>, mut visit: impl FnMut(&Entry)) -> Result<(), EngineError> {
+    let mut cursor = tree.cursor((0, 0))?;
+    while let Some(entry) = cursor.next()? {
+        visit(&entry);
+    }
+    Ok(())
+}

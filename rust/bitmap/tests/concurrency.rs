@@ -1,0 +1,175 @@
+//! Many threads on one engine: no mark is lost, and no reader sees half of one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use bitmap::{BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+const WRITERS: u64 = 4;
+const BLOCKS: u64 = 40_000;
+
+/// Ids spread over shards and tables.
+fn id(i: u64) -> u64 {
+    match i % 3 {
+        0 => i,
+        1 => (i % 500) << 32 | i,
+        _ => i.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1 << 63,
+    }
+}
+
+fn engine(path: Option<&std::path::Path>) -> Engine {
+    Engine::open(&EngineConfig {
+        max_memory_mb: 64,
+        persistence_path: path.map(Into::into),
+    })
+    .unwrap()
+}
+
+#[test]
+fn no_mark_of_any_thread_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [None, Some(dir.path())] {
+        let engine = engine(path);
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let engine = &engine;
+                scope.spawn(move || {
+                    for i in (writer..BLOCKS).step_by(WRITERS as usize) {
+                        engine
+                            .mark(BlockId(id(i)), Mark::Dirty, MarkedAt::new(i, -(i as i64)))
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(engine.counts().dirty, BLOCKS);
+        let expected: Vec<_> = (0..BLOCKS).map(|i| BlockId(id(i))).collect();
+        assert_eq!(
+            engine.find_by_wal(0..=u64::MAX, usize::MAX).unwrap(),
+            expected
+        );
+        let backwards: Vec<_> = expected.iter().rev().copied().collect();
+        assert_eq!(
+            engine.find_by_time(i64::MIN..=0, usize::MAX).unwrap(),
+            backwards
+        );
+    }
+}
+
+#[test]
+fn a_reader_sees_all_of_a_mark_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(Some(dir.path()));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..2u64 {
+            let (engine, stop) = (&engine, &stop);
+            scope.spawn(move || {
+                // Every mark has wal == time, and round after round raises both.
+                for round in 1..=60u64 {
+                    for block in (writer..2000).step_by(2) {
+                        let wal = round * 10_000 + block;
+                        engine
+                            .mark(
+                                BlockId(id(block)),
+                                Mark::Dirty,
+                                MarkedAt::new(wal, wal as i64),
+                            )
+                            .unwrap();
+                    }
+                    if writer == 0 && round % 20 == 0 {
+                        engine.sync().unwrap();
+                    }
+                }
+                stop.store(true, SeqCst);
+            });
+        }
+        for reader in 0..2u64 {
+            let (engine, stop) = (&engine, &stop);
+            scope.spawn(move || {
+                let mut seen = vec![0; 2000];
+                let mut n = reader;
+                let mut done = false;
+                while !done {
+                    done = stop.load(SeqCst);
+                    n += 1;
+                    let block = n * 7 % 2000;
+                    if let Ok(record) = engine.block(BlockId(id(block))) {
+                        assert_eq!(record.marked.wal.0 as i64, record.marked.time.0);
+                        assert_eq!(record.state, BlockState::Dirty);
+                        assert!(
+                            record.marked.wal.0 >= seen[block as usize],
+                            "a block went back in time"
+                        );
+                        seen[block as usize] = record.marked.wal.0;
+                    }
+                    if n.is_multiple_of(50) {
+                        // One moment: a block that is marked is in it exactly once.
+                        let known = engine.counts().dirty as usize;
+                        let found = engine.find_by_wal(0..=u64::MAX, usize::MAX).unwrap();
+                        let distinct: HashSet<_> = found.iter().collect();
+                        assert_eq!(distinct.len(), found.len());
+                        assert!(found.len() >= known, "a marked block is missing");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(
+        engine
+            .find_by_time(i64::MIN..=i64::MAX, usize::MAX)
+            .unwrap()
+            .len(),
+        2000
+    );
+}
+
+#[test]
+fn a_snapshot_is_one_moment_of_a_changing_engine() {
+    let engine = engine(None);
+    let position = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    for block in 0..5000 {
+        engine
+            .mark(BlockId(id(block)), Mark::Dirty, MarkedAt::new(block, 0))
+            .unwrap();
+    }
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            // Marks and clears move through the blocks: at any moment all but the cleared one are dirty.
+            let mut round = 0u64;
+            while !stop.load(SeqCst) {
+                let block = BlockId(id(round % 5000));
+                engine.clear(block).unwrap();
+                engine
+                    .mark(block, Mark::Dirty, MarkedAt::new(5000 + round, 0))
+                    .unwrap();
+                round += 1;
+                position.store(round, SeqCst);
+            }
+        });
+        let mut last = 0;
+        for _ in 0..30 {
+            let mut cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+            let mut found = HashSet::new();
+            loop {
+                let page = cursor.next_page(97).unwrap();
+                if page.is_empty() {
+                    break;
+                }
+                for block in page {
+                    assert!(found.insert(block), "{block} twice in one snapshot");
+                }
+                std::thread::yield_now();
+            }
+            assert!(
+                found.len() == 5000 || found.len() == 4999,
+                "{}",
+                found.len()
+            );
+            last = position.load(SeqCst);
+        }
+        assert!(last > 0 || !writer.is_finished());
+        stop.store(true, SeqCst);
+    });
+}

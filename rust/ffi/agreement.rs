@@ -1,0 +1,6 @@
+//! Each exported function has the type its header declares; otherwise this file does not compile.
+#![allow(dead_code, unused_assignments, clippy::all)]
+
+use crate::header::*;
+
+include!(concat!(env!("OUT_DIR"), "/bitmap_engine_functions.rs"));

@@ -1,0 +1,106 @@
+//! Result codes, and the state rules as C sees them.
+
+use crate::boundary::boundary;
+use crate::header::{self, EBlockState};
+use bitmap::{BlockState, EngineError, Mark};
+use std::ffi::{CStr, c_char};
+
+/// A result code of the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Code(pub(crate) i32);
+
+impl Code {
+    pub(crate) const SUCCESS: Self = Self(header::ERR_SUCCESS);
+    pub(crate) const INVALID_PARAM: Self = Self(header::ERR_INVALID_PARAM);
+    pub(crate) const INVALID_STATE_TRANS: Self = Self(header::ERR_INVALID_STATE_TRANS);
+    pub(crate) const INTERNAL: Self = Self(header::ERR_INTERNAL);
+}
+
+impl From<EngineError> for Code {
+    fn from(error: EngineError) -> Self {
+        Self(match error {
+            EngineError::InvalidTransition { .. } => header::ERR_INVALID_STATE_TRANS,
+            EngineError::BlockNotFound(_) => header::ERR_BLOCK_NOT_FOUND,
+            EngineError::BlockDamaged(_) => header::ERR_BLOCK_DAMAGED,
+            EngineError::MemoryFull { .. } => header::ERR_MEMORY_FULL,
+            EngineError::Locked { .. } => header::ERR_LOCKED,
+            EngineError::UnknownFormat { .. } => header::ERR_UNKNOWN_FORMAT,
+            EngineError::Damaged { .. } => header::ERR_DAMAGED,
+            EngineError::Io { .. } => header::ERR_IO,
+            EngineError::InvalidConfig { .. } => header::ERR_INVALID_PARAM,
+            _ => header::ERR_INTERNAL,
+        })
+    }
+}
+
+/// See `bitmap_engine.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn bitmap_strerror(code: i32) -> *const c_char {
+    let text: &'static CStr = match code {
+        0 => c"success",
+        -1 => c"a parameter is NULL or out of range",
+        -1001 => c"the block's state does not allow this mark: clear the block first",
+        -1002 => c"the block was never marked",
+        -1003 => c"the memory limit is reached: raise it, enable persistence or clear blocks",
+        -1004 => c"the persistence path is in use by another engine: close it or choose another path",
+        -1005 => c"a file could not be read or written: check space, permissions and the disk, then call again",
+        -1006 => c"a file changed under the running engine: reopen it, the damaged range becomes dirty",
+        -1007 => c"the files have a format this engine does not know: use the engine that wrote them",
+        -1008 => c"the block's record was damaged on disk: copy the block whole and acknowledge the damage",
+        -1100 => c"internal error: please report it",
+        _ => c"unknown code",
+    };
+    text.as_ptr()
+}
+
+pub(crate) fn state(value: EBlockState) -> Option<BlockState> {
+    match value {
+        header::BLOCK_STATE_CLEAN => Some(BlockState::Clean),
+        header::BLOCK_STATE_DIRTY => Some(BlockState::Dirty),
+        header::BLOCK_STATE_NEW => Some(BlockState::New),
+        header::BLOCK_STATE_DELETED => Some(BlockState::Deleted),
+        _ => None,
+    }
+}
+
+fn is_transition(from: BlockState, to: BlockState) -> bool {
+    let mark = match to {
+        BlockState::Clean => Mark::Clear,
+        BlockState::Dirty => Mark::Dirty,
+        BlockState::New => Mark::New,
+        BlockState::Deleted => Mark::Deleted,
+    };
+    from.after(mark) == Ok(to)
+}
+
+/// See `bitmap_engine.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn bitmap_engine_validate_state_transition(
+    from: EBlockState,
+    to: EBlockState,
+) -> i32 {
+    boundary(Code::INTERNAL, || match (state(from), state(to)) {
+        (Some(from), Some(to)) if is_transition(from, to) => Code::SUCCESS,
+        (Some(_), Some(_)) => Code::INVALID_STATE_TRANS,
+        _ => Code::INVALID_PARAM,
+    })
+    .0
+}
+
+/// See `bitmap_engine.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn bitmap_engine_get_state_transition_error(
+    from: EBlockState,
+    to: EBlockState,
+) -> *const c_char {
+    use BlockState::{Deleted, Dirty, New};
+    let text: &'static CStr = boundary(c"internal error", || match (state(from), state(to)) {
+        (None, _) | (_, None) => c"there is no such state",
+        (Some(from), Some(to)) if is_transition(from, to) => c"the transition is allowed",
+        (Some(New), Some(Dirty)) => c"a NEW block stays NEW when it is written",
+        (Some(Dirty), Some(New)) => c"a DIRTY block exists already: it can't be created",
+        (Some(Deleted), Some(_)) => c"a DELETED block must become CLEAN first",
+        _ => c"the transition is not allowed",
+    });
+    text.as_ptr()
+}

@@ -1,0 +1,162 @@
+//! C99 and C++ programs against `bitmap_engine.h`: compiled with all warnings, linked with the static and the shared
+//! library, and run. Also through pkg-config and the CMake package, where those tools are installed.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo put the libraries that belong to this test.
+fn libraries() -> PathBuf {
+    let deps = std::env::current_exe()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_path_buf();
+    let above = deps.parent().unwrap().to_path_buf();
+    [deps, above]
+        .into_iter()
+        .find(|dir| dir.join("libincremental_bitmap.a").exists())
+        .expect("cargo builds the static library for integration tests")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Installs into `prefix` as a packager would.
+fn install(prefix: &Path) {
+    run(Command::new(root().join("c-shim/install.sh"))
+        .arg(prefix)
+        .arg(libraries()));
+}
+
+fn compiler(source: &str) -> Command {
+    let cpp = source.ends_with(".cpp");
+    let mut command = Command::new(if cpp { "c++" } else { "cc" });
+    command
+        .arg(if cpp { "-std=c++11" } else { "-std=c99" })
+        .args([
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            "-O1",
+            "-pthread",
+        ])
+        .arg(root().join("tests/c").join(source));
+    if !cpp {
+        command.args(["-Wstrict-prototypes", "-D_POSIX_C_SOURCE=200809L"]);
+    }
+    command
+}
+
+fn build_and_run(source: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let (include, lib) = (
+        dir.path().join("include/incremental_bitmap"),
+        dir.path().join("lib"),
+    );
+    for linkage in ["static", "shared"] {
+        let program = dir.path().join(linkage);
+        let mut command = compiler(source);
+        command.arg("-I").arg(&include).arg("-o").arg(&program);
+        if linkage == "static" {
+            command
+                .arg(lib.join("libincremental_bitmap.a"))
+                .args(["-ldl", "-lm"]);
+        } else {
+            command
+                .arg("-L")
+                .arg(&lib)
+                .arg("-lincremental_bitmap_plugin");
+        }
+        run(&mut command);
+        let mut command = Command::new(&program);
+        command.env("LD_LIBRARY_PATH", &lib);
+        if source.starts_with("engine_basics.c") && !source.ends_with("cpp") {
+            command.arg(dir.path().join(format!("state-{linkage}")));
+        }
+        run(&mut command);
+    }
+}
+
+#[test]
+fn the_tour_in_c_runs() {
+    build_and_run("engine_basics.c");
+}
+
+#[test]
+fn the_tour_in_cpp_runs() {
+    build_and_run("engine_basics.cpp");
+}
+
+#[test]
+fn misuse_gets_the_documented_codes() {
+    build_and_run("engine_misuse.c");
+}
+
+#[test]
+fn many_threads_of_c_lose_nothing() {
+    build_and_run("engine_threads.c");
+}
+
+#[test]
+fn pkg_config_knows_how_to_build() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let output = Command::new("pkg-config")
+        .args(["--cflags", "--libs", "incremental_bitmap"])
+        .env("PKG_CONFIG_PATH", dir.path().join("lib/pkgconfig"))
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: no pkg-config");
+        return;
+    };
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let flags = String::from_utf8(output.stdout).unwrap();
+    let program = dir.path().join("program");
+    run(compiler("engine_misuse.c")
+        .args(flags.split_whitespace())
+        .arg("-o")
+        .arg(&program));
+    run(Command::new(&program).env("LD_LIBRARY_PATH", dir.path().join("lib")));
+}
+
+#[test]
+fn the_cmake_package_builds() {
+    let dir = tempfile::tempdir().unwrap();
+    install(&dir.path().join("prefix"));
+    if Command::new("cmake").arg("--version").output().is_err() {
+        eprintln!("skipped: no cmake");
+        return;
+    }
+    let build = dir.path().join("build");
+    run(Command::new("cmake")
+        .arg("-S")
+        .arg(root().join("tests/c/cmake"))
+        .arg("-B")
+        .arg(&build)
+        .arg(format!(
+            "-DCMAKE_PREFIX_PATH={}",
+            dir.path().join("prefix").display()
+        )));
+    run(Command::new("cmake").arg("--build").arg(&build));
+    run(&mut Command::new(build.join("with_static")));
+    run(&mut Command::new(build.join("with_shared")));
+}

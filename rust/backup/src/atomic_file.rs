@@ -1,8 +1,9 @@
 //! Writing a file so that it is there whole or not at all: temporary name, fsync, rename, directory fsync.
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{self, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -36,6 +37,8 @@ fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".tmp")
+        // As any other program's file: the umask decides who may read it.
+        .permissions(Permissions::from_mode(0o666))
         .tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -55,6 +58,16 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let beside = File::create(dir.path().join("beside"))
+            .unwrap()
+            .metadata()
+            .unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(
+            mode,
+            beside.permissions().mode(),
+            "as readable as any new file"
+        );
     }
 
     #[test]

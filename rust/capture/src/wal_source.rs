@@ -61,7 +61,8 @@ impl WalSource {
             match open_segments(&wal, since) {
                 Ok(segments) => {
                     let final_version = if vnode.replicas > 1 {
-                        Some(committed_by_raft(&wal)?)
+                        // What is committed to files can't be rolled back either.
+                        Some(committed_by_raft(&wal)?.max(vnode.committed))
                     } else {
                         None
                     };

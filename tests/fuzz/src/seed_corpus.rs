@@ -52,6 +52,7 @@ fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {
     let vnode_json = fs::read(dir.join("vnode.json"))?;
     let vnode = VnodeJson::parse(&vnode_json)?;
     corpus.add("vnode_json", &vnode_json)?;
+    corpus.add("vnode_json", &fs::read(dir.join("../vnodes.json"))?)?;
     let current_json = fs::read(dir.join("tsdb/current.json"))?;
     corpus.add("current_json", &current_json)?;
     corpus.add(

@@ -183,26 +183,30 @@ fn select(
     vnodes: Vec<VnodeDir>,
     request: &Request,
 ) -> Result<(String, Vec<VnodeDir>), DetectError> {
-    let mut databases = BTreeSet::new();
+    let mut found = BTreeSet::new();
     let mut selected = Vec::new();
     for vnode in vnodes {
-        let config = vnode.config()?;
-        let wanted = request
+        if request.vgroup.is_some_and(|vgroup| vgroup != vnode.vgroup) {
+            found.insert(format!("vgroup {}", vnode.vgroup));
+            continue;
+        }
+        let config = match vnode.config() {
+            // Dropped since the directory was listed.
+            Err(_) if vnode.is_gone() => continue,
+            config => config?,
+        };
+        found.insert(format!("database {}", config.database));
+        if request
             .database
             .as_ref()
             .is_none_or(|name| *name == config.database)
-            && request.vgroup.is_none_or(|vgroup| vgroup == vnode.vgroup);
-        databases.insert(config.database.clone());
-        if wanted {
+        {
             selected.push((config.database, vnode));
         }
     }
-    let found = match databases.len() {
+    let found = match found.len() {
         0 => "no vnode".to_owned(),
-        _ => format!(
-            "databases {}",
-            databases.into_iter().collect::<Vec<_>>().join(", ")
-        ),
+        _ => found.into_iter().collect::<Vec<_>>().join(", "),
     };
     let Some((database, _)) = selected.first() else {
         let wanted = match (&request.database, request.vgroup) {

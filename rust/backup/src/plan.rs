@@ -180,11 +180,7 @@ impl Planner {
             complete: !reasons.iter().any(|reason| reason.code.is_gap()),
             reasons,
         });
-        let ranges: Vec<KeySpan> = changes
-            .reasons
-            .iter()
-            .filter_map(|reason| reason.range)
-            .collect();
+        let ranges = KeySpan::joined(changes.reasons.iter().filter_map(|r| r.range).collect());
         for (uid, mut changed) in changes.tables {
             if changed
                 .table
@@ -220,9 +216,9 @@ impl Planner {
         let known = self.ordinals.contains(uid);
         let state = match changed.life {
             Life::Dropped => BlockState::Deleted,
-            Life::Created => BlockState::New,
-            Life::CreatedUnlessExists if !known => BlockState::New,
-            Life::CreatedUnlessExists | Life::Existing => BlockState::Dirty,
+            // A request to create a table is logged even if the table exists.
+            Life::Created if !known => BlockState::New,
+            Life::Created | Life::Existing => BlockState::Dirty,
         };
         let Some(table) = changed.table else { return };
         let mut plan = TablePlan {
@@ -292,29 +288,18 @@ fn merged_spans(blocks: &BTreeMap<WindowNumber, Block>, unknown: &[KeySpan]) -> 
         return spans;
     }
     spans.extend_from_slice(unknown);
-    spans.sort_unstable();
-    spans.dedup_by(|next, span| join_touching(span, *next));
-    spans
+    KeySpan::joined(spans)
 }
 
 /// One DELETE leaves a record in every file set it touches, cut at the sets' borders: such pieces become one
 /// again. Pieces with anything between them stay apart, as what lies there may not have been deleted.
 fn merged_deletes(mut deletes: Vec<(Version, KeySpan)>) -> Vec<(KeySpan, Version)> {
     deletes.sort_unstable();
-    deletes.dedup_by(|next, delete| next.0 == delete.0 && join_touching(&mut delete.1, next.1));
+    deletes.dedup_by(|next, delete| next.0 == delete.0 && delete.1.join_touching(next.1));
     deletes
         .into_iter()
         .map(|(version, span)| (span, version))
         .collect()
-}
-
-/// Joins `next`, which begins no earlier, to `span` if no key lies between them.
-fn join_touching(span: &mut KeySpan, next: KeySpan) -> bool {
-    let touching = next.first.0 <= span.last.0.saturating_add(1);
-    if touching {
-        *span = span.hull(next);
-    }
-    touching
 }
 
 /// The changes of one vgroup while they are collected.
@@ -327,6 +312,9 @@ pub struct Changes {
     reasons: Vec<Reason>,
     rows: u64,
 }
+
+/// Ends the text of a reason that stands for several.
+const MORE: &str = " (and more of this kind)";
 
 #[derive(Debug, Default)]
 struct ChangedTable {
@@ -342,7 +330,6 @@ struct ChangedTable {
 enum Life {
     #[default]
     Existing,
-    CreatedUnlessExists,
     Created,
     Dropped,
 }
@@ -384,33 +371,29 @@ impl Changes {
         entry
     }
 
-    fn named(&mut self, table: TableId, name: &str, life: Life) {
+    fn created(&mut self, table: TableId, name: &str) {
         self.by_name.insert(name.to_owned(), table.uid);
         let entry = self.table(table);
         entry.name = Some(name.to_owned());
         if entry.life == Life::Existing {
-            entry.life = life;
+            entry.life = Life::Created;
         }
     }
 
     fn table_change(&mut self, version: Version, change: &TableChange<'_>) {
         match *change {
-            TableChange::Created { table, name } => self.named(table, name, Life::Created),
-            TableChange::CreatedUnlessExists { table, name } => {
-                self.named(table, name, Life::CreatedUnlessExists);
-            }
+            TableChange::Created { table, name } => self.created(table, name),
             TableChange::Dropped { uid, suid, name } => {
                 let by_name = || name.and_then(|name| self.by_name.get(name).copied());
                 match uid.or_else(by_name) {
                     Some(uid) => self.drop_table(uid, suid, name),
-                    None => self.reasons.push(Reason {
-                        code: ReasonCode::DroppedByName,
-                        text: format!(
-                            "version {version} dropped table {}, and its log record holds no id",
-                            name.unwrap_or("?")
-                        ),
-                        range: None,
-                    }),
+                    None => {
+                        let name = name.unwrap_or("?");
+                        let text = format!(
+                            "version {version} dropped table {name}, and its log record holds no id"
+                        );
+                        self.reason(ReasonCode::DroppedByName, None, text);
+                    }
                 }
             }
             TableChange::SuperTableDropped { suid, .. } => {
@@ -422,19 +405,31 @@ impl Changes {
                         changed.deletes.push((version, span));
                     }
                 }
-                None => self.reasons.push(Reason {
-                    code: ReasonCode::DeletedByName,
-                    text: format!(
+                None => {
+                    let text = format!(
                         "version {version} deleted rows of table {name}, whose id is not known here"
-                    ),
-                    range: Some(span),
-                }),
+                    );
+                    self.reason(ReasonCode::DeletedByName, Some(span), text);
+                }
             },
             // Told by the scan's reasons; a plan of rows has no place for them.
             TableChange::SchemaAltered { .. }
             | TableChange::TagsAltered { .. }
             | TableChange::SuperTableCreated { .. }
             | TableChange::SuperTableAltered { .. } => {}
+        }
+    }
+
+    /// One reason per code: a later one widens its range.
+    fn reason(&mut self, code: ReasonCode, range: Option<KeySpan>, text: String) {
+        match self.reasons.iter_mut().find(|reason| reason.code == code) {
+            Some(known) => {
+                if !known.text.ends_with(MORE) {
+                    known.text += MORE;
+                }
+                known.range = known.range.zip(range).map(|(a, b)| a.hull(b));
+            }
+            None => self.reasons.push(Reason { code, text, range }),
         }
     }
 

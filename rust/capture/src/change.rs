@@ -50,10 +50,8 @@ pub enum Change<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are what their names say")]
 pub enum TableChange<'a> {
-    /// A table was created.
+    /// A table was created, unless it existed: the server logs such a request either way.
     Created { table: TableId, name: &'a str },
-    /// A row was written with the request to create the table unless it exists.
-    CreatedUnlessExists { table: TableId, name: &'a str },
     /// A table was dropped. Servers before 3.3.6 log no uid.
     Dropped {
         uid: Option<Uid>,

@@ -6,7 +6,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-use tdfiles::{FormatError, VgId, vnode_json::VnodeJson, vnodes_json};
+use tdfiles::{FormatError, VgId, vnode_json::VnodeJson, vnodes_json::VnodesJson};
 
 /// The data directories of one server, as in `dataDir` of its taos.cfg.
 #[derive(Debug, Clone)]
@@ -56,10 +56,14 @@ impl DataDirs {
     pub fn vnodes(&self) -> Result<Vec<VnodeDir>, CaptureError> {
         let mut primary: BTreeMap<VgId, PathBuf> = BTreeMap::new();
         let mut tsdb: BTreeMap<VgId, Vec<PathBuf>> = BTreeMap::new();
-        let mut dropped = Vec::new();
+        let mut known: Option<VnodesJson> = None;
         for dir in &self.dirs {
             let root = dir.join("vnode");
-            dropped.extend(dropped_vnodes(&root.join("vnodes.json"))?);
+            if let Some(file) = vnodes_json(&root.join("vnodes.json"))? {
+                let known = known.get_or_insert_default();
+                known.live.extend(file.live);
+                known.dropped.extend(file.dropped);
+            }
             for entry in fs::read_dir(&root).map_err(CaptureError::io(&root))? {
                 let path = entry.map_err(CaptureError::io(&root))?.path();
                 let Some(vgroup) = vgroup_of(&path) else {
@@ -78,27 +82,45 @@ impl DataDirs {
                 }
             }
         }
-        tsdb.into_iter()
-            .filter(|(vgroup, _)| !dropped.contains(vgroup))
-            .map(|(vgroup, tsdb)| match primary.remove(&vgroup) {
-                Some(primary) => Ok(VnodeDir {
+        let is_dropped = |vgroup: &VgId| {
+            known
+                .as_ref()
+                .is_some_and(|known| known.dropped.contains(vgroup))
+        };
+        // One that the server does not count among its vnodes is being created or removed, or a leftover.
+        let must_be_there = |vgroup: &VgId| {
+            known
+                .as_ref()
+                .is_none_or(|known| known.live.contains(vgroup))
+        };
+        let mut vnodes = Vec::new();
+        for (vgroup, tsdb) in tsdb.into_iter().filter(|(vgroup, _)| !is_dropped(vgroup)) {
+            match primary.remove(&vgroup) {
+                Some(primary) => vnodes.push(VnodeDir {
                     vgroup,
                     primary,
                     tsdb,
                 }),
-                None => {
+                None if must_be_there(&vgroup) => {
                     let path = tsdb
                         .first()
                         .and_then(|dir| dir.parent())
                         .unwrap_or(Path::new(""));
-                    Err(CaptureError::NotAVnode { path: path.into() })
+                    return Err(CaptureError::NotAVnode { path: path.into() });
                 }
-            })
-            .collect()
+                None => {}
+            }
+        }
+        Ok(vnodes)
     }
 }
 
 impl VnodeDir {
+    /// Whether the vnode went away since it was found.
+    pub fn is_gone(&self) -> bool {
+        !self.primary.join("vnode.json").exists()
+    }
+
     /// Reads `vnode.json`.
     pub fn config(&self) -> Result<VnodeJson, CaptureError> {
         let path = self.primary.join("vnode.json");
@@ -137,12 +159,13 @@ fn vgroup_of(path: &Path) -> Option<VgId> {
         .flatten()
 }
 
-/// The vnodes that `vnodes.json` marks as dropped; none where there is no such file.
-fn dropped_vnodes(path: &Path) -> Result<Vec<VgId>, CaptureError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(CaptureError::io(path)(e)),
-    };
-    vnodes_json::dropped(&bytes).map_err(CaptureError::format(path))
+/// `vnodes.json`, where there is one.
+fn vnodes_json(path: &Path) -> Result<Option<VnodesJson>, CaptureError> {
+    match fs::read(path) {
+        Ok(bytes) => VnodesJson::parse(&bytes)
+            .map(Some)
+            .map_err(CaptureError::format(path)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(CaptureError::io(path)(e)),
+    }
 }

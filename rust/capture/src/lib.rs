@@ -17,6 +17,7 @@ mod merge;
 mod retry;
 mod scan;
 mod snapshot;
+mod table_names;
 mod tsdb_source;
 mod wal_source;
 

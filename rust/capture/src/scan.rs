@@ -123,7 +123,8 @@ impl VnodeDir {
             wal.scan(since, &mut |_| {})?;
         }
         let newest = committed.max(wal.newest());
-        if since > newest {
+        // A log that can't be read to its end may well hold the start; its reason says what is wrong.
+        if since > newest && !wal.cut_short() {
             return Err(CaptureError::StartInTheFuture {
                 vgroup: self.vgroup,
                 since,
@@ -218,18 +219,19 @@ impl VnodeDir {
         coverage: &Coverage,
         sink: &mut dyn FnMut(Change<'_>),
     ) -> Result<(), CaptureError> {
-        let ranges: BTreeSet<KeySpan> = coverage
+        // Unreadable rows name their tables themselves; in a file set that is gone no table has rows.
+        let names_no_tables = |reason: &&Reason| {
+            !matches!(
+                reason.code,
+                ReasonCode::UnreadableRows | ReasonCode::FileSetGone
+            )
+        };
+        let ranges = coverage
             .reasons
             .iter()
-            // Unreadable rows name their tables themselves; in a file set that is gone no table has rows.
-            .filter(|reason| {
-                !matches!(
-                    reason.code,
-                    ReasonCode::UnreadableRows | ReasonCode::FileSetGone
-                )
-            })
-            .filter_map(|reason| reason.range)
-            .collect();
+            .filter(names_no_tables)
+            .filter_map(|r| r.range);
+        let ranges = KeySpan::joined(ranges.collect());
         if ranges.is_empty() {
             return Ok(());
         }
@@ -278,7 +280,7 @@ fn gone(known: &KnownVnode, tsdb: &TsdbSource) -> Vec<Reason> {
             Reason::widening(
                 ReasonCode::FileSetGone,
                 tsdb.snapshot().vnode.key_range(*fid),
-                format!("file set {fid} is gone: its rows are past the database's KEEP"),
+                format!("file set {fid} is gone, as file sets past the database's KEEP are"),
             )
         })
         .collect()

@@ -19,7 +19,8 @@ use tdfiles::{
     FileSetId, FormatError, KeySpan, TableId, Unreadable, Version,
     current_json::{FileEntry, FileKind, FileSet},
     tsdb::{
-        BrinRecord, HeadFile, KeyRows, StatisRecord, SttBlk, SttFile, TombBlk, TombFile, TombRecord,
+        BrinRecord, HeadFile, KeyRows, StatisBlk, StatisRecord, SttBlk, SttFile, TombBlk, TombFile,
+        TombRecord,
     },
     vnode_json::VnodeJson,
 };
@@ -179,6 +180,9 @@ impl TsdbSource {
     }
 
     fn compacted_since_start(&self, set: &FileSet) -> bool {
+        if self.since <= Version::BEGINNING {
+            return false; // every row is listed, and there is nothing that a delete could be missing in
+        }
         let last = set.last_compact.unwrap_or(0);
         let at_start = self
             .compactions
@@ -389,7 +393,18 @@ impl TsdbSource {
         blk: &SttBlk,
     ) -> Result<Vec<(TableId, KeySpan)>, FormatError> {
         let mut tables = Vec::new();
-        for statis in file.statis_blks() {
+        let may_hold = |blk: &SttBlk| {
+            let first = TableId {
+                suid: blk.suid,
+                uid: blk.min_uid,
+            };
+            let last = TableId {
+                suid: blk.suid,
+                uid: blk.max_uid,
+            };
+            move |statis: &&StatisBlk| statis.min <= last && first <= statis.max
+        };
+        for statis in file.statis_blks().iter().filter(may_hold(blk)) {
             for record in file.statis(statis, self.max_records())? {
                 let in_blk = record.table.suid == blk.suid
                     && (blk.min_uid..=blk.max_uid).contains(&record.table.uid);
@@ -493,8 +508,12 @@ impl Unreadables {
         tables: impl IntoIterator<Item = (TableId, KeySpan)>,
     ) {
         let mut known = self.tables.borrow_mut();
+        let mut noted = false;
         for (table, span) in tables {
-            self.note(path, &why, span);
+            if !std::mem::replace(&mut noted, true) {
+                self.note(path, &why);
+            }
+            self.widen(span);
             let (hull, newest) = known.entry(table).or_insert((span, version));
             *hull = hull.hull(span);
             *newest = version.max(*newest);
@@ -503,14 +522,18 @@ impl Unreadables {
     }
 
     fn all_tables(&self, path: &Path, why: Unreadable, span: KeySpan) {
-        self.note(path, &why, span);
+        self.note(path, &why);
+        self.widen(span);
         self.everything.set(true);
         self.blocks.set(self.blocks.get() + 1);
     }
 
-    fn note(&self, path: &Path, why: &Unreadable, span: KeySpan) {
+    fn widen(&self, span: KeySpan) {
         let hull = self.span.get().map_or(span, |hull| hull.hull(span));
         self.span.set(Some(hull));
+    }
+
+    fn note(&self, path: &Path, why: &Unreadable) {
         let mut causes = self.causes.borrow_mut();
         if causes.len() < 3 {
             causes.insert(format!("{}: {why}", path.display()));

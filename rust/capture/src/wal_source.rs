@@ -8,6 +8,7 @@ use crate::{
     CaptureError, Change, ChangeSource, Coverage, Reason, ReasonCode, RowChange, TableChange,
     VnodeDir,
     retry::{ATTEMPTS, pause},
+    table_names::TableNames,
 };
 use serde::Deserialize;
 use std::{
@@ -38,6 +39,8 @@ pub struct WalSource {
     /// Whether the committed files say when they were last compacted.
     compactions_show: bool,
     newest: Version,
+    /// Whether the last scan had to stop before the end of the log.
+    cut_short: bool,
 }
 
 #[derive(Debug)]
@@ -58,14 +61,8 @@ impl WalSource {
     ) -> Result<Self, CaptureError> {
         let wal = dir.wal();
         for attempt in 0..ATTEMPTS {
-            match open_segments(&wal, since) {
-                Ok(segments) => {
-                    let final_version = if vnode.replicas > 1 {
-                        // What is committed to files can't be rolled back either.
-                        Some(committed_by_raft(&wal)?.max(vnode.committed))
-                    } else {
-                        None
-                    };
+            match open_all(&wal, vnode, since) {
+                Ok((segments, final_version)) => {
                     return Ok(Self {
                         dir: wal,
                         segments,
@@ -75,6 +72,7 @@ impl WalSource {
                         committed: vnode.committed,
                         compactions_show: true,
                         newest: Version::BEGINNING,
+                        cut_short: false,
                     });
                 }
                 // A commit ended meanwhile and removed old segments.
@@ -101,6 +99,11 @@ impl WalSource {
     /// The newest version that the last scan found in the log, wanted or not.
     pub(crate) fn newest(&self) -> Version {
         self.newest
+    }
+
+    /// Whether the last scan could not read the log to its end, so that there may be newer versions.
+    pub(crate) fn cut_short(&self) -> bool {
+        self.cut_short
     }
 
     /// The version up to which every change was ingested before `time_us` (µs since the epoch, by this
@@ -134,15 +137,20 @@ impl WalSource {
                     ));
                 }
                 if header.ingest_us >= time_us {
-                    return Ok(header.version.previous());
+                    return Ok(self.no_later_than_final(header.version.previous()));
                 }
             }
             next = reader.next_version();
         }
         match oldest {
-            Some(_) => Ok(next.previous()),
+            Some(_) => Ok(self.no_later_than_final(next.previous())),
             None => refuse(format!("the WAL in {} holds no record", self.dir.display())),
         }
+    }
+
+    /// A start that no rollback can take away.
+    fn no_later_than_final(&self, version: Version) -> Version {
+        self.final_version.map_or(version, |last| last.min(version))
     }
 
     /// Makes the log's tail survive a crash of the machine. With WAL_LEVEL 1 the server does not wait for the
@@ -185,6 +193,8 @@ impl ChangeSource for WalSource {
             last: since,
             newest: Version::BEGINNING,
             compactions_show: self.compactions_show,
+            cut_short: false,
+            names: TableNames::default(),
         };
         match self.segments.first() {
             Some(first) if first.name.first > since.next() => scan.missing(
@@ -204,6 +214,7 @@ impl ChangeSource for WalSource {
             scan.segment(reader, &segment.path, next, self.final_version, sink);
         }
         self.newest = scan.newest;
+        self.cut_short = scan.cut_short;
         if scan.newest < self.committed && since < self.committed {
             scan.missing(
                 ReasonCode::WalPruned,
@@ -232,6 +243,8 @@ struct Scan {
     last: Version,
     newest: Version,
     compactions_show: bool,
+    cut_short: bool,
+    names: TableNames,
 }
 
 impl Scan {
@@ -243,20 +256,24 @@ impl Scan {
         final_version: Option<Version>,
         sink: &mut dyn FnMut(Change<'_>),
     ) {
+        let mut unconfirmed = false;
         let end = loop {
             match reader.next_record() {
                 Ok(record) if final_version.is_some_and(|last| record.header.version > last) => {
-                    let text = "records that the other replicas have not confirmed were left out";
-                    self.reasons
-                        .add(ReasonCode::TailNotCommitted, None, text.to_owned());
-                    return;
+                    unconfirmed = true;
                 }
                 Ok(record) => self.record(record, path, sink),
                 Err(end) => break end,
             }
         };
+        if unconfirmed {
+            let text = "records that the other replicas have not confirmed were left out";
+            self.reasons
+                .add(ReasonCode::TailNotCommitted, None, text.to_owned());
+        }
         let stopped_at = reader.next_version();
         self.newest = self.newest.max(stopped_at.previous());
+        self.cut_short |= next.is_none() && !matches!(end, SegmentEnd::Clean);
         let place = path.display();
         match (end, next) {
             (SegmentEnd::Clean, None) => {}
@@ -305,6 +322,13 @@ impl Scan {
     fn record(&mut self, record: Record<'_>, path: &Path, sink: &mut dyn FnMut(Change<'_>)) {
         let version = record.header.version;
         if version <= self.since {
+            // What is not understood here concerns nobody.
+            if let Some(body) = record.body
+                && let Ok(message) =
+                    Message::decode(record.header.message_type, body, record.offset)
+            {
+                self.learn_names(&message);
+            }
             return;
         }
         self.last = version;
@@ -324,8 +348,40 @@ impl Scan {
             return;
         };
         match Message::decode(record.header.message_type, body, record.offset) {
-            Ok(message) => self.message(message, version, rows_wanted, sink),
+            Ok(message) => {
+                self.learn_names(&message);
+                self.message(message, version, rows_wanted, sink);
+            }
             Err(error) => self.not_understood(rows_wanted, format!("{}: {error}", path.display())),
+        }
+    }
+
+    fn learn_names(&mut self, message: &Message<'_>) {
+        match message {
+            Message::Submit(tables) => {
+                for submit in tables {
+                    if let Some(created) = &submit.created {
+                        self.names.created(created.name.0, submit.table);
+                    }
+                }
+            }
+            Message::CreateTables(tables) => {
+                for created in tables {
+                    let table = TableId {
+                        suid: created.suid,
+                        uid: created.uid,
+                    };
+                    self.names.created(created.name.0, table);
+                }
+            }
+            Message::DropTables(tables) => {
+                tables
+                    .iter()
+                    .for_each(|dropped| self.names.dropped(dropped.name.0));
+            }
+            Message::DropExpired(uids) => self.names.expired(uids),
+            Message::DropSuperTable(stable) => self.names.super_table_dropped(stable.suid),
+            _ => {}
         }
     }
 
@@ -349,21 +405,20 @@ impl Scan {
         match message {
             Message::Submit(tables) => {
                 for submit in tables {
-                    if let Some(created) = &submit.created {
-                        let name = created.name.to_str();
-                        sink(Change::Table {
-                            version,
-                            change: TableChange::CreatedUnlessExists {
-                                table: submit.table,
-                                name: &name,
-                            },
-                        });
-                    }
-                    if rows_wanted
-                        && let Some(rows) =
-                            RowChange::from_request(submit.table, version, submit.rows)
-                    {
-                        sink(Change::Rows(rows));
+                    let either = [Some(submit.table), self.names.may_also_be(submit.table)];
+                    for id in either.into_iter().flatten() {
+                        if let Some(created) = &submit.created {
+                            let name = &created.name.to_str();
+                            sink(Change::Table {
+                                version,
+                                change: TableChange::Created { table: id, name },
+                            });
+                        }
+                        if rows_wanted
+                            && let Some(rows) = RowChange::from_request(id, version, submit.rows)
+                        {
+                            sink(Change::Rows(rows));
+                        }
                     }
                 }
             }
@@ -523,6 +578,22 @@ impl Reasons {
     }
 }
 
+/// Opens the segments, and finds the last version that can't be rolled back; `None` where every record is final.
+fn open_all(
+    wal: &Path,
+    vnode: &VnodeJson,
+    since: Version,
+) -> Result<(Vec<Segment>, Option<Version>), CaptureError> {
+    let segments = open_segments(wal, since)?;
+    let final_version = if vnode.replicas > 1 {
+        // What is committed to files can't be rolled back either.
+        Some(committed_by_raft(wal)?.max(vnode.committed))
+    } else {
+        None
+    };
+    Ok((segments, final_version))
+}
+
 /// Opens the segments from the one that can hold `since + 1` on.
 fn open_segments(wal: &Path, since: Version) -> Result<Vec<Segment>, CaptureError> {
     let mut names = Vec::new();
@@ -596,8 +667,7 @@ fn committed_by_raft(wal: &Path) -> Result<Version, CaptureError> {
                 CaptureError::Format { path, source }
             })
         }
-        // Replaced by the next one meanwhile: claim nothing.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Version::BEGINNING),
+        // If it was replaced by the next one meanwhile, all is opened anew.
         Err(e) => Err(CaptureError::io(path)(e)),
     }
 }

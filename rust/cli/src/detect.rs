@@ -99,6 +99,23 @@ impl DetectArgs {
                 format!("--window {ticks}: a width is a positive number of ticks")
             })?),
         };
+        let start = match &since {
+            Since::Checkpoint(path) => Some(path),
+            Since::Version(_) | Since::Time(_) => None,
+        };
+        for (flag, other) in [
+            ("--checkpoint", &self.checkpoint),
+            ("--since", &start.cloned()),
+        ] {
+            if let (Some(output), Some(other)) = (&self.output, other)
+                && same_file(output, other)
+            {
+                return Err(format!(
+                    "--output and {flag} are the same file, {}",
+                    output.display()
+                ));
+            }
+        }
         Ok(Request {
             data_dirs: self.data_dirs.clone(),
             database: self.database.clone(),
@@ -112,6 +129,16 @@ impl DetectArgs {
             window,
         })
     }
+}
+
+/// Whether two paths name one file, which need not be there yet.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| {
+        let absolute = std::path::absolute(path).ok()?;
+        let dir = absolute.parent()?.canonicalize().ok()?;
+        Some(dir.join(absolute.file_name()?))
+    };
+    a == b || resolved(a).is_some_and(|a| resolved(b) == Some(a))
 }
 
 /// Epoch seconds, RFC 3339, or else a file.
@@ -141,38 +168,48 @@ fn looks_like_a_time(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit()) && text.contains(['-', ':'])
 }
 
-/// Runs it: JSON or a table to standard output, files where asked for. The output is written before the
-/// checkpoint, so that a checkpoint never stands for changes that nobody has.
+/// Runs it: JSON or a table to standard output, files where asked for. Whatever holds the changes is written
+/// before the checkpoint, so that a checkpoint never stands for changes that nobody has.
 pub fn run(args: &DetectArgs) -> Result<Exit, Box<dyn Error>> {
     let started = Instant::now();
     let request = args.request()?;
     let bar = Bar::new();
     let detection = detect::run(&request, &bar)?;
     bar.finish();
-    let json = if args.json || args.output.is_some() {
-        Some(report::to_json(&detection)?)
-    } else {
-        None
+    let taken = started.elapsed();
+    let json = match args.json || args.output.is_some() {
+        true => Some(report::to_json(&detection)?),
+        false => None,
     };
     if let (Some(path), Some(json)) = (&args.output, &json) {
         atomic_file::write(path, json)?;
     }
-    if let Some(path) = &args.checkpoint {
-        detection
-            .checkpoint
-            .save(path)
-            .map_err(|e| after_output(e, args.output.as_deref()))?;
+    let only_printed = args.json && args.output.is_none();
+    if let Some(json) = json.as_ref().filter(|_| args.json) {
+        // If nobody reads on, nobody has the changes; without a checkpoint that harms nothing.
+        let needed = only_printed && args.checkpoint.is_some();
+        print(json, needed)?;
     }
-    let shown = match &json {
-        Some(json) if args.json => json.clone(),
-        _ => human::table(&detection, started.elapsed()).into_bytes(),
-    };
-    match io::stdout().lock().write_all(&shown) {
-        // The reader has seen enough; what was to be written is written.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-        result => result?,
+    if let Some(path) = &args.checkpoint {
+        let saved = detection.checkpoint.save(path);
+        saved.map_err(|e| after_output(e, args.output.as_deref()))?;
+    }
+    if !args.json {
+        print(human::table(&detection, taken).as_bytes(), false)?;
     }
     Ok(exit(&detection))
+}
+
+/// Writes to standard output. A reader that goes away, as `head` does, is a failure only if it is `needed`.
+fn print(bytes: &[u8], needed: bool) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe && !needed => Ok(()),
+        Err(e) => Err(format!(
+            "standard output: {e}; no checkpoint was written for what it should hold"
+        )),
+        Ok(()) => Ok(()),
+    }
 }
 
 fn after_output(error: atomic_file::WriteError, output: Option<&Path>) -> String {

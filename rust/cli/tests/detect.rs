@@ -206,7 +206,7 @@ fn a_database_or_vgroup_that_is_not_there_is_answered_with_what_is() {
     command.args(["--database", "other"]);
     fails(
         command,
-        "database \"other\" is not in the given data directories; they hold databases sdb",
+        "database \"other\" is not in the given data directories; they hold database sdb",
     );
     let mut command = since(&data_dir("base"), "1");
     command.args(["--vgroup", "9"]);
@@ -419,4 +419,107 @@ fn a_reader_that_goes_away_is_no_failure() {
         .unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_checkpoint_never_stands_for_changes_that_nobody_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ckpt");
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let status =
+        std::process::Command::new(assert_cmd::cargo::cargo_bin("incremental_bitmap_tool"))
+            .args(["--detect", "--since-version", "25", "--json", "--data-dir"])
+            .arg(data_dir("incr_flushed"))
+            .arg("--checkpoint")
+            .arg(&path)
+            .stdout(full)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(!path.exists());
+}
+
+#[test]
+fn one_file_for_two_things_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    let other = dir.path().join(".").join("x");
+    since(&data_dir("base"), "25")
+        .arg("--output")
+        .arg(&path)
+        .arg("--checkpoint")
+        .arg(&other)
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains("are the same file"));
+}
+
+#[test]
+fn a_directory_that_the_server_does_not_count_among_its_vnodes_is_left_out() {
+    let dir = copy("incr_flushed");
+    fs::create_dir_all(dir.path().join("vnode/vnode9")).unwrap();
+    since(dir.path(), "25")
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("1810 rows"));
+}
+
+#[test]
+fn a_start_behind_a_damaged_record_is_not_called_the_future() {
+    let dir = copy("incr_wal");
+    let path = vnode2(&dir, "wal/00000000000000000026.log");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    since(dir.path(), "30")
+        .args(["--vgroup", "2"])
+        .assert()
+        .code(3)
+        .stdout(predicate::str::contains("is wrong"));
+}
+
+#[test]
+fn on_a_replica_what_the_others_have_not_confirmed_is_left_to_the_next_run() {
+    let dir = copy("incr_wal");
+    let json = vnode2(&dir, "vnode.json");
+    let text = fs::read_to_string(&json).unwrap();
+    let replicas = "\"syncCfg.replicaNum\":\t";
+    fs::write(
+        &json,
+        text.replace(&format!("{replicas}\"1\""), &format!("{replicas}\"3\"")),
+    )
+    .unwrap();
+    let meta = vnode2(&dir, "wal/meta-ver8");
+    let text = fs::read_to_string(&meta).unwrap();
+    let committed = "\"commitVer\":\t";
+    assert!(text.contains(&format!("{committed}\"25\"")));
+    fs::write(
+        &meta,
+        text.replace(&format!("{committed}\"25\""), &format!("{committed}\"33\"")),
+    )
+    .unwrap();
+    let to_version = |start: &str| {
+        let run = since(dir.path(), start)
+            .args(["--vgroup", "2", "--json"])
+            .assert()
+            .success();
+        let json: serde_json::Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+        assert!(
+            json["vnodes"][0]["reasons"]
+                .to_string()
+                .contains("tail_not_committed")
+        );
+        json["vnodes"][0]["to_version"].clone()
+    };
+    assert_eq!(to_version("25"), "33");
+    assert_eq!(to_version("33"), "33", "nothing new, and no complaint");
+    assert_eq!(
+        to_version("36"),
+        "36",
+        "confirmed when the start was taken, not any more by the metadata"
+    );
 }

@@ -104,6 +104,22 @@ impl KeySpan {
         }
     }
 
+    /// Joins `next`, which begins no earlier, to this range if no key lies between them; tells whether it did.
+    pub fn join_touching(&mut self, next: Self) -> bool {
+        let touching = next.first.0 <= self.last.0.saturating_add(1);
+        if touching {
+            *self = self.hull(next);
+        }
+        touching
+    }
+
+    /// The same keys in as few ranges as possible, ascending.
+    pub fn joined(mut spans: Vec<Self>) -> Vec<Self> {
+        spans.sort_unstable();
+        spans.dedup_by(|next, span| span.join_touching(*next));
+        spans
+    }
+
     /// Whether a key lies in both.
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last

@@ -16,11 +16,29 @@ struct Status {
     dropped: i32,
 }
 
-/// The vnodes that the file marks as dropped: their directories are about to go.
-pub fn dropped(bytes: &[u8]) -> Result<Vec<VgId>, FormatError> {
-    let file: File = json::parse("vnodes.json", bytes)?;
-    let dropped = file.vnodes.into_iter().filter(|vnode| vnode.dropped != 0);
-    Ok(dropped.map(|vnode| VgId(vnode.vgroup)).collect())
+/// The vnodes that a dnode has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VnodesJson {
+    /// Those in use.
+    pub live: Vec<VgId>,
+    /// Those whose directories are about to go.
+    pub dropped: Vec<VgId>,
+}
+
+impl VnodesJson {
+    /// Parses the file's bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let file: File = json::parse("vnodes.json", bytes)?;
+        let (dropped, live): (Vec<_>, Vec<_>) = file
+            .vnodes
+            .into_iter()
+            .partition(|vnode| vnode.dropped != 0);
+        let ids = |vnodes: Vec<Status>| vnodes.into_iter().map(|v| VgId(v.vgroup)).collect();
+        Ok(Self {
+            live: ids(live),
+            dropped: ids(dropped),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -28,10 +46,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_dropped_vnodes_are_named() {
+    fn live_and_dropped_vnodes_are_told_apart() {
         let text = br#"{"vnodes":[{"vgId":2,"dropped":0,"vgVersion":1},{"vgId":3,"dropped":1},{"vgId":4}]}"#;
-        assert_eq!(dropped(text).unwrap(), [VgId(3)]);
-        let FormatError::Corrupt { offset, .. } = dropped(b"{\n\"vnodes\": x}").unwrap_err() else {
+        let parsed = VnodesJson::parse(text).unwrap();
+        assert_eq!(
+            parsed,
+            VnodesJson {
+                live: vec![VgId(2), VgId(4)],
+                dropped: vec![VgId(3)]
+            }
+        );
+        let FormatError::Corrupt { offset, .. } =
+            VnodesJson::parse(b"{\n\"vnodes\": x}").unwrap_err()
+        else {
             panic!("not JSON")
         };
         assert_eq!(offset, 12, "the offset counts bytes of the file");

@@ -66,7 +66,7 @@ pub(crate) fn scan(
             scanned.unknown.insert(table.uid.0);
         }
         Change::Table { change, .. } => match change {
-            TableChange::Created { table, .. } | TableChange::CreatedUnlessExists { table, .. } => {
+            TableChange::Created { table, .. } => {
                 scanned.created.insert(table.uid.0);
             }
             TableChange::Dropped { uid: Some(uid), .. } => {

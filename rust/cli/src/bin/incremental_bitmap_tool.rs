@@ -2,7 +2,10 @@
 
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use cli::{Exit, detect::DetectArgs};
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// Finds what changed in a TDengine database since the last backup, from the server's own files.
 #[derive(Debug, Parser)]
@@ -19,7 +22,7 @@ struct Args {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done: every change is named exactly
+  0  done: every changed row and delete is named exactly
   1  failed: of the files asked for, each is whole or not there
   2  wrong usage: nothing was tried
   3  done, but some ranges are dirty as a whole; the reasons say which and why
@@ -41,7 +44,8 @@ fn main() -> ExitCode {
     match cli::detect::run(&args.options) {
         Ok(exit) => exit,
         Err(error) => {
-            eprintln!("incremental_bitmap_tool: {error}");
+            // If standard error is gone too, the exit code still says it.
+            let _ = writeln!(io::stderr(), "incremental_bitmap_tool: {error}");
             Exit::Failed
         }
     }

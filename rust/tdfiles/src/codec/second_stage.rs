@@ -36,21 +36,27 @@ impl SecondStage {
         let unpacked = match self {
             Self::Stored => Err("the marker says compressed".to_owned()),
             Self::Lz4 => {
-                let mut out = vec![0; limit];
-                lz4_flex::block::decompress_into(packed, &mut out)
-                    .map(|n| {
-                        out.truncate(n);
-                        out
-                    })
-                    .map_err(|e| e.to_string())
+                // No byte of an LZ4 block makes more than 255.
+                let mut out = vec![0; limit.min(packed.len().saturating_mul(255) + 64)];
+                let unpacked = lz4_flex::block::decompress_into(packed, &mut out);
+                unpacked.map_err(|e| e.to_string()).map(|n| {
+                    out.truncate(n);
+                    out
+                })
             }
             Self::Zlib => read_up_to(limit, flate2::read::ZlibDecoder::new(packed)),
-            Self::Zstd => zstd::bulk::decompress(packed, limit).map_err(|e| e.to_string()),
+            Self::Zstd => {
+                let window = memory(limit, packed).next_power_of_two().ilog2();
+                zstd::stream::read::Decoder::new(packed)
+                    .and_then(|mut decoder| decoder.window_log_max(window).map(|()| decoder))
+                    .map_err(|e| e.to_string())
+                    .and_then(|decoder| read_up_to(limit, decoder))
+            }
             Self::Xz => match packed.split_first() {
                 // No distance in the stream reaches back further than the output is long, so the
                 // dictionary need not be as large as the property byte may claim.
                 Some((_property, stream)) => {
-                    let dictionary = u32::try_from(limit).unwrap_or(u32::MAX).max(1 << 12);
+                    let dictionary = u32::try_from(memory(limit, stream)).unwrap_or(u32::MAX);
                     read_up_to(
                         limit,
                         lzma_rust2::Lzma2Reader::new(stream, dictionary, None),
@@ -63,6 +69,14 @@ impl SecondStage {
             .map(Cow::Owned)
             .map_err(|e| place.corrupt(format!("{self:?} can't unpack a column: {e}")))
     }
+}
+
+/// What a decoder may keep of its output to look back at: all of it, but not more than the packed bytes are
+/// ever worth, as the size of the output is only a claim.
+fn memory(limit: usize, packed: &[u8]) -> usize {
+    limit
+        .min(packed.len().saturating_mul(4096).max(8 << 20))
+        .clamp(1 << 12, 1 << 27)
 }
 
 fn read_up_to(limit: usize, reader: impl Read) -> Result<Vec<u8>, String> {

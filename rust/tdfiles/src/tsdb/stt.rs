@@ -48,6 +48,10 @@ pub struct SttBlk {
 /// An index entry over per-table statistics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatisBlk {
+    /// The first table in it.
+    pub min: TableId,
+    /// The last table in it.
+    pub max: TableId,
     columns: ColumnSet,
 }
 
@@ -200,7 +204,7 @@ impl SttBlk {
 impl StatisBlk {
     fn parse(cursor: &mut Cursor<'_>) -> Result<Self, FormatError> {
         let extent = Extent::parse(cursor)?;
-        let _tables = table_range(cursor)?;
+        let (min, max) = table_range(cursor)?;
         let records = cursor.i32()?;
         let mut sizes = [0; STATIS_COLUMNS];
         for size in &mut sizes {
@@ -208,6 +212,8 @@ impl StatisBlk {
         }
         let columns = ColumnSet::new(cursor, extent, records, &sizes)?;
         Ok(Self {
+            min,
+            max,
             columns: columns.compressed_by(cursor.u8()?),
         })
     }

@@ -102,6 +102,11 @@ pub trait Progress {
     fn vnode(&self, done: usize, total: usize, rows: u64);
 }
 
+/// Nobody is told.
+impl Progress for () {
+    fn vnode(&self, _: usize, _: usize, _: u64) {}
+}
+
 /// Does the run.
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<Detection, DetectError> {
     let vnodes = DataDirs::new(request.data_dirs.clone())?.vnodes()?;

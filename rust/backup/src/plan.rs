@@ -135,6 +135,7 @@ pub struct Planner {
     window: WindowWidth,
     ordinals: Ordinals,
     states: BlockStates,
+    blocks: HashMap<BlockId, BlockPlan>,
     plan: Plan,
 }
 
@@ -151,6 +152,7 @@ impl Planner {
             window,
             ordinals,
             states: BlockStates::default(),
+            blocks: HashMap::new(),
             plan,
         }
     }
@@ -242,13 +244,14 @@ impl Planner {
                 let id = BlockId::new(ordinal, *window);
                 // A fresh plan's blocks are clean, and a clean block can become anything.
                 let _ = self.states.mark(id, mark);
-                self.plan.blocks.push(BlockPlan {
+                let plan = BlockPlan {
                     id,
                     uid,
                     span: block.span,
                     version: block.version,
                     rows: block.rows,
-                });
+                };
+                self.blocks.insert(id, plan);
             }
             let rows: u64 = blocks.values().map(|block| block.rows).sum();
             plan.rows = changed.unknown.is_empty().then_some(rows);
@@ -264,11 +267,8 @@ impl Planner {
         self.plan
             .tables
             .sort_by_key(|table| (table.vgroup, table.table.uid));
-        let states = self.states;
-        self.plan
-            .blocks
-            .retain(|block| matches!(states.get(block.id), BlockState::Dirty | BlockState::New));
-        self.plan.blocks.sort_by_key(|block| block.id);
+        let copied = self.states.dirty_or_new();
+        self.plan.blocks = copied.filter_map(|id| self.blocks.remove(&id)).collect();
         (self.plan, self.ordinals)
     }
 }

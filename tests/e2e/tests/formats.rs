@@ -1,6 +1,6 @@
 //! Every storage option that changes how a server writes keys: what the files and the log name is what SQL counts.
 
-use backup::detect::{self, Progress, Request, Since};
+use backup::detect::{self, Request, Since};
 use capture::SourceChoice;
 use e2e::{Installation, Server};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -191,12 +191,6 @@ fn run(server: &Server, db: &str, case: &Case) -> Result<(), Failed> {
     compare(server, db)
 }
 
-struct Quiet;
-
-impl Progress for Quiet {
-    fn vnode(&self, _: usize, _: usize, _: u64) {}
-}
-
 /// Holds both sources against SQL, once everything is committed.
 fn compare(server: &Server, db: &str) -> Result<(), Failed> {
     let c = server.connect()?;
@@ -221,7 +215,7 @@ fn compare_once(server: &Server, db: &str, source: SourceChoice) -> Result<(), F
         source,
         window: None,
     };
-    let detection = detect::run(&request, &Quiet).map_err(|e| e.to_string())?;
+    let detection = detect::run(&request, &()).map_err(|e| e.to_string())?;
     if !detection.plan.is_complete() {
         return Err(format!("{source:?} is not complete: {:?}", detection.plan.vgroups).into());
     }

@@ -5,7 +5,7 @@
 //! `E2E_RUNS` sets the number of detection runs per scenario (default 40), `E2E_SEED` the seed.
 
 use backup::{
-    detect::{self, Detection, Progress, Request, Since},
+    detect::{self, Detection, Request, Since},
     plan::TablePlan,
     report::state_name,
 };
@@ -133,12 +133,6 @@ struct Totals {
     longest: Duration,
 }
 
-struct Quiet;
-
-impl Progress for Quiet {
-    fn vnode(&self, _: usize, _: usize, _: u64) {}
-}
-
 /// Runs detection again and again, each run from the last one's checkpoint.
 fn watch(
     server: &RwLock<Server>,
@@ -206,7 +200,7 @@ fn detect(data_dir: &Path, since: &Since) -> Result<Detection, Failed> {
         source: SourceChoice::Auto,
         window: None,
     };
-    detect::run(&request, &Quiet).map_err(|e| e.to_string().into())
+    detect::run(&request, &()).map_err(|e| e.to_string().into())
 }
 
 /// Whether one of the runs names what the server acknowledged.

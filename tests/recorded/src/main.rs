@@ -1,17 +1,11 @@
 //! Runs the main job on the recorded data and holds every answer against the others: what changed by the
 //! committed files, what changed by the log, and what SQL said.
 
-use backup::detect::{self, Detection, Progress, Request, Since};
+use backup::detect::{self, Detection, Request, Since};
 use capture::SourceChoice;
 use recorded::{BASE, Result, Truth, check_every_checksum, data_dir, find, live_keys, vnodes};
 use std::{path::Path, process::ExitCode, time::Instant};
 use tdfiles::Version;
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn vnode(&self, _: usize, _: usize, _: u64) {}
-}
 
 fn main() -> ExitCode {
     match run() {
@@ -76,7 +70,7 @@ fn detect_since_base(state: &str, source: SourceChoice) -> Result<Detection> {
         source,
         window: None,
     };
-    let detection = detect::run(&request, &Quiet)?;
+    let detection = detect::run(&request, &())?;
     if !detection.plan.is_complete() {
         return Err(format!("{state}: not everything could be proved").into());
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use backup::{
-    detect::{self, Detection, Progress, Request, Since},
+    detect::{self, Detection, Request, Since},
     report,
 };
 use bitmap::BlockState;
@@ -14,12 +14,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use tdfiles::{Version, VgId};
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn vnode(&self, _: usize, _: usize, _: u64) {}
-}
 
 fn request(dir: PathBuf, since: Since, source: SourceChoice) -> Request {
     Request {
@@ -34,7 +28,7 @@ fn request(dir: PathBuf, since: Since, source: SourceChoice) -> Request {
 
 fn detect(state: &str, source: SourceChoice) -> Detection {
     let since = Since::Version(BASE);
-    detect::run(&request(data_dir(state), since, source), &Quiet).unwrap()
+    detect::run(&request(data_dir(state), since, source), &()).unwrap()
 }
 
 #[test]
@@ -155,7 +149,7 @@ fn files_and_the_logs_tail_together_count_an_overwritten_key_once() {
     let since = Since::Version(Version::BEGINNING);
     let plan = detect::run(
         &request(data_dir("incr_wal"), since, SourceChoice::Auto),
-        &Quiet,
+        &(),
     )
     .unwrap()
     .plan;
@@ -180,17 +174,12 @@ fn a_checkpoint_carries_the_next_run_to_the_changes_and_no_further() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ckpt");
     let since = Since::Version(Version::BEGINNING);
-    let first = detect::run(
-        &request(data_dir("base"), since, SourceChoice::Auto),
-        &Quiet,
-    )
-    .unwrap();
+    let first = detect::run(&request(data_dir("base"), since, SourceChoice::Auto), &()).unwrap();
     first.checkpoint.save(&path).unwrap();
 
     let next = |state| {
         let since = Since::Checkpoint(path.clone());
-        let found =
-            detect::run(&request(data_dir(state), since, SourceChoice::Auto), &Quiet).unwrap();
+        let found = detect::run(&request(data_dir(state), since, SourceChoice::Auto), &()).unwrap();
         found.checkpoint.save(&path).unwrap();
         found
     };
@@ -221,7 +210,7 @@ fn a_start_the_log_does_not_reach_back_to_makes_the_vgroup_dirty_as_a_whole() {
     let since = Since::Version(Version(20));
     let wal = detect::run(
         &request(dir.path().into(), since.clone(), SourceChoice::Wal),
-        &Quiet,
+        &(),
     )
     .unwrap();
     assert!(!wal.plan.is_complete());
@@ -240,11 +229,7 @@ fn a_start_the_log_does_not_reach_back_to_makes_the_vgroup_dirty_as_a_whole() {
         }
     }
     // The committed files prove the same range row by row.
-    let auto = detect::run(
-        &request(dir.path().into(), since, SourceChoice::Auto),
-        &Quiet,
-    )
-    .unwrap();
+    let auto = detect::run(&request(dir.path().into(), since, SourceChoice::Auto), &()).unwrap();
     assert!(auto.plan.is_complete());
 }
 
@@ -263,11 +248,7 @@ fn blocks_that_can_not_be_read_make_their_tables_dirty_where_the_index_says() {
         .unwrap();
     }
     let since = Since::Version(BASE);
-    let widened = detect::run(
-        &request(dir.path().into(), since, SourceChoice::Tsdb),
-        &Quiet,
-    )
-    .unwrap();
+    let widened = detect::run(&request(dir.path().into(), since, SourceChoice::Tsdb), &()).unwrap();
     assert!(!widened.plan.is_complete());
     let exact = detect("incr_flushed", SourceChoice::Tsdb);
     for table in exact
@@ -302,7 +283,7 @@ fn another_database_of_the_same_name_is_not_taken_for_the_old_one() {
             Since::Version(Version::BEGINNING),
             SourceChoice::Auto,
         ),
-        &Quiet,
+        &(),
     )
     .unwrap();
     let path = dir.path().join("ckpt");
@@ -316,11 +297,7 @@ fn another_database_of_the_same_name_is_not_taken_for_the_old_one() {
     .unwrap();
 
     let since = Since::Checkpoint(path);
-    let next = detect::run(
-        &request(dir.path().into(), since, SourceChoice::Auto),
-        &Quiet,
-    )
-    .unwrap();
+    let next = detect::run(&request(dir.path().into(), since, SourceChoice::Auto), &()).unwrap();
     let vgroup = next
         .plan
         .vgroups

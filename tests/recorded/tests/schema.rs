@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use backup::{
-    detect::{self, Progress, Request, Since},
+    detect::{self, Request, Since},
     report,
 };
 use capture::SourceChoice;
@@ -11,12 +11,6 @@ use recorded::data_dir;
 use serde_json::Value;
 use std::path::Path;
 use tdfiles::Version;
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn vnode(&self, _: usize, _: usize, _: u64) {}
-}
 
 #[test]
 fn reports_and_checkpoints_follow_the_schema() {
@@ -42,7 +36,7 @@ fn reports_and_checkpoints_follow_the_schema() {
                     source,
                     window: None,
                 };
-                let detection = detect::run(&request, &Quiet).unwrap();
+                let detection = detect::run(&request, &()).unwrap();
                 let json: Value =
                     serde_json::from_slice(&report::to_json(&detection).unwrap()).unwrap();
                 let wrong: Vec<_> = report_schema

@@ -6,11 +6,10 @@
 
 use super::{
     PagedFile,
-    index::{ColumnSet, Extent, read_array},
+    index::{ColumnSet, Extent, read_array, read_footer},
 };
 use crate::{FormatError, Key, KeySpan, ReadAt, Suid, TableId, Uid, Version, cursor::Cursor};
 
-const FOOTER: usize = 48;
 const ENTRY: usize = 136;
 /// The server writes at most this many records per BrinBlk by default; MAXROWS bounds it in any case.
 const WIDE_COLUMNS: usize = 10;
@@ -59,20 +58,7 @@ pub struct BrinRecord {
 impl<S: ReadAt> HeadFile<S> {
     /// Reads the footer and the index entries.
     pub fn open(file: PagedFile<S>) -> Result<Self, FormatError> {
-        const WHAT: &str = "head file footer";
-        let footer = file.footer::<FOOTER>(WHAT)?;
-        let extent = Extent::parse(&mut Cursor::new(WHAT, &footer, file.size() - FOOTER as u64))?;
-        if extent.offset.checked_add(extent.size) != Some(file.size() - FOOTER as u64) {
-            let detail = format!(
-                "the index of {} bytes at {} does not end at the footer",
-                extent.size, extent.offset
-            );
-            return Err(FormatError::corrupt(
-                WHAT,
-                file.size() - FOOTER as u64,
-                detail,
-            ));
-        }
+        let extent = read_footer(&file, "head file footer")?;
         let blks = read_array::<S, ENTRY, _>(&file, "head file index", extent, BrinBlk::parse)?;
         Ok(Self { file, blks })
     }

@@ -25,6 +25,24 @@ impl Extent {
     }
 }
 
+/// The footer of `.head` and `.tomb` files: the place of the index, and 32 reserved bytes. The index ends where
+/// the footer begins.
+pub(super) fn read_footer<S: ReadAt>(
+    file: &PagedFile<S>,
+    what: &'static str,
+) -> Result<Extent, FormatError> {
+    const FOOTER: usize = 48;
+    let bytes = file.footer::<FOOTER>(what)?;
+    let at = file.size() - FOOTER as u64;
+    let extent = Extent::parse(&mut Cursor::new(what, &bytes, at))?;
+    if extent.offset.checked_add(extent.size) != Some(at) {
+        let Extent { offset, size } = extent;
+        let detail = format!("the index of {size} bytes at {offset} does not end at the footer");
+        return Err(FormatError::corrupt(what, at, detail));
+    }
+    Ok(extent)
+}
+
 /// Reads an array of entries of `N` bytes each.
 pub(super) fn read_array<S: ReadAt, const N: usize, T>(
     file: &PagedFile<S>,

@@ -7,11 +7,10 @@
 use super::{
     PagedFile,
     head::table_range,
-    index::{ColumnSet, Extent, read_array},
+    index::{ColumnSet, Extent, read_array, read_footer},
 };
-use crate::{FormatError, Key, KeySpan, ReadAt, Suid, TableId, Uid, Version, cursor::Cursor};
+use crate::{FormatError, Key, KeySpan, ReadAt, Suid, TableId, Uid, Version};
 
-const FOOTER: usize = 48;
 const ENTRY: usize = 96;
 const COLUMNS: usize = 5;
 
@@ -44,20 +43,7 @@ pub struct TombRecord {
 impl<S: ReadAt> TombFile<S> {
     /// Reads the footer and the index entries.
     pub fn open(file: PagedFile<S>) -> Result<Self, FormatError> {
-        const WHAT: &str = "tomb file footer";
-        let footer = file.footer::<FOOTER>(WHAT)?;
-        let extent = Extent::parse(&mut Cursor::new(WHAT, &footer, file.size() - FOOTER as u64))?;
-        if extent.offset.checked_add(extent.size) != Some(file.size() - FOOTER as u64) {
-            let detail = format!(
-                "the index of {} bytes at {} does not end at the footer",
-                extent.size, extent.offset
-            );
-            return Err(FormatError::corrupt(
-                WHAT,
-                file.size() - FOOTER as u64,
-                detail,
-            ));
-        }
+        let extent = read_footer(&file, "tomb file footer")?;
         let blks = read_blks(&file, extent)?;
         Ok(Self { file, blks })
     }

@@ -82,27 +82,26 @@ pub(crate) struct ColumnSet {
 }
 
 impl ColumnSet {
-    /// Checks the counts of an index entry.
-    pub(super) fn new(
-        cursor: &Cursor<'_>,
+    /// Parses the end of an index entry: i32 records, N × i32 column sizes, u8 algorithm.
+    pub(super) fn parse<const N: usize>(
+        cursor: &mut Cursor<'_>,
         extent: Extent,
-        records: i32,
-        sizes: &[i32],
     ) -> Result<Self, FormatError> {
+        let records = cursor.i32()?;
+        let mut sizes = [0; N];
+        for size in &mut sizes {
+            *size = cursor.i32()?;
+        }
         let negative = |_| cursor.corrupt("an index entry has a negative count or size");
+        let records = usize::try_from(records).map_err(negative)?;
+        let sizes = sizes.map(usize::try_from).into_iter();
+        let sizes = sizes.collect::<Result<_, _>>().map_err(negative)?;
         Ok(Self {
             extent,
-            records: usize::try_from(records).map_err(negative)?,
-            sizes: sizes
-                .iter()
-                .map(|size| usize::try_from(*size).map_err(negative))
-                .collect::<Result<_, _>>()?,
-            algorithm: 0,
+            records,
+            sizes,
+            algorithm: cursor.u8()?,
         })
-    }
-
-    pub(super) fn compressed_by(self, algorithm: u8) -> Self {
-        Self { algorithm, ..self }
     }
 
     /// Decodes the columns; those from `narrow_from` on hold 32-bit values. No more than `limit` records.

@@ -205,16 +205,7 @@ impl StatisBlk {
     fn parse(cursor: &mut Cursor<'_>) -> Result<Self, FormatError> {
         let extent = Extent::parse(cursor)?;
         let (min, max) = table_range(cursor)?;
-        let records = cursor.i32()?;
-        let mut sizes = [0; STATIS_COLUMNS];
-        for size in &mut sizes {
-            *size = cursor.i32()?;
-        }
-        let columns = ColumnSet::new(cursor, extent, records, &sizes)?;
-        Ok(Self {
-            min,
-            max,
-            columns: columns.compressed_by(cursor.u8()?),
-        })
+        let columns = ColumnSet::parse::<STATIS_COLUMNS>(cursor, extent)?;
+        Ok(Self { min, max, columns })
     }
 }

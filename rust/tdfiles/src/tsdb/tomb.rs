@@ -77,15 +77,10 @@ pub(super) fn read_blks<S: ReadAt>(
         let _tables = table_range(cursor)?;
         let _min_version = cursor.i64()?;
         let max_version = Version(cursor.i64()?);
-        let records = cursor.i32()?;
-        let mut sizes = [0; COLUMNS];
-        for size in &mut sizes {
-            *size = cursor.i32()?;
-        }
-        let columns = ColumnSet::new(cursor, extent, records, &sizes)?;
+        let columns = ColumnSet::parse::<COLUMNS>(cursor, extent)?;
         Ok(TombBlk {
             max_version,
-            columns: columns.compressed_by(cursor.u8()?),
+            columns,
         })
     })
 }

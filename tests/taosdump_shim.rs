@@ -188,6 +188,14 @@ fn a_plugin_is_used_in_place_of_the_built_in_engine() {
 }
 
 #[test]
+fn a_code_that_the_system_would_cut_to_success_is_a_failure() {
+    let stand_in = StandIn::build();
+    stand_in.plugin("odd.so", &["-DCODE=256"]);
+    let output = stand_in.call(&["--incremental", "--bitmap-plugin", "odd.so"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
 fn a_plugin_that_is_not_there_or_no_library_is_refused() {
     let stand_in = StandIn::build();
     let said = stand_in.refused(&stand_in.dir.path().join("none.so"));

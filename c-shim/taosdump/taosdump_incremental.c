@@ -172,7 +172,8 @@ int taosdump_incremental_run(const char* password) {
       plugin != NULL ? load(plugin) : fit(taosdump_engine(), "the built-in engine");
   if (engine == NULL) return TAOSDUMP_USAGE;
 
-  int code = engine->run(options, (uint32_t)option_count, password);
+  int32_t code = engine->run(options, (uint32_t)option_count, password);
+  if (code < 0 || code > 255) code = TAOSDUMP_FAILED; /* only 8 bits reach the caller; 256 would look like success */
 
   /* Not exit: libtaos registers a handler that waits for its next heartbeat, about 1.5 s, which is most of the time of
    * a small backup. The engine has closed its files; all that is left is what stdio holds. */

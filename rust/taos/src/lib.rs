@@ -1,0 +1,25 @@
+//! TDengine's client library (libtaos), as much of it as a backup needs, behind safe types.
+//!
+//! The library is not linked: inside taosdump it is there already, elsewhere it is loaded at run time. Values are
+//! handed over as the server stores them: text and binary values with their exact length, NULs included,
+//! timestamps in the database's precision.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`library`] | finding the library's functions |
+//! | [`connection`] | statements and their results |
+//! | [`statement`] | prepared INSERTs |
+//! | [`value`] | data types and values |
+//! | [`sql`] | names and values as SQL text |
+
+mod api;
+pub mod connection;
+pub mod library;
+pub mod sql;
+pub mod statement;
+pub mod value;
+
+pub use connection::{Connection, Field, Rows, SqlError};
+pub use library::{Library, LoadError, Login};
+pub use statement::{Column, Statement};
+pub use value::{DataType, Value};

@@ -184,11 +184,9 @@ pub fn run(
     check_databases(base.as_ref(), &databases)?;
     let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
 
-    let mut manifest = Manifest::new(
-        cluster,
-        connection.server_version(),
-        base.as_ref().map(Link::as_parent),
-    );
+    let server = connection.server_version();
+    let server = server.lines().next().unwrap_or_default().to_owned();
+    let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_parent));
     let mut notes = Vec::new();
     let dump = Dump {
         job,

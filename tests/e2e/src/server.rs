@@ -41,6 +41,16 @@ impl Installation {
         }
         Err("no taosd: neither TDENGINE_HOME nor PATH leads to one".to_owned())
     }
+
+    /// The directory of its client library.
+    pub(crate) fn library_dir(&self) -> PathBuf {
+        self.library.parent().map(Into::into).unwrap_or_default()
+    }
+
+    /// Where one of its programs lies, if it has it.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.taosd.with_file_name(name)
+    }
 }
 
 /// A server with one dnode. Killed and its directory removed when dropped.
@@ -143,7 +153,7 @@ impl Server {
 
     /// Runs the benchmark program of the installation against the server; false where there is none.
     pub fn benchmark(&self, arguments: &[&str]) -> io::Result<bool> {
-        let program = self.installation.taosd.with_file_name("taosBenchmark");
+        let program = self.installation.program("taosBenchmark");
         if !program.is_file() {
             return Ok(false);
         }
@@ -167,6 +177,16 @@ impl Server {
     /// Its dataDir.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The directory of its taos.cfg.
+    pub fn config_dir(&self) -> PathBuf {
+        self.dir.path().join("cfg")
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A new connection.

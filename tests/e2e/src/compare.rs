@@ -235,7 +235,8 @@ impl Differences {
             match (a.peek(), b.peek()) {
                 (None, None) => break,
                 (Some(x), Some(y)) if x == y => {
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                 }
                 (Some(x), Some(y)) if x.first() == y.first() && x.len() == y.len() => {
                     let odd = x
@@ -248,7 +249,8 @@ impl Differences {
                         .collect();
                     let key = x.first().map(ToString::to_string).unwrap_or_default();
                     self.note(|| format!("{place}, row {key}: {}", cells.join("; ")));
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                 }
                 (Some(x), y) if y.is_none_or(|y| x < y) => {
                     self.note(|| format!("{place}: row ({}) is missing", cells(x)));

@@ -70,7 +70,8 @@ impl Cell {
             Self::Bool(value) => value.to_string(),
             Self::Int(value) | Self::Time(value) => value.to_string(),
             Self::Unsigned(value) => value.to_string(),
-            Self::Float(bits) => format!("{:e}", f32::from_bits(*bits)),
+            // The server reads it as a DOUBLE and then narrows it.
+            Self::Float(bits) => format!("{:e}", f64::from(f32::from_bits(*bits))),
             Self::Double(bits) => format!("{:e}", f64::from_bits(*bits)),
             Self::Decimal(digits) => format!("'{digits}'"),
             Self::Text(bytes) => {
@@ -91,6 +92,10 @@ impl fmt::Display for Cell {
                 Ok(text) => write!(f, "{text:?}"),
                 Err(_) => write!(f, "\"{}\"", bytes.escape_ascii()),
             },
+            Self::Bytes(bytes) if bytes.len() > 24 => {
+                let (head, length) = (Self::Bytes(bytes[..24].to_vec()), bytes.len());
+                write!(f, "{} and so on, {length} bytes", head.literal())
+            }
             Self::Decimal(digits) => f.write_str(digits),
             other => f.write_str(&other.literal()),
         }

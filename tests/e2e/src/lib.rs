@@ -4,11 +4,13 @@
 mod cell;
 mod client;
 mod compare;
+mod history;
 mod server;
 mod tool;
 
 pub use cell::Cell;
 pub use client::{Connection, SqlError};
 pub use compare::{Content, quoted};
+pub use history::{History, Tally};
 pub use server::{Installation, Server};
 pub use tool::{Run, Running, Taosdump};

@@ -4,7 +4,7 @@ use crate::{Installation, Server};
 use std::{
     env,
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek},
     mem,
     path::{Path, PathBuf},
@@ -102,6 +102,53 @@ impl Taosdump {
         command
     }
 
+    /// The command that makes a link: the first of a chain, or the one behind `base`.
+    pub fn link_command(
+        &self,
+        server: &Server,
+        databases: &[&str],
+        base: Option<&Path>,
+        out: &Path,
+    ) -> Command {
+        let mut command = self.command(server, out.parent().unwrap_or(out));
+        command
+            .arg("--incremental")
+            .arg("--data-dir")
+            .arg(server.data_dir());
+        if let Some(base) = base {
+            command.arg("--base").arg(base);
+        }
+        if databases.is_empty() {
+            command.arg("-A");
+        } else {
+            command.args(["-D", &databases.join(",")]);
+        }
+        // The stock options demand that the directory is there.
+        let _ = fs::create_dir(out);
+        command.arg("-o").arg(out);
+        command
+    }
+
+    /// The command that restores links, oldest first, each database under its new name.
+    pub fn restore_command<P: AsRef<Path>>(
+        &self,
+        server: &Server,
+        links: &[P],
+        rename: &[(&str, &str)],
+    ) -> Command {
+        let work_dir = links.first().and_then(|link| link.as_ref().parent());
+        let mut command = self.command(server, work_dir.unwrap_or(Path::new(".")));
+        command.arg("--incremental");
+        for link in links {
+            command.arg("-i").arg(link.as_ref());
+        }
+        if !rename.is_empty() {
+            let names: Vec<String> = rename.iter().map(|(a, b)| format!("{a}={b}")).collect();
+            command.arg("-W").arg(names.join("|"));
+        }
+        command
+    }
+
     /// Runs it to its end.
     pub fn run<A: AsRef<OsStr>>(
         &self,
@@ -115,6 +162,17 @@ impl Taosdump {
 }
 
 impl Running {
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: a siginfo is plain numbers; the child stays to be waited for.
+        unsafe {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            libc::waitid(libc::P_PID, self.child.id(), &raw mut info, options) == 0
+                && info.si_pid() == 0
+        }
+    }
+
     /// Starts a command.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         // Files, not pipes: nobody has to read them while it runs.
@@ -190,6 +248,11 @@ impl Drop for Running {
 }
 
 impl Run {
+    /// Starts a command and waits for its end.
+    pub fn of(command: &mut Command) -> io::Result<Self> {
+        Running::start(command)?.wait()
+    }
+
     /// Both outputs, for messages of tests.
     pub fn output(&self) -> String {
         format!("exit code {:?}\n{}{}", self.code, self.stdout, self.stderr)

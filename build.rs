@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The headers whose functions are written in Rust.
-const HEADERS: &[&str] = &["bitmap_engine"];
+const HEADERS: &[&str] = &["bitmap_engine", "taosdump_engine"];
 
 type Failure = Box<dyn std::error::Error>;
 

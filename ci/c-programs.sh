@@ -9,7 +9,7 @@ trap 'rm -rf "$out"' EXIT
 flags="-std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror -g -O1 -pthread -I$out/prefix/include/incremental_bitmap"
 library="$out/prefix/lib/libincremental_bitmap.a -ldl -lm"
 
-for program in engine_basics engine_misuse engine_threads; do
+for program in engine_basics engine_misuse engine_threads taosdump_engine; do
   # engine_basics takes a directory for its state; the others ignore arguments.
   cc $flags "$root/tests/c/$program.c" $library -o "$out/$program"
   echo "valgrind $program"
@@ -19,6 +19,18 @@ for program in engine_basics engine_misuse engine_threads; do
   cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/$program.c" $library -o "$out/$program-asan"
   "$out/$program-asan" "$out/asan-$program"
 done
+
+# taosdump's glue, in a program that stands in for taosdump. It ends with the engine's code, 3.
+glue="-D_GNU_SOURCE -I$root/c-shim/taosdump $root/c-shim/taosdump/taosdump_incremental.c
+  $root/tests/c/taosdump_stand_in.c $root/tests/c/taosdump_listing_engine.c -ldl"
+line="-n --incremental -i a -i b --base c --data-dir d -hx meters -s d1"
+cc $flags $glue -o "$out/stand-in"
+echo "valgrind taosdump_stand_in"
+valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
+  "$out/stand-in" $line > /dev/null || [ $? -eq 3 ]
+echo "AddressSanitizer taosdump_stand_in"
+cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all $glue -o "$out/stand-in-asan"
+"$out/stand-in-asan" $line > /dev/null || [ $? -eq 3 ]
 
 # ThreadSanitizer must see the engine's own synchronisation, so the library is built with it: a nightly toolchain.
 if runtime=$(ls "$(rustc +nightly --print sysroot 2>/dev/null)"/lib/rustlib/*/lib/librustc*_rt.tsan.a 2>/dev/null); then

@@ -2,64 +2,10 @@
 //! library, and run. Also through pkg-config and the CMake package, where those tools are installed.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::path::{Path, PathBuf};
+mod c_build;
+
+use c_build::{compiler, install, root, run};
 use std::process::Command;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Where cargo put the libraries that belong to this test.
-fn libraries() -> PathBuf {
-    let deps = std::env::current_exe()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .to_path_buf();
-    let above = deps.parent().unwrap().to_path_buf();
-    [deps, above]
-        .into_iter()
-        .find(|dir| dir.join("libincremental_bitmap.a").exists())
-        .expect("cargo builds the static library for integration tests")
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// Installs into `prefix` as a packager would.
-fn install(prefix: &Path) {
-    run(Command::new(root().join("c-shim/install.sh"))
-        .arg(prefix)
-        .arg(libraries()));
-}
-
-fn compiler(source: &str) -> Command {
-    let cpp = source.ends_with(".cpp");
-    let mut command = Command::new(if cpp { "c++" } else { "cc" });
-    command
-        .arg(if cpp { "-std=c++11" } else { "-std=c99" })
-        .args([
-            "-Wall",
-            "-Wextra",
-            "-Wpedantic",
-            "-Werror",
-            "-O1",
-            "-pthread",
-        ])
-        .arg(root().join("tests/c").join(source));
-    if !cpp {
-        command.args(["-Wstrict-prototypes", "-D_POSIX_C_SOURCE=200809L"]);
-    }
-    command
-}
 
 fn build_and_run(source: &str) {
     let dir = tempfile::tempdir().unwrap();

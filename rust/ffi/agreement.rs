@@ -4,3 +4,4 @@
 use crate::header::*;
 
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine_functions.rs"));
+include!(concat!(env!("OUT_DIR"), "/taosdump_engine_functions.rs"));

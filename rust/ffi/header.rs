@@ -12,3 +12,4 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine.rs"));
+include!(concat!(env!("OUT_DIR"), "/taosdump_engine.rs"));

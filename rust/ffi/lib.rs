@@ -9,7 +9,9 @@ mod bitmap_engine;
 mod boundary;
 mod codes;
 pub mod header;
+mod taosdump;
 
 pub use bitmap_cursor::*;
 pub use bitmap_engine::*;
 pub use codes::*;
+pub use taosdump::*;

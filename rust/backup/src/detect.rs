@@ -40,6 +40,8 @@ pub enum Since {
     Time(i64),
     /// Where the run that wrote this file ended.
     Checkpoint(PathBuf),
+    /// Where the committed files end: nothing is looked for, but the next run can start from here.
+    Committed,
 }
 
 /// What a run found.
@@ -120,7 +122,7 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Detection, Dete
             }
             None
         }
-        Since::Version(_) => None,
+        Since::Version(_) | Since::Committed => None,
     };
     let precision = match vnodes.first() {
         Some(vnode) => vnode.config()?.precision,
@@ -254,6 +256,7 @@ fn start_of(
     let version = match since {
         Since::Version(version) => *version,
         Since::Time(time) => vnode.version_before(*time)?,
+        Since::Committed => vnode.config()?.committed,
         Since::Checkpoint(_) => {
             return Ok(match checkpoint.and_then(|c| c.vgroups.get(&vnode.vgroup)) {
                 Some((version, known)) => {

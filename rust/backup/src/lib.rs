@@ -10,9 +10,15 @@
 //! | [`atomic_file`] | files that are there whole or not at all |
 
 pub mod atomic_file;
+pub mod catalogue;
 pub mod checkpoint;
+pub mod data_file;
 pub mod detect;
+pub mod dump;
+pub mod link;
 pub mod plan;
 pub mod report;
+pub mod restore;
 mod sealed;
+mod watermark;
 pub mod window;

@@ -1,12 +1,12 @@
 //! Finding vnodes and their files in one or more data directories (tiers).
 
-use crate::CaptureError;
+use crate::{CaptureError, ChangeSource as _, WalSource};
 use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
-use tdfiles::{FormatError, VgId, vnode_json::VnodeJson, vnodes_json::VnodesJson};
+use tdfiles::{FormatError, Version, VgId, vnode_json::VnodeJson, vnodes_json::VnodesJson};
 
 /// The data directories of one server, as in `dataDir` of its taos.cfg.
 #[derive(Debug, Clone)]
@@ -136,6 +136,14 @@ impl VnodeDir {
             return Err(CaptureError::Format { path, source });
         }
         Ok(config)
+    }
+
+    /// The newest version in the log; [`Version::BEGINNING`] when it holds none.
+    pub fn newest_logged(&self) -> Result<Version, CaptureError> {
+        let config = self.config()?;
+        let mut log = WalSource::open(self, &config, config.committed, config.committed)?;
+        log.scan(config.committed, &mut |_| {})?;
+        Ok(log.newest())
     }
 
     pub(crate) fn wal(&self) -> PathBuf {

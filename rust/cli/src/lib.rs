@@ -3,6 +3,7 @@
 pub mod detect;
 mod human;
 mod progress;
+pub mod taosdump;
 
 /// How a program ends. Documented and stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

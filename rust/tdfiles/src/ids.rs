@@ -72,13 +72,26 @@ pub struct TableId {
     pub uid: Uid,
 }
 
-/// A closed range of keys, in ticks of the database's precision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A closed range of keys, in ticks of the database's precision. As JSON it is `[first, last]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(Key, Key)", into = "(Key, Key)")]
 pub struct KeySpan {
     /// The first key in the range.
     pub first: Key,
     /// The last key in the range.
     pub last: Key,
+}
+
+impl From<(Key, Key)> for KeySpan {
+    fn from((first, last): (Key, Key)) -> Self {
+        Self { first, last }
+    }
+}
+
+impl From<KeySpan> for (Key, Key) {
+    fn from(span: KeySpan) -> Self {
+        (span.first, span.last)
+    }
 }
 
 impl KeySpan {

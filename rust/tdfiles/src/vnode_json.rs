@@ -36,6 +36,8 @@ pub struct VnodeJson {
     pub hash_range: (i64, i64),
     /// The last version that the TSDB and meta files contain.
     pub committed: Version,
+    /// How many commits there were.
+    pub commit_id: i64,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +91,8 @@ struct Config {
 struct State {
     #[serde(rename = "commit version", deserialize_with = "number")]
     committed: i64,
+    #[serde(rename = "commit ID", default, deserialize_with = "optional_number")]
+    commit_id: Option<i64>,
 }
 
 const WHAT: &str = "vnode.json";
@@ -145,6 +149,7 @@ impl VnodeJson {
             replicas: config.replicas.unwrap_or(1),
             hash_range: (config.hash_begin, config.hash_end),
             committed: Version(state.committed),
+            commit_id: state.commit_id.unwrap_or(0),
         })
     }
 

@@ -51,6 +51,22 @@ impl Installation {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.taosd.with_file_name(name)
     }
+
+    /// The stock taosdump beside the server.
+    pub fn stock_taosdump(&self) -> PathBuf {
+        self.program("taosdump")
+    }
+
+    /// The patched taosdump, which `TAOSDUMP` names. The error says why there is none.
+    pub fn patched_taosdump() -> Result<PathBuf, String> {
+        let path = env::var_os("TAOSDUMP").ok_or("TAOSDUMP names no patched taosdump")?;
+        let path = PathBuf::from(path);
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(format!("TAOSDUMP: no file {}", path.display()))
+        }
+    }
 }
 
 /// A server with one dnode. Killed and its directory removed when dropped.
@@ -157,14 +173,7 @@ impl Server {
         if !program.is_file() {
             return Ok(false);
         }
-        let output = Command::new(program)
-            .arg("-c")
-            .arg(self.dir.path().join("cfg"))
-            .args(["-h", "localhost", "-P", &self.port.to_string()])
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .output()?;
+        let output = self.program(&program).args(arguments).output()?;
         if output.status.success() {
             Ok(true)
         } else {
@@ -172,6 +181,21 @@ impl Server {
                 String::from_utf8_lossy(&output.stderr).into_owned(),
             ))
         }
+    }
+
+    /// A client program that will speak to the server, in the server's directory.
+    pub fn program(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("-c")
+            .arg(self.dir.path().join("cfg"))
+            .args(["-h", "localhost", "-P", &self.port.to_string()])
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        if let Some(libraries) = self.installation.library.parent() {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
     }
 
     /// Its dataDir.

@@ -1,0 +1,403 @@
+//! Reading the catalogue by SQL.
+
+use super::{Catalogue, Coding, Column, Database, Schema, SuperTable, Table, after_name};
+use std::collections::{BTreeMap, HashMap};
+use taos::{Connection, SqlError, sql};
+use tdfiles::{Precision, Suid, Uid, VgId};
+
+/// A catalogue that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The server refused a query.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// There is no such database.
+    #[error("there is no database {0:?} on the server; SHOW DATABASES lists what there is")]
+    NoDatabase(String),
+    /// An answer is not what any known server says.
+    #[error(
+        "the server's answer about {what} is not understood: {answer:?}; this TDengine version may be too new"
+    )]
+    NotUnderstood {
+        /// What was asked about.
+        what: String,
+        /// The answer.
+        answer: String,
+    },
+}
+
+fn not_understood(what: impl Into<String>, answer: impl Into<String>) -> CatalogueError {
+    CatalogueError::NotUnderstood {
+        what: what.into(),
+        answer: answer.into(),
+    }
+}
+
+/// Reads a database's catalogue. Tag values are not read here.
+pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, CatalogueError> {
+    let reader = Reader {
+        connection,
+        database,
+        in_database: sql::text(database),
+    };
+    let info = reader.database()?;
+    let mut stables = reader.stables()?;
+    let (tables, not_covered) = reader.tables()?;
+    if let Some(ids) = reader.column_ids("SUPER_TABLE")? {
+        for stable in stables.values_mut() {
+            set_ids(&mut stable.schema, ids.get(&stable.name));
+        }
+    }
+    let mut catalogue = Catalogue {
+        database: info,
+        stables,
+        tables,
+        not_covered,
+    };
+    reader.normal_tables(&mut catalogue)?;
+    Ok(catalogue)
+}
+
+/// Column ids by table and column.
+type Ids = HashMap<String, HashMap<String, i64>>;
+
+fn set_ids(schema: &mut Schema, ids: Option<&HashMap<String, i64>>) {
+    for column in &mut schema.columns {
+        column.id = ids.and_then(|ids| ids.get(&column.name).copied());
+    }
+}
+
+struct Reader<'a> {
+    connection: &'a Connection,
+    database: &'a str,
+    /// Its name as a literal.
+    in_database: String,
+}
+
+impl Reader<'_> {
+    fn database(&self) -> Result<Database, CatalogueError> {
+        let query = format!("SHOW CREATE DATABASE {}", sql::name(self.database));
+        let mut rows = match self.connection.query(&query) {
+            Err(error) if error.is_missing() => {
+                return Err(CatalogueError::NoDatabase(self.database.to_owned()));
+            }
+            rows => rows?,
+        };
+        let create = match rows.next()? {
+            Some(row) => row.text(1),
+            None => return Err(CatalogueError::NoDatabase(self.database.to_owned())),
+        };
+        let precision = match super::database_options(&create)
+            .get("PRECISION")
+            .map(String::as_str)
+        {
+            Some("'ms'") => Precision::Milliseconds,
+            Some("'us'") => Precision::Microseconds,
+            Some("'ns'") => Precision::Nanoseconds,
+            _ => {
+                return Err(not_understood(
+                    format!("database {}", self.database),
+                    create,
+                ));
+            }
+        };
+        Ok(Database {
+            name: self.database.to_owned(),
+            create,
+            precision,
+        })
+    }
+
+    fn stables(&self) -> Result<BTreeMap<String, SuperTable>, CatalogueError> {
+        let query = format!(
+            "SELECT stable_name, uid, CAST(last_update AS BIGINT), table_comment \
+             FROM information_schema.ins_stables WHERE db_name = {}",
+            self.in_database
+        );
+        let mut found = Vec::new();
+        self.connection.query(&query)?.for_each(|row| {
+            let name = row.text(0);
+            let suid = row
+                .get(1)
+                .as_i64()
+                .ok_or_else(|| not_understood(format!("super table {name}"), "no uid"))?;
+            let updated = row
+                .get(2)
+                .as_i64()
+                .map(|time| time.to_string())
+                .unwrap_or_default();
+            let comment = row.get(3).as_str().map(str::to_owned);
+            found.push((name, Suid(suid), updated, comment));
+            Ok::<_, CatalogueError>(())
+        })?;
+        let mut stables = BTreeMap::new();
+        for (name, suid, updated, comment) in found {
+            // One that was dropped meanwhile is not there.
+            if let Some(schema) = schema(self.connection, self.database, &name, comment.as_deref())?
+            {
+                stables.insert(
+                    name.clone(),
+                    SuperTable {
+                        name,
+                        suid,
+                        schema,
+                        comment,
+                        updated,
+                    },
+                );
+            }
+        }
+        Ok(stables)
+    }
+
+    fn tables(&self) -> Result<(BTreeMap<String, Table>, Vec<String>), CatalogueError> {
+        let query = format!(
+            "SELECT table_name, stable_name, uid, vgroup_id, `ttl`, table_comment, type \
+             FROM information_schema.ins_tables WHERE db_name = {}",
+            self.in_database
+        );
+        let mut tables = BTreeMap::new();
+        let mut not_covered = Vec::new();
+        self.connection.query(&query)?.for_each(|row| {
+            let name = row.text(0);
+            let kind = row.text(6);
+            let stable = match kind.as_str() {
+                "CHILD_TABLE" => Some(row.text(1)),
+                "NORMAL_TABLE" => None,
+                _ => {
+                    not_covered.push(format!("{} {name}", kind.to_lowercase().replace('_', " ")));
+                    return Ok(());
+                }
+            };
+            let number = |column: usize, what| {
+                row.get(column)
+                    .as_i64()
+                    .ok_or_else(|| not_understood(format!("table {name}"), format!("no {what}")))
+            };
+            let vgroup = i32::try_from(number(3, "vgroup_id")?)
+                .map_err(|_| not_understood(format!("table {name}"), "a vgroup_id out of range"))?;
+            let table = Table {
+                uid: Uid(number(2, "uid")?),
+                vgroup: VgId(vgroup),
+                stable,
+                tags: None,
+                schema: None,
+                ttl: row.get(4).as_i64().unwrap_or(0),
+                comment: row.get(5).as_str().map(str::to_owned),
+                name: name.clone(),
+            };
+            tables.insert(name, table);
+            Ok::<_, CatalogueError>(())
+        })?;
+        Ok((tables, not_covered))
+    }
+
+    fn normal_tables(&self, catalogue: &mut Catalogue) -> Result<(), CatalogueError> {
+        if !catalogue
+            .tables
+            .values()
+            .any(|table| table.stable.is_none())
+        {
+            return Ok(());
+        }
+        let ids = self.column_ids("NORMAL_TABLE")?;
+        let mut gone = Vec::new();
+        for table in catalogue
+            .tables
+            .values_mut()
+            .filter(|table| table.stable.is_none())
+        {
+            let schema = schema(
+                self.connection,
+                self.database,
+                &table.name,
+                table.comment.as_deref(),
+            )?;
+            match schema {
+                Some(mut schema) => {
+                    if let Some(ids) = &ids {
+                        set_ids(&mut schema, ids.get(&table.name));
+                    }
+                    table.schema = Some(schema);
+                }
+                None => gone.push(table.name.clone()),
+            }
+        }
+        for name in gone {
+            catalogue.tables.remove(&name);
+        }
+        Ok(())
+    }
+
+    /// Column ids of all super or normal tables; `None` where the server does not tell them.
+    fn column_ids(&self, kind: &str) -> Result<Option<Ids>, CatalogueError> {
+        let query = format!(
+            "SELECT table_name, col_name, col_id FROM information_schema.ins_columns \
+             WHERE db_name = {} AND table_type = '{kind}'",
+            self.in_database
+        );
+        let rows = match self.connection.query(&query) {
+            // No such column before 3.3.7.
+            Err(error) if error.code & 0xffff == INVALID_COLUMN => return Ok(None),
+            rows => rows?,
+        };
+        let mut ids = Ids::new();
+        rows.for_each(|row| {
+            if let Some(id) = row.get(2).as_i64() {
+                ids.entry(row.text(0)).or_default().insert(row.text(1), id);
+            }
+            Ok::<_, CatalogueError>(())
+        })?;
+        Ok(Some(ids))
+    }
+}
+
+/// "Invalid column name".
+const INVALID_COLUMN: u32 = 0x2602;
+
+/// A table's or super table's columns, tags and options, without column ids; `None` if there is no such table.
+pub(crate) fn schema(
+    connection: &Connection,
+    database: &str,
+    table: &str,
+    comment: Option<&str>,
+) -> Result<Option<Schema>, CatalogueError> {
+    let target = sql::table(database, table);
+    let mut columns = Vec::new();
+    let mut tags = Vec::new();
+    let rows = match connection.query(&format!("DESCRIBE {target}")) {
+        Err(error) if error.is_missing() => return Ok(None),
+        rows => rows?,
+    };
+    let coded = rows.fields().len() >= 7;
+    rows.for_each(|row| {
+        let (name, kind, note) = (row.text(0), row.text(1), row.text(3));
+        let width = row.get(2).as_i64().unwrap_or(0);
+        let sql_type = match kind.as_str() {
+            "VARCHAR" | "BINARY" | "NCHAR" | "VARBINARY" | "GEOMETRY" => format!("{kind}({width})"),
+            _ => kind,
+        };
+        let is_tag = note == "TAG";
+        let coding = (coded && !is_tag).then(|| Coding {
+            encode: row.text(4),
+            compress: row.text(5),
+            level: row.text(6),
+        });
+        let key = note == "COMPOSITE KEY" || note == "PRIMARY KEY";
+        let column = Column {
+            name,
+            sql_type,
+            id: None,
+            key,
+            coding,
+        };
+        if column.data_type().is_err() {
+            return Err(not_understood(
+                format!("column {} of {target}", column.name),
+                column.sql_type,
+            ));
+        }
+        if is_tag {
+            tags.push(column)
+        } else {
+            columns.push(column)
+        }
+        Ok(())
+    })?;
+    let mut rows = match connection.query(&format!("SHOW CREATE TABLE {target}")) {
+        Err(error) if error.is_missing() => return Ok(None),
+        rows => rows?,
+    };
+    let create = rows.next()?.map(|row| row.text(1)).unwrap_or_default();
+    let options = options_of(&create)
+        .and_then(|options| without_comment(options, comment))
+        .ok_or_else(|| not_understood(format!("table {target}"), create.clone()))?;
+    Ok(Some(Schema {
+        columns,
+        tags,
+        options,
+    }))
+}
+
+/// What follows columns and tags in the statement that creates a super or normal table.
+fn options_of(create: &str) -> Option<&str> {
+    let rest = create
+        .strip_prefix("CREATE STABLE ")
+        .or_else(|| create.strip_prefix("CREATE TABLE "))?;
+    let rest = after_parenthesis(after_name(rest)?.trim_start())?.trim_start();
+    let rest = match rest.strip_prefix("TAGS ") {
+        Some(tags) => after_parenthesis(tags)?,
+        None => rest,
+    };
+    Some(rest.trim())
+}
+
+/// The options without the comment, and without the TTL, which only tables have, and always last.
+fn without_comment(options: &str, comment: Option<&str>) -> Option<String> {
+    let options = match comment {
+        Some(comment) => options.strip_prefix(&format!("COMMENT '{comment}'"))?,
+        None => options,
+    };
+    let ttl = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let options = match options.rsplit_once("TTL ") {
+        Some((before, digits)) if ttl(digits) => before,
+        _ => options,
+    };
+    Some(options.trim().to_owned())
+}
+
+/// What follows the parenthesis that `text` begins with. Parentheses within quotes or backticks do not count.
+fn after_parenthesis(text: &str) -> Option<&str> {
+    if !text.starts_with('(') {
+        return None;
+    }
+    let mut depth = 0_usize;
+    let mut quote: Option<char> = None;
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '`' | '\'' | '"') => quote = Some(c),
+            (None, '(') => depth += 1,
+            (None, ')') => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return text.get(at + 1..);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_follow_columns_and_tags() {
+        for (create, options) in [
+            (
+                "CREATE STABLE `m` (`ts` TIMESTAMP, `c(` DECIMAL(10,3)) TAGS (`t)` INT) COMMENT 'h(i'",
+                "COMMENT 'h(i'",
+            ),
+            (
+                "CREATE TABLE `a``b` (`ts` TIMESTAMP, `k` INT COMPOSITE KEY)",
+                "",
+            ),
+            (
+                "CREATE STABLE `m` (`ts` TIMESTAMP) TAGS (`t` INT) SMA(`x`) KEEP 5d",
+                "SMA(`x`) KEEP 5d",
+            ),
+        ] {
+            assert_eq!(options_of(create), Some(options), "{create}");
+        }
+        let shown = "COMMENT 'a'b' SMA(`c`) TTL 20";
+        assert_eq!(without_comment(shown, Some("a'b")).unwrap(), "SMA(`c`)");
+        assert_eq!(without_comment("SMA(`c`)", None).unwrap(), "SMA(`c`)");
+        assert_eq!(without_comment(shown, Some("other")), None);
+        assert_eq!(options_of("CREATE VIEW `v` AS SELECT 1"), None);
+        assert_eq!(options_of("CREATE TABLE `a` (`ts` TIMESTAMP"), None);
+    }
+}

@@ -1,0 +1,314 @@
+//! What a link has to do to every table: the parent's catalogue against the present one, and the changed rows.
+
+use super::{DumpError, Known};
+use crate::{
+    catalogue::{Alter, Catalogue, Schema, Table, schema_change},
+    link::{AlteredStable, TableChange},
+    plan::{Plan, TablePlan},
+};
+use capture::ReasonCode;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use tdfiles::{KeySpan, Uid, VgId};
+
+/// Everything a link changes in a database.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) dropped_stables: Vec<String>,
+    pub(super) altered_stables: Vec<AlteredStable>,
+    /// By table name.
+    pub(super) tables: BTreeMap<String, TableChange>,
+    /// Super tables whose children need all tags set again.
+    pub(super) tags_moved: BTreeSet<String>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Changes {
+    pub(super) fn between(
+        known: Option<&Known>,
+        now: &Catalogue,
+        plan: &Plan,
+    ) -> Result<Self, DumpError> {
+        let mut changes = Self::default();
+        if let Some(known) = known {
+            changes.stables(known, now)?;
+            changes.dropped_tables(known, now);
+        }
+        let planned: HashMap<Uid, &TablePlan> = plan
+            .tables
+            .iter()
+            .map(|table| (table.table.uid, table))
+            .collect();
+        let ranges = Ranges::of(plan);
+        let mut suspects = Suspects::between(known, now);
+        for table in now.tables.values() {
+            let before = known.and_then(|known| known.tables.get(&table.name));
+            match before {
+                Some(before) if before.uid == table.uid => {
+                    changes.kept(
+                        before,
+                        table,
+                        planned.get(&table.uid).copied(),
+                        &ranges,
+                        &mut suspects,
+                    );
+                }
+                before => changes.created(table, before.is_some()),
+            }
+        }
+        changes.notes.extend(suspects.note());
+        Ok(changes)
+    }
+
+    fn stables(&mut self, known: &Known, now: &Catalogue) -> Result<(), DumpError> {
+        for before in &known.link.stables {
+            let Some(after) = now
+                .stables
+                .get(&before.name)
+                .filter(|after| after.suid == before.suid)
+            else {
+                self.dropped_stables.push(before.name.clone());
+                continue;
+            };
+            let mut alters =
+                schema_change::alters(&before.schema, &after.schema).map_err(|source| {
+                    DumpError::Schema {
+                        database: now.database.name.clone(),
+                        stable: before.name.clone(),
+                        source,
+                    }
+                })?;
+            if before.comment != after.comment {
+                alters.push(Alter::Comment {
+                    text: after.comment.clone().unwrap_or_default(),
+                });
+            }
+            if alters.iter().any(Alter::moves_tags) {
+                self.tags_moved.insert(before.name.clone());
+            }
+            if !alters.is_empty() {
+                self.altered_stables.push(AlteredStable {
+                    name: before.name.clone(),
+                    alters,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn dropped_tables(&mut self, known: &Known, now: &Catalogue) {
+        for before in known.tables.values() {
+            let with_stable = before
+                .stable
+                .as_ref()
+                .is_some_and(|stable| self.dropped_stables.contains(stable));
+            if !now.tables.contains_key(&before.name) && !with_stable {
+                self.drop_table(&before.name);
+            }
+        }
+    }
+
+    /// A table of the parent that is gone.
+    pub(super) fn drop_table(&mut self, name: &str) {
+        self.tables.insert(
+            name.to_owned(),
+            TableChange {
+                drop: true,
+                ..TableChange::named(name)
+            },
+        );
+    }
+
+    /// A table that the parent does not know, or knows as another one of this name.
+    fn created(&mut self, table: &Table, replaces: bool) {
+        let change = TableChange {
+            uid: Some(table.uid),
+            drop: replaces,
+            create: true,
+            spans: vec![KeySpan::ALL],
+            ..TableChange::named(&table.name)
+        };
+        self.tables.insert(table.name.clone(), change);
+    }
+
+    /// A table that the parent knows.
+    fn kept(
+        &mut self,
+        before: &Table,
+        table: &Table,
+        planned: Option<&TablePlan>,
+        ranges: &Ranges,
+        suspects: &mut Suspects,
+    ) {
+        let alters = match own_alters(before, table) {
+            Ok(alters) => alters,
+            // Nothing but another table of the same name leads there.
+            Err(_) => return self.created(table, true),
+        };
+        let mut deletes = Vec::new();
+        let mut spans = Vec::new();
+        if let Some(widened) = ranges.widened.get(&table.vgroup) {
+            deletes.extend_from_slice(widened);
+            spans.extend_from_slice(widened);
+        }
+        if let Some(planned) = planned {
+            spans.extend_from_slice(&planned.spans);
+            spans.extend(planned.deletes.iter().map(|(span, _)| *span));
+            deletes.extend(planned.deletes.iter().map(|(span, _)| *span));
+            if planned.rows.is_none() {
+                // Which rows are meant could not be read, so they replace what is there.
+                deletes.extend_from_slice(&planned.spans);
+            }
+        }
+        if suspects.is_one(table) {
+            spans.push(KeySpan::ALL);
+        }
+        if let Some(expired) = ranges.expired.get(&table.vgroup) {
+            deletes.extend_from_slice(expired);
+        }
+        let change = TableChange {
+            uid: Some(table.uid),
+            alters,
+            deletes: KeySpan::joined(deletes),
+            spans: KeySpan::joined(spans),
+            ..TableChange::named(&table.name)
+        };
+        if change != TableChange::empty(table) {
+            self.tables.insert(table.name.clone(), change);
+        }
+    }
+
+    /// The change of a table, for what is found out about it later.
+    pub(super) fn of(&mut self, table: &Table) -> &mut TableChange {
+        self.tables
+            .entry(table.name.clone())
+            .or_insert_with(|| TableChange::empty(table))
+    }
+}
+
+impl TableChange {
+    fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: None,
+            drop: false,
+            create: false,
+            set_tags: false,
+            alters: Vec::new(),
+            deletes: Vec::new(),
+            spans: Vec::new(),
+            file: None,
+        }
+    }
+
+    fn empty(table: &Table) -> Self {
+        Self {
+            uid: Some(table.uid),
+            ..Self::named(&table.name)
+        }
+    }
+}
+
+/// A normal table's changes of schema, and any table's changes of options.
+fn own_alters(before: &Table, table: &Table) -> Result<Vec<Alter>, schema_change::NoWay> {
+    if before.stable != table.stable {
+        return Err(schema_change::NoWay(
+            "it moved to another super table".to_owned(),
+        ));
+    }
+    let mut alters = match (&before.schema, &table.schema) {
+        (Some(before), Some(after)) => schema_change::alters(before, after)?,
+        _ => Vec::new(),
+    };
+    if before.comment != table.comment {
+        alters.push(Alter::Comment {
+            text: table.comment.clone().unwrap_or_default(),
+        });
+    }
+    if before.ttl != table.ttl {
+        alters.push(Alter::Ttl { days: table.ttl });
+    }
+    Ok(alters)
+}
+
+/// Ranges of keys that concern every table of a vgroup.
+struct Ranges {
+    /// Anything may have changed there.
+    widened: HashMap<VgId, Vec<KeySpan>>,
+    /// The server removed the rows there, past the database's KEEP.
+    expired: HashMap<VgId, Vec<KeySpan>>,
+}
+
+impl Ranges {
+    fn of(plan: &Plan) -> Self {
+        let collect = |wanted: fn(ReasonCode) -> bool| {
+            let mut ranges: HashMap<VgId, Vec<KeySpan>> = HashMap::new();
+            for vgroup in &plan.vgroups {
+                let reasons = vgroup.reasons.iter().filter(|reason| wanted(reason.code));
+                let spans: Vec<KeySpan> = reasons.filter_map(|reason| reason.range).collect();
+                if !spans.is_empty() {
+                    ranges.insert(vgroup.vgroup, KeySpan::joined(spans));
+                }
+            }
+            ranges
+        };
+        Self {
+            // Rows that can't be read name their tables themselves.
+            widened: collect(|code| {
+                !matches!(code, ReasonCode::UnreadableRows | ReasonCode::FileSetGone)
+            }),
+            expired: collect(|code| code == ReasonCode::FileSetGone),
+        }
+    }
+}
+
+/// Tables whose column may have been dropped and added again under its name, without a column id to tell: servers
+/// before 3.3.7. Only the time of the last change of a super table's schema hints at it; a normal table has not
+/// even that. Their rows are all copied when the schema changed, so that old values of such a column do not stay.
+struct Suspects {
+    stables: BTreeSet<String>,
+    found: BTreeSet<String>,
+}
+
+impl Suspects {
+    fn between(known: Option<&Known>, now: &Catalogue) -> Self {
+        let mut stables = BTreeSet::new();
+        for before in known.iter().flat_map(|known| &known.link.stables) {
+            if let Some(after) = now.stables.get(&before.name)
+                && after.suid == before.suid
+                && after.updated != before.updated
+                && has_no_ids(&after.schema)
+            {
+                stables.insert(before.name.clone());
+            }
+        }
+        Self {
+            stables,
+            found: BTreeSet::new(),
+        }
+    }
+
+    fn is_one(&mut self, table: &Table) -> bool {
+        let name = match &table.stable {
+            Some(stable) if self.stables.contains(stable) => stable,
+            None if table.schema.as_ref().is_some_and(has_no_ids) => &table.name,
+            _ => return false,
+        };
+        self.found.insert(name.clone());
+        true
+    }
+
+    fn note(&self) -> Option<String> {
+        let names: Vec<&str> = self.found.iter().map(String::as_str).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "this server version tells no column ids: all rows of {} were copied, as a column may have been \
+                 dropped and added again",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+fn has_no_ids(schema: &Schema) -> bool {
+    schema.columns.iter().any(|column| column.id.is_none())
+}

@@ -1,0 +1,168 @@
+//! Tags: every child's values are read and digested; those of tables that are new, or whose values changed, go to
+//! a tags file.
+
+use super::{Changes, Dump, DumpError, Known, layout::Layout};
+use crate::{
+    catalogue::{Catalogue, SuperTable, TagsDigest},
+    data_file::{self, DataFileError, FileWriter, hex},
+    link::TagFile,
+};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use taos::{DataType, Value, sql};
+
+pub(super) fn dump(
+    dump: &Dump<'_>,
+    layout: &Layout,
+    catalogue: &mut Catalogue,
+    changes: &mut Changes,
+    known: Option<&Known>,
+) -> Result<Vec<TagFile>, DumpError> {
+    let mut files = Vec::new();
+    let mut without_tags: BTreeSet<String> = catalogue
+        .tables
+        .values()
+        .filter(|table| table.stable.is_some())
+        .map(|table| table.name.clone())
+        .collect();
+    for stable in catalogue.stables.clone().into_values() {
+        let mut as_bytes = BTreeSet::new();
+        let file = loop {
+            let mut seen = BTreeMap::new();
+            match one(
+                dump, layout, catalogue, changes, known, &stable, &as_bytes, &mut seen,
+            ) {
+                // Only known once it is met: that tag is written as bytes then.
+                Err(DumpError::Data(DataFileError::NotText(tag))) => {
+                    as_bytes.insert(tag);
+                    layout.remove_tags(&stable.name)?;
+                }
+                Err(error) => return Err(error),
+                Ok(file) => {
+                    for (name, digest) in seen {
+                        without_tags.remove(&name);
+                        if let Some(table) = catalogue.tables.get_mut(&name) {
+                            table.tags = Some(digest);
+                        }
+                    }
+                    break file;
+                }
+            }
+        };
+        files.extend(file.map(|file| TagFile {
+            stable: stable.name.clone(),
+            file,
+        }));
+    }
+    // Dropped since the catalogue was read.
+    for name in without_tags {
+        catalogue.tables.remove(&name);
+        match known.is_some_and(|known| known.tables.contains_key(&name)) {
+            true => changes.drop_table(&name),
+            false => drop(changes.tables.remove(&name)),
+        }
+    }
+    Ok(files)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of one function, repeated when a tag is not text"
+)]
+fn one(
+    dump: &Dump<'_>,
+    layout: &Layout,
+    catalogue: &Catalogue,
+    changes: &mut Changes,
+    known: Option<&Known>,
+    stable: &SuperTable,
+    as_bytes: &BTreeSet<usize>,
+    seen: &mut BTreeMap<String, TagsDigest>,
+) -> Result<Option<data_file::FileEntry>, DumpError> {
+    let names: Vec<String> = stable
+        .schema
+        .tags
+        .iter()
+        .map(|tag| sql::name(&tag.name))
+        .collect();
+    let query = format!(
+        "SELECT TAGS tbname, {} FROM {}",
+        names.join(", "),
+        sql::table(&catalogue.database.name, &stable.name)
+    );
+    let mut rows = match dump.connection.query(&query) {
+        Err(error) if error.is_missing() => return Ok(None),
+        rows => rows?,
+    };
+    let types: Vec<DataType> = rows
+        .fields()
+        .iter()
+        .skip(1)
+        .map(|field| field.data_type)
+        .collect();
+    let file_layout = data_file::Layout::tags(types, as_bytes.clone()).map_err(|problem| {
+        DataFileError::Corrupt {
+            path: layout.tags_path(&stable.name),
+            problem,
+        }
+    })?;
+    let mut writer: Option<FileWriter<'_>> = None;
+    let moved = changes.tags_moved.contains(&stable.name);
+    while let Some(row) = rows.next()? {
+        let name = row.text(0);
+        let Some(table) = catalogue.tables.get(&name) else {
+            continue;
+        };
+        let digest = digest((0..names.len()).map(|tag| row.get(tag + 1)));
+        let before = known
+            .and_then(|known| known.tables.get(&name))
+            .filter(|before| before.uid == table.uid);
+        let created = changes
+            .tables
+            .get(&name)
+            .is_some_and(|change| change.create);
+        let changed = moved || before.is_none_or(|before| before.tags.as_ref() != Some(&digest));
+        seen.insert(name.clone(), digest);
+        if !(created || changed) {
+            continue;
+        }
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => writer.insert(FileWriter::create(
+                &layout.tags_path(&stable.name),
+                &file_layout,
+                dump.job.compression,
+            )?),
+        };
+        writer.append(&[&stable.name, &name], &|tag| row.get(tag + 1))?;
+        if !created {
+            changes.of(table).set_tags = true;
+        }
+    }
+    let entry = writer
+        .map(|writer| writer.finish(layout.tags_name(&stable.name)))
+        .transpose()?;
+    Ok(entry)
+}
+
+/// A digest that two rows of tag values share only if they are the same.
+fn digest<'v>(values: impl Iterator<Item = Value<'v>>) -> TagsDigest {
+    let mut hash = Sha256::new();
+    for value in values {
+        let mut add = |kind: u8, bytes: &[u8]| {
+            hash.update([kind]);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        match value {
+            Value::Null => add(0, &[]),
+            Value::Bool(value) => add(1, &[value.into()]),
+            Value::Int(value) => add(2, &value.to_le_bytes()),
+            Value::UInt(value) => add(3, &value.to_le_bytes()),
+            Value::Float(value) => add(4, &value.to_le_bytes()),
+            Value::Double(value) => add(5, &value.to_le_bytes()),
+            Value::Bytes(bytes) => add(6, bytes),
+        }
+    }
+    TagsDigest(hex(hash.finalize().get(..16).unwrap_or_default()))
+}

@@ -1,0 +1,489 @@
+//! A link of a backup chain on disk: a directory that taosdump's own restore understands, and in its
+//! `incremental/` what makes it exact.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `incremental/manifest.json` | [`Manifest`], sealed with a checksum; written last, so a directory without it is no link |
+//! | `incremental/N.tables.zst` | the catalogue: a [`Table`] per line |
+//! | `incremental/N.changes.zst` | what the link changes: a [`TableChange`] per line |
+//! | `incremental/N.checkpoint` | where the next link starts |
+//! | `dbs.sql`, `taosdump.N/…` | as taosdump writes them |
+//!
+//! `N` numbers the link's databases. The manifest names every other file with its SHA-256.
+
+use crate::{
+    atomic_file,
+    catalogue::{Alter, Database, SuperTable, Table},
+    data_file::{self, DataFileError, FileEntry, Hashing, hex},
+    sealed,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+};
+use tdfiles::{KeySpan, Uid, Version, VgId};
+
+/// The only format there is.
+const FORMAT: u32 = 1;
+
+/// Where the manifest is, from the link's directory.
+pub const MANIFEST: &str = "incremental/manifest.json";
+
+/// Longer lines of a list are not ours.
+const LONGEST_LINE: u64 = 64 << 20;
+
+/// A link that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is no manifest.
+    #[error(
+        "{path} is no link of a backup chain: it has no {MANIFEST}; give the directory that a dump with --incremental finished"
+    )]
+    NotALink {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file can't be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{path}: {problem}; take the link from another copy, or take a new full backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A data file is not what was written.
+    #[error(transparent)]
+    Data(#[from] DataFileError),
+    /// A file can't be written.
+    #[error(transparent)]
+    Write(#[from] atomic_file::WriteError),
+}
+
+/// The random name of a link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LinkId(pub String);
+
+impl LinkId {
+    pub(crate) fn random() -> Self {
+        Self(uuid::Uuid::new_v4().to_string())
+    }
+}
+
+impl std::fmt::Display for LinkId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The link that another one follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// Its id.
+    pub id: LinkId,
+    /// The SHA-256 of its manifest.
+    pub manifest_sha256: String,
+}
+
+/// What a link is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format's number.
+    pub format: u32,
+    /// The program that wrote it.
+    pub written_by: String,
+    /// The link's id.
+    pub id: LinkId,
+    /// The link it follows; `None` for the first one.
+    pub parent: Option<Parent>,
+    /// The cluster's id.
+    pub cluster: String,
+    /// The server's version.
+    pub server: String,
+    /// When the dump began and ended, RFC 3339.
+    pub started: String,
+    /// See `started`.
+    pub finished: String,
+    /// What could not be dumped. A link with any is incomplete and can't be a base.
+    pub failures: Vec<String>,
+    /// What the databases hold that no link does.
+    pub not_covered: Vec<String>,
+    /// The databases.
+    pub databases: Vec<DatabaseLink>,
+    /// The files that no list names.
+    pub files: Vec<FileEntry>,
+}
+
+/// One database of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseLink {
+    /// Its name and options.
+    pub database: Database,
+    /// Where its files are.
+    pub directory: String,
+    /// Whether this link holds what changed since the parent; else it holds everything.
+    pub incremental: bool,
+    /// The versions it covers, by vgroup.
+    pub vgroups: Vec<VgroupLink>,
+    /// The width of its windows, in ticks.
+    pub window: i64,
+    /// Its super tables.
+    pub stables: Vec<SuperTable>,
+    /// Super tables to drop before anything else.
+    pub dropped_stables: Vec<String>,
+    /// Super tables to alter.
+    pub altered_stables: Vec<AlteredStable>,
+    /// Tags files.
+    pub tag_files: Vec<TagFile>,
+    /// The list of its tables.
+    pub tables: FileEntry,
+    /// The list of changes.
+    pub changes: FileEntry,
+    /// Where the next link starts.
+    pub checkpoint: FileEntry,
+    /// Sums over the changes.
+    pub totals: Totals,
+}
+
+/// The versions that a link covers in a vgroup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VgroupLink {
+    /// The vgroup.
+    pub vgroup: VgId,
+    /// Changes later than this are in the link.
+    pub from: Version,
+    /// Changes up to this are in the link.
+    pub to: Version,
+    /// Why ranges were copied as a whole.
+    pub widened: Vec<String>,
+}
+
+/// How a super table changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlteredStable {
+    /// Its name.
+    pub name: String,
+    /// The changes in order.
+    pub alters: Vec<Alter>,
+}
+
+/// The tags of some children of a super table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagFile {
+    /// The super table.
+    pub stable: String,
+    /// The file.
+    pub file: FileEntry,
+}
+
+/// Sums over a link's changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "they are counts of what their names say")]
+pub struct Totals {
+    pub tables: u64,
+    pub tables_changed: u64,
+    pub tables_dropped: u64,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// What a link does to a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableChange {
+    /// The table's name.
+    pub name: String,
+    /// Its id; `None` when it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Uid>,
+    /// Whether a table of this name was there that is to be dropped first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drop: bool,
+    /// Whether to create it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create: bool,
+    /// Whether its tags are in a tags file, to be set.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_tags: bool,
+    /// Its own changes of schema or options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alters: Vec<Alter>,
+    /// Ranges of keys to delete before the rows are written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletes: Vec<KeySpan>,
+    /// The ranges whose rows are in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<KeySpan>,
+    /// Its rows, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileEntry>,
+}
+
+/// A link opened for reading.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Its directory.
+    pub root: PathBuf,
+    /// What it says about itself.
+    pub manifest: Manifest,
+    /// The SHA-256 of the manifest.
+    pub manifest_sha256: String,
+}
+
+impl Link {
+    /// Opens a link and checks its manifest, but no other file.
+    pub fn open(root: &Path) -> Result<Self, LinkError> {
+        let path = root.join(MANIFEST);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LinkError::NotALink { path: root.into() });
+            }
+            Err(source) => return Err(LinkError::Io { path, source }),
+        };
+        let damaged = |problem: String| LinkError::Damaged {
+            path: path.clone(),
+            problem,
+        };
+        sealed::check(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if manifest.format != FORMAT {
+            return Err(damaged(format!(
+                "its format is {}, known is {FORMAT}",
+                manifest.format
+            )));
+        }
+        let link = Self {
+            root: root.into(),
+            manifest,
+            manifest_sha256: hex(&Sha256::digest(&bytes)),
+        };
+        for entry in link.listed() {
+            link.inside(&entry.path)?;
+        }
+        Ok(link)
+    }
+
+    /// Whether everything was dumped.
+    pub fn is_complete(&self) -> bool {
+        self.manifest.failures.is_empty()
+    }
+
+    /// As another link's parent.
+    pub fn as_parent(&self) -> Parent {
+        Parent {
+            id: self.manifest.id.clone(),
+            manifest_sha256: self.manifest_sha256.clone(),
+        }
+    }
+
+    /// What it holds of a database.
+    pub fn database(&self, name: &str) -> Option<&DatabaseLink> {
+        self.manifest
+            .databases
+            .iter()
+            .find(|link| link.database.name == name)
+    }
+
+    /// The path of a file of the link. One that would lead out of it is refused.
+    pub fn inside(&self, path: &str) -> Result<PathBuf, LinkError> {
+        let relative = Path::new(path);
+        let plain = relative
+            .components()
+            .all(|part| matches!(part, std::path::Component::Normal(_)));
+        if plain && !path.is_empty() {
+            return Ok(self.root.join(relative));
+        }
+        Err(LinkError::Damaged {
+            path: self.root.join(MANIFEST),
+            problem: format!("it names a file outside of the link: {path:?}"),
+        })
+    }
+
+    /// The files that the manifest itself names.
+    fn listed(&self) -> impl Iterator<Item = &FileEntry> {
+        let databases = self.manifest.databases.iter().flat_map(|database| {
+            let tags = database.tag_files.iter().map(|tags| &tags.file);
+            [&database.tables, &database.changes, &database.checkpoint]
+                .into_iter()
+                .chain(tags)
+        });
+        self.manifest.files.iter().chain(databases)
+    }
+
+    /// Reads the list of a database's tables, after checking it.
+    pub fn tables(
+        &self,
+        database: &DatabaseLink,
+        each: &mut dyn FnMut(Table) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
+        self.read_list(&database.tables, each)
+    }
+
+    /// Reads the list of a database's changes, after checking it.
+    pub fn changes(
+        &self,
+        database: &DatabaseLink,
+        each: &mut dyn FnMut(TableChange) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
+        self.read_list(&database.changes, &mut |change: TableChange| {
+            if let Some(file) = &change.file {
+                self.inside(&file.path)?;
+            }
+            each(change)
+        })
+    }
+
+    fn read_list<T: DeserializeOwned>(
+        &self,
+        entry: &FileEntry,
+        each: &mut dyn FnMut(T) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
+        data_file::check(&self.root, entry)?;
+        let path = self.inside(&entry.path)?;
+        let io = |source| LinkError::Io {
+            path: path.clone(),
+            source,
+        };
+        let decoder = zstd::Decoder::new(File::open(&path).map_err(io)?).map_err(io)?;
+        let mut lines = BufReader::with_capacity(1 << 16, decoder);
+        let mut line = Vec::new();
+        for number in 1_u64.. {
+            line.clear();
+            let read = io::Read::take(&mut lines, LONGEST_LINE)
+                .read_until(b'\n', &mut line)
+                .map_err(io)?;
+            if read == 0 {
+                break;
+            }
+            let item = serde_json::from_slice(&line).map_err(|error| LinkError::Damaged {
+                path: path.clone(),
+                problem: format!("line {number}: {error}"),
+            })?;
+            each(item)?;
+        }
+        Ok(())
+    }
+
+    /// Reads every file and holds it against its SHA-256. `progress` is told how many bytes were read.
+    pub fn check_files(&self, progress: &mut dyn FnMut(u64)) -> Result<(), LinkError> {
+        for entry in self.listed() {
+            data_file::check(&self.root, entry)?;
+            progress(entry.bytes);
+        }
+        for database in &self.manifest.databases {
+            self.changes(database, &mut |change| {
+                if let Some(file) = &change.file {
+                    data_file::check(&self.root, file)?;
+                    progress(file.bytes);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of all files together.
+    pub fn bytes(&self) -> u64 {
+        let listed: u64 = self.listed().map(|entry| entry.bytes).sum();
+        listed
+            + self
+                .manifest
+                .databases
+                .iter()
+                .map(|database| database.totals.bytes)
+                .sum::<u64>()
+    }
+}
+
+impl Manifest {
+    pub(crate) fn new(cluster: String, server: String, parent: Option<Parent>) -> Self {
+        Self {
+            format: FORMAT,
+            written_by: format!("incremental-bitmap {}", env!("CARGO_PKG_VERSION")),
+            id: LinkId::random(),
+            parent,
+            cluster,
+            server,
+            started: jiff::Timestamp::now().to_string(),
+            finished: String::new(),
+            failures: Vec::new(),
+            not_covered: Vec::new(),
+            databases: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Writes the manifest into a link's directory, which makes it a link.
+    pub(crate) fn save(&self, root: &Path) -> Result<(), atomic_file::WriteError> {
+        let path = root.join(MANIFEST);
+        let bytes = sealed::seal(self).map_err(|error| atomic_file::WriteError {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        atomic_file::write(&path, &bytes)
+    }
+}
+
+/// Writes a list, one JSON object per line, compressed.
+pub(crate) struct ListWriter {
+    path: PathBuf,
+    name: String,
+    encoder: zstd::Encoder<'static, Hashing<File>>,
+    rows: u64,
+}
+
+impl ListWriter {
+    pub(crate) fn create(root: &Path, name: String) -> Result<Self, LinkError> {
+        let path = root.join(&name);
+        let io = |source| LinkError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = File::create_new(&path).map_err(io)?;
+        let encoder = zstd::Encoder::new(Hashing::new(file), 1).map_err(io)?;
+        Ok(Self {
+            path,
+            name,
+            encoder,
+            rows: 0,
+        })
+    }
+
+    pub(crate) fn add<T: Serialize>(&mut self, item: &T) -> Result<(), LinkError> {
+        self.rows += 1;
+        serde_json::to_writer(&mut self.encoder, item)
+            .map_err(io::Error::from)
+            .and_then(|()| self.encoder.write_all(b"\n"))
+            .map_err(|source| LinkError::Io {
+                path: self.path.clone(),
+                source,
+            })
+    }
+
+    pub(crate) fn finish(self) -> Result<FileEntry, LinkError> {
+        let hashing = self.encoder.finish().map_err(|source| LinkError::Io {
+            path: self.path,
+            source,
+        })?;
+        Ok(hashing.finish(self.name, self.rows).1)
+    }
+}

@@ -1,0 +1,422 @@
+//! Restoring a chain: every link is checked, then applied in order.
+//!
+//! A link is applied to each of its databases in this order: super tables and tables that are gone or replaced are
+//! dropped, what is new is created, what changed is altered, tags are set, and then for each table ranges are
+//! deleted and rows written. Every step may be repeated: a restore that was interrupted is run again, and goes on
+//! with the link it was at.
+
+mod literal;
+mod record;
+mod rows;
+mod schema;
+
+use crate::{
+    catalogue::{self, CatalogueError, Table},
+    dump::Progress,
+    link::{DatabaseLink, Link, LinkError, TableChange},
+};
+use record::{Record, Target};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+use taos::{Connection, Library, Login, SqlError, sql};
+
+/// What to restore, and where to.
+#[derive(Debug, Clone)]
+pub struct RestoreJob {
+    /// Where to connect.
+    pub login: Login,
+    /// The links, the oldest first.
+    pub links: Vec<PathBuf>,
+    /// New names of databases.
+    pub rename: BTreeMap<String, String>,
+    /// How many connections write rows.
+    pub threads: usize,
+    /// How many rows go to the server at a time, at most.
+    pub batch: usize,
+}
+
+/// What a restore did.
+#[derive(Debug, Default)]
+pub struct RestoreOutcome {
+    /// Every statement that failed, with the server's words.
+    pub failures: Vec<String>,
+    /// What the links do not hold.
+    pub incomplete: Vec<String>,
+    /// Things the operator should know.
+    pub notes: Vec<String>,
+    /// Rows written.
+    pub rows: u64,
+    /// Tables written to.
+    pub tables: u64,
+}
+
+/// A restore that could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A link can't be used.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The server refused a statement that everything else needs.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The target can't be looked at.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The links do not follow each other.
+    #[error(
+        "{path} does not follow {before}: {problem}; give the links of one chain, the oldest first"
+    )]
+    Order {
+        /// The link.
+        path: PathBuf,
+        /// The one before it.
+        before: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The target is not where the first link starts.
+    #[error("{path} can't be restored to database {target}: {problem}")]
+    Target {
+        /// The link.
+        path: PathBuf,
+        /// The database.
+        target: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
+    /// A database to rename is in no link.
+    #[error("-W renames database {name}, which no link holds; they hold {held}")]
+    Rename {
+        /// The database.
+        name: String,
+        /// Those there are.
+        held: String,
+    },
+    /// Two databases would get one name.
+    #[error("two databases would be restored to {target}; give them different names with -W")]
+    SameTarget {
+        /// The name.
+        target: String,
+    },
+}
+
+/// Opens links and checks that each follows the one before.
+pub fn open_chain(paths: &[PathBuf]) -> Result<Vec<Link>, RestoreError> {
+    let links: Vec<Link> = paths
+        .iter()
+        .map(|path| Link::open(path))
+        .collect::<Result<_, _>>()?;
+    for (link, before) in links.iter().skip(1).zip(&links) {
+        let problem = match &link.manifest.parent {
+            None => "it is the first link of a chain".to_owned(),
+            Some(parent) if parent.id != before.manifest.id => format!(
+                "its parent is link {}, and that is link {}",
+                parent.id, before.manifest.id
+            ),
+            Some(parent) if parent.manifest_sha256 != before.manifest_sha256 => {
+                "that link was changed since".to_owned()
+            }
+            Some(_) => continue,
+        };
+        return Err(RestoreError::Order {
+            path: link.root.clone(),
+            before: before.root.clone(),
+            problem,
+        });
+    }
+    Ok(links)
+}
+
+/// Restores links.
+pub fn run(
+    job: &RestoreJob,
+    library: &Library,
+    progress: &dyn Progress,
+) -> Result<RestoreOutcome, RestoreError> {
+    let links = open_chain(&job.links)?;
+    let targets = targets(&links, &job.rename)?;
+    for link in &links {
+        progress.step(&format!("checking {}", link.root.display()));
+        link.check_files(&mut |_| {})?;
+    }
+    let connection = library.connect(&job.login)?;
+    let mut outcome = RestoreOutcome::default();
+    let mut plans = Vec::new();
+    for (database, target) in &targets {
+        let steps: Vec<(&Link, &DatabaseLink)> = links
+            .iter()
+            .filter_map(|link| Some((link, link.database(database)?)))
+            .collect();
+        let state = Target::read(&connection, target)?;
+        let done = first_step(&steps, &state)?;
+        if done == steps.len() {
+            outcome.notes.push(format!(
+                "database {target} is at the last link already; nothing was done"
+            ));
+        }
+        plans.push((target, steps.into_iter().skip(done).collect::<Vec<_>>()));
+    }
+    for link in &links {
+        let name = link.root.display();
+        outcome.incomplete.extend(
+            link.manifest
+                .failures
+                .iter()
+                .map(|what| format!("{name}: {what}")),
+        );
+    }
+    for (target, steps) in plans {
+        for (link, database) in steps {
+            progress.step(&format!("restoring {} to {target}", link.root.display()));
+            let mut record = Record::begin(&connection, target, link)?;
+            let apply = Apply {
+                job,
+                library,
+                connection: &connection,
+                link,
+                database,
+                target,
+                progress,
+                failures: Failures::default(),
+            };
+            apply.run(&mut record, &mut outcome)?;
+            if !outcome.failures.is_empty() {
+                return Ok(outcome);
+            }
+            record.finish(&connection)?;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The databases of the links, with the names to restore them to.
+fn targets(
+    links: &[Link],
+    rename: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, RestoreError> {
+    let mut targets = BTreeMap::new();
+    for database in links.iter().flat_map(|link| &link.manifest.databases) {
+        let name = &database.database.name;
+        targets.insert(name.clone(), rename.get(name).unwrap_or(name).clone());
+    }
+    if let Some(name) = rename.keys().find(|name| !targets.contains_key(*name)) {
+        let held: Vec<&str> = targets.keys().map(String::as_str).collect();
+        return Err(RestoreError::Rename {
+            name: name.clone(),
+            held: held.join(", "),
+        });
+    }
+    let mut names: Vec<&String> = targets.values().collect();
+    names.sort();
+    let twice = names.windows(2).find(|pair| pair.first() == pair.last());
+    if let Some(target) = twice.and_then(|pair| pair.first()) {
+        return Err(RestoreError::SameTarget {
+            target: (*target).clone(),
+        });
+    }
+    Ok(targets)
+}
+
+/// How many of the links the target has already. Refuses a target that none of them follows.
+fn first_step(steps: &[(&Link, &DatabaseLink)], state: &Target) -> Result<usize, RestoreError> {
+    let Some((first, database)) = steps.first() else {
+        return Ok(0);
+    };
+    let refuse = |problem: String| {
+        Err(RestoreError::Target {
+            path: first.root.clone(),
+            target: state.name.clone(),
+            problem,
+        })
+    };
+    if let Some(precision) = &state.precision
+        && *precision != database.database.precision
+    {
+        return refuse(format!(
+            "it exists with precision {precision:?}, the backup has {:?}; restore to another name with -W",
+            database.database.precision
+        ));
+    }
+    if let Some(at) = &state.at {
+        if let Some(position) = steps
+            .iter()
+            .position(|(link, _)| link.manifest.id == at.link)
+        {
+            return Ok(position + usize::from(at.finished));
+        }
+        let parent = first.manifest.parent.as_ref().map(|parent| &parent.id);
+        if database.incremental && parent == Some(&at.link) {
+            if at.finished {
+                return Ok(0);
+            }
+            return refuse(format!(
+                "the restore of the link before it, {}, was not finished; run that one again first",
+                at.link
+            ));
+        }
+        return refuse(format!(
+            "it is at link {} of a restore; give the link that follows that one, drop the database, or restore to \
+             another name with -W",
+            at.link
+        ));
+    }
+    if database.incremental {
+        return refuse(match &first.manifest.parent {
+            Some(parent) => format!(
+                "it holds only what changed since link {}, and the database was not restored to that link; give the \
+                 chain from its first link on",
+                parent.id
+            ),
+            None => "it holds only what changed; give the chain from its first link on".to_owned(),
+        });
+    }
+    if !state.is_empty {
+        return refuse(
+            "it exists and holds tables that no restore of this chain made; drop it, or restore to another name with \
+             -W"
+                .to_owned(),
+        );
+    }
+    Ok(0)
+}
+
+/// One link being applied to one database.
+struct Apply<'a> {
+    job: &'a RestoreJob,
+    library: &'a Library,
+    connection: &'a Connection,
+    link: &'a Link,
+    database: &'a DatabaseLink,
+    target: &'a str,
+    progress: &'a dyn Progress,
+    failures: Failures,
+}
+
+/// Statements that failed, with the server's words.
+#[derive(Debug, Default)]
+struct Failures(Mutex<Vec<String>>);
+
+/// Failures beyond this many are not kept.
+const FAILURES_KEPT: usize = 100;
+
+impl Failures {
+    fn add(&self, failure: String) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures.len() {
+            ..FAILURES_KEPT => failures.push(failure),
+            FAILURES_KEPT => failures.push("and more".to_owned()),
+            _ => {}
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Apply<'_> {
+    fn run(&self, record: &mut Record, outcome: &mut RestoreOutcome) -> Result<(), RestoreError> {
+        let tables = self.tables()?;
+        let mut changes = Vec::new();
+        self.link.changes(self.database, &mut |change| {
+            changes.push(change);
+            Ok(())
+        })?;
+        self.database_itself()?;
+        record.created(self.connection)?;
+        self.drops(&changes);
+        self.stables()?;
+        self.tables_and_tags(&tables, &changes)?;
+        outcome.failures.extend(self.failures.take());
+        if !outcome.failures.is_empty() {
+            // Rows of tables that are not there would only fail again.
+            return Ok(());
+        }
+        let written = rows::write(self, &tables, &changes)?;
+        outcome.rows += written.rows;
+        outcome.tables += written.tables;
+        if written.expired > 0 {
+            outcome.incomplete.push(format!(
+                "{} rows of {} are older than KEEP of database {} and were refused by the server; create the database \
+                 with a longer KEEP before restoring, if you need them",
+                written.expired,
+                self.link.root.display(),
+                self.target
+            ));
+        }
+        outcome.failures.extend(self.failures.take());
+        Ok(())
+    }
+
+    /// The tables of the catalogue that changed; all others need no looking up.
+    fn tables(&self) -> Result<BTreeMap<String, Table>, RestoreError> {
+        let mut tables = BTreeMap::new();
+        self.link.tables(self.database, &mut |table| {
+            tables.insert(table.name.clone(), table);
+            Ok(())
+        })?;
+        Ok(tables)
+    }
+
+    fn database_itself(&self) -> Result<(), RestoreError> {
+        let create = &self.database.database.create;
+        let statement =
+            catalogue::create_database(create, self.target).ok_or_else(|| LinkError::Damaged {
+                path: self.link.root.join(crate::link::MANIFEST),
+                problem: format!(
+                    "database {} can't be created by {create:?}",
+                    self.database.database.name
+                ),
+            })?;
+        self.connection.execute(&statement)?;
+        if self.database.incremental {
+            schema::alter_database(self.connection, self.target, create, &mut |failure| {
+                self.failures.add(failure)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn drops(&self, changes: &[TableChange]) {
+        for stable in &self.database.dropped_stables {
+            self.try_sql(&format!(
+                "DROP STABLE IF EXISTS {}",
+                sql::table(self.target, stable)
+            ));
+        }
+        for change in changes.iter().filter(|change| change.drop) {
+            self.try_sql(&format!(
+                "DROP TABLE IF EXISTS {}",
+                sql::table(self.target, &change.name)
+            ));
+        }
+    }
+
+    /// Runs a statement; a failure is kept, and false returned.
+    fn try_sql(&self, statement: &str) -> bool {
+        match self.connection.execute(statement) {
+            Ok(_) => true,
+            Err(error) => {
+                self.failures.add(error.to_string());
+                false
+            }
+        }
+    }
+
+    fn path(&self, file: &str) -> Result<PathBuf, LinkError> {
+        self.link.inside(file)
+    }
+}
+
+/// Reads every file of the links and their order; the outcome names what is wrong. Needs no server.
+pub fn verify(paths: &[PathBuf], progress: &dyn Progress) -> Result<Vec<Link>, RestoreError> {
+    let links = open_chain(paths)?;
+    for link in &links {
+        progress.step(&format!("checking {}", link.root.display()));
+        link.check_files(&mut |_| {})?;
+    }
+    Ok(links)
+}

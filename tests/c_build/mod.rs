@@ -1,0 +1,70 @@
+//! Builds and runs C programs against what `c-shim/install.sh` installs.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo put the libraries that belong to this test.
+pub fn libraries() -> PathBuf {
+    let deps = std::env::current_exe()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .to_path_buf();
+    let above = deps.parent().unwrap().to_path_buf();
+    [deps, above]
+        .into_iter()
+        .find(|dir| dir.join("libincremental_bitmap.a").exists())
+        .expect("cargo builds the static library for integration tests")
+}
+
+/// Runs a command that must succeed.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Installs into `prefix` as a packager would: to another place first.
+pub fn install(prefix: &Path) {
+    std::fs::create_dir_all(prefix).unwrap();
+    let staged = tempfile::tempdir_in(prefix.parent().unwrap()).unwrap();
+    run(Command::new(root().join("c-shim/install.sh"))
+        .arg(staged.path())
+        .arg(libraries()));
+    for entry in std::fs::read_dir(staged.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::rename(entry.path(), prefix.join(entry.file_name())).unwrap();
+    }
+}
+
+/// A compiler with all warnings, for a file below `tests/c`.
+pub fn compiler(source: &str) -> Command {
+    let cpp = source.ends_with(".cpp");
+    let mut command = Command::new(if cpp { "c++" } else { "cc" });
+    command
+        .arg(if cpp { "-std=c++11" } else { "-std=c99" })
+        .args([
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            "-O1",
+            "-pthread",
+        ])
+        .arg(root().join("tests/c").join(source));
+    if !cpp {
+        command.args(["-Wstrict-prototypes", "-D_POSIX_C_SOURCE=200809L"]);
+    }
+    command
+}

@@ -1,0 +1,311 @@
+//! The glue of `c-shim/taosdump`, in a program that stands in for a patched taosdump: what reaches the engine, and what
+//! is said about an engine that can't be used.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod c_build;
+
+use c_build::{compiler, install, root, run};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+struct StandIn {
+    dir: TempDir,
+}
+
+impl StandIn {
+    /// With the listing engine built in.
+    fn build() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = glue("taosdump_stand_in.c");
+        command
+            .arg(root().join("tests/c/taosdump_listing_engine.c"))
+            .args(["-ldl", "-o"])
+            .arg(dir.path().join("taosdump"));
+        run(&mut command);
+        Self { dir }
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        Command::new(self.dir.path().join("taosdump"))
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap()
+    }
+
+    fn plugin(&self, name: &str, defines: &[&str]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        let mut command = compiler("taosdump_listing_engine.c");
+        command
+            .arg("-I")
+            .arg(root().join("c-shim/include"))
+            .args(["-shared", "-fPIC"])
+            .args(defines)
+            .arg("-o")
+            .arg(&path);
+        run(&mut command);
+        path
+    }
+
+    /// Calls with a plugin that can't be used; gives what was said.
+    fn refused(&self, plugin: &Path) -> String {
+        let output = self.call(&["--incremental", "--bitmap-plugin", plugin.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(plugin.to_str().unwrap()), "{said}");
+        said
+    }
+}
+
+/// A compiler for a program with the glue.
+fn glue(source: &str) -> Command {
+    let mut command = compiler(source);
+    command
+        .args(["-Wconversion", "-Wshadow", "-D_GNU_SOURCE", "-I"])
+        .arg(root().join("c-shim/include"))
+        .arg("-I")
+        .arg(root().join("c-shim/taosdump"))
+        .arg(root().join("c-shim/taosdump/taosdump_incremental.c"));
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_engine_gets_every_option_in_order_and_its_code_is_the_programs() {
+    let output = StandIn::build().call(&[
+        "-h",
+        "db1",
+        "--incremental",
+        "-i",
+        "a",
+        "-i",
+        "b",
+        "--inpath=c",
+        "-T4",
+        "--base",
+        "/x",
+        "--data-dir=/1",
+        "--data-dir",
+        "/2",
+        "--no-flush",
+        "--json",
+        "meters",
+        "d1",
+        "d2",
+    ]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(
+        text(&output.stdout),
+        "h=db1\n0x101=(none)\ni=a\ni=b\ni=c\nT=4\n0x102=/x\n0x104=/1\n0x104=/2\n0x105=(none)\n0x106=(none)\n\
+         0=meters\n0=d1\n0=d2\npassword=secret"
+    );
+}
+
+#[test]
+fn options_that_taosdump_blanks_before_it_parses_are_not_lost() {
+    let output =
+        StandIn::build().call(&["-n", "--incremental", "meters", "--schemaonly", "d1", ""]);
+    assert_eq!(
+        text(&output.stdout),
+        "0x101=(none)\n0=meters\n0=d1\nn=(none)\ns=(none)\npassword=secret"
+    );
+}
+
+#[test]
+fn many_options_are_all_remembered() {
+    let mut arguments = vec!["--incremental"];
+    arguments.resize(2001, "-ix");
+    let output = StandIn::build().call(&arguments);
+    assert_eq!(text(&output.stdout).matches("i=x\n").count(), 2000);
+}
+
+#[test]
+fn without_our_options_taosdump_does_its_own_work() {
+    let output = StandIn::build().call(&["-h", "db1", "-n", "meters"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), "taosdump's own work\n");
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn our_options_without_incremental_are_wrong_usage() {
+    let stand_in = StandIn::build();
+    for (option, argument) in [
+        ("--base", Some("x")),
+        ("--bitmap-plugin", Some("x")),
+        ("--data-dir", Some("x")),
+        ("--no-flush", None),
+        ("--json", None),
+    ] {
+        let mut arguments = vec![option];
+        arguments.extend(argument);
+        let output = stand_in.call(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{option}: {output:?}");
+        assert_eq!(
+            text(&output.stderr),
+            format!("taosdump: {option} needs --incremental\n")
+        );
+    }
+}
+
+#[test]
+fn help_shows_our_options_in_a_group_of_their_own_at_the_end() {
+    let output = StandIn::build().call(&["--help"]);
+    let help = text(&output.stdout);
+    let ours = help.split_once("Incremental backup:").expect(help).1;
+    for option in [
+        "--incremental",
+        "--base=DIR",
+        "--bitmap-plugin=PATH",
+        "--data-dir=DIR",
+        "--no-flush",
+        "--json",
+    ] {
+        assert!(ours.contains(option), "{help}");
+    }
+    assert!(
+        !ours.contains("--host") && !ours.contains("--retry"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_plugin_is_used_in_place_of_the_built_in_engine() {
+    let stand_in = StandIn::build();
+    stand_in.plugin("other.so", &[]);
+    // A file of the current directory, which dlopen alone would not find.
+    let output = stand_in.call(&["--incremental", "--bitmap-plugin", "other.so"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(
+        text(&output.stdout),
+        "0x101=(none)\n0x103=other.so\npassword=secret"
+    );
+}
+
+#[test]
+fn a_code_that_the_system_would_cut_to_success_is_a_failure() {
+    let stand_in = StandIn::build();
+    stand_in.plugin("odd.so", &["-DCODE=256"]);
+    let output = stand_in.call(&["--incremental", "--bitmap-plugin", "odd.so"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn a_plugin_that_is_not_there_or_no_library_is_refused() {
+    let stand_in = StandIn::build();
+    let said = stand_in.refused(&stand_in.dir.path().join("none.so"));
+    assert!(said.contains("No such file"), "{said}");
+    let path = stand_in.dir.path().join("text.so");
+    std::fs::write(&path, "not a library").unwrap();
+    let said = stand_in.refused(&path);
+    assert!(said.contains("can't be loaded"), "{said}");
+}
+
+#[test]
+fn a_plugin_without_the_symbol_is_refused() {
+    let stand_in = StandIn::build();
+    let said = stand_in.refused(&stand_in.plugin("p.so", &["-DNAME=something_else"]));
+    assert!(said.contains("no symbol taosdump_engine"), "{said}");
+}
+
+#[test]
+fn a_plugin_of_another_interface_version_is_refused_with_both_versions() {
+    let stand_in = StandIn::build();
+    let said = stand_in.refused(&stand_in.plugin("p.so", &["-DABI=7u"]));
+    assert!(
+        said.contains("has interface version 7, this taosdump needs 1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_plugin_that_is_not_whole_is_refused() {
+    let stand_in = StandIn::build();
+    let said = stand_in.refused(&stand_in.plugin("short.so", &["-DSIZE=16"]));
+    assert!(said.contains("16 bytes"), "{said}");
+    let said = stand_in.refused(&stand_in.plugin("idle.so", &["-DRUN=0"]));
+    assert!(said.contains("not whole"), "{said}");
+    let said = stand_in.refused(&stand_in.plugin("null.so", &["-DRESULT=0"]));
+    assert!(said.contains("returned NULL"), "{said}");
+}
+
+#[test]
+fn the_librarys_engine_is_one_that_taosdump_can_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().join("prefix");
+    install(&prefix);
+    let program = dir.path().join("program");
+    run(compiler("taosdump_engine.c")
+        .arg("-I")
+        .arg(prefix.join("include/incremental_bitmap"))
+        .arg(prefix.join("lib/libincremental_bitmap.a"))
+        .args(["-ldl", "-lm", "-o"])
+        .arg(&program));
+    run(&mut Command::new(&program));
+}
+
+#[test]
+fn the_headers_are_also_cpp() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("empty.cpp");
+    std::fs::write(&source, "#include \"taosdump_engine.h\"\n").unwrap();
+    run(compiler(source.to_str().unwrap())
+        .arg("-I")
+        .arg(root().join("c-shim/include"))
+        .args(["-c", "-o"])
+        .arg(dir.path().join("empty.o")));
+}
+
+#[test]
+fn the_cmake_package_makes_a_taosdump_incremental_whichever_way_it_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().join("prefix");
+    install(&prefix);
+    if Command::new("cmake").arg("--version").output().is_err() {
+        eprintln!("skipped: no cmake");
+        return;
+    }
+    let build = dir.path().join("build");
+    run(Command::new("cmake")
+        .arg("-S")
+        .arg(root().join("tests/c/cmake_taosdump"))
+        .arg("-B")
+        .arg(&build)
+        .arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display())));
+    run(Command::new("cmake").arg("--build").arg(&build));
+    for program in ["plain", "keyword"] {
+        let plugin = prefix.join("lib/libincremental_bitmap_plugin.so");
+        for more in [vec![], vec!["--bitmap-plugin", plugin.to_str().unwrap()]] {
+            // What the engine says of a command line that asks for nothing is not our business here.
+            let output = Command::new(build.join(program))
+                .arg("--incremental")
+                .args(more)
+                .output()
+                .unwrap();
+            assert!(matches!(output.status.code(), Some(1 | 2)), "{output:?}");
+            let said = text(&output.stderr);
+            assert!(
+                !said.contains("can't be loaded") && !said.contains("interface version"),
+                "{said}"
+            );
+        }
+        // Nothing of the archive may stand in for the libraries that libtaos brings along.
+        let symbols = Command::new("nm")
+            .arg("-D")
+            .arg("--defined-only")
+            .arg(build.join(program))
+            .output();
+        if let Ok(symbols) = symbols {
+            let symbols = text(&symbols.stdout);
+            assert!(
+                !symbols.contains("ZSTD") && !symbols.contains("taosdump_engine"),
+                "{symbols}"
+            );
+        }
+    }
+}

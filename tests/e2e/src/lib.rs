@@ -7,6 +7,7 @@ mod compare;
 mod history;
 mod server;
 mod tool;
+mod workbench;
 
 pub use cell::Cell;
 pub use client::{Connection, SqlError};
@@ -14,3 +15,4 @@ pub use compare::{Content, quoted};
 pub use history::{History, Tally};
 pub use server::{Installation, Server};
 pub use tool::{Run, Running, Taosdump};
+pub use workbench::Workbench;

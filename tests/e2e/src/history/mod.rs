@@ -675,7 +675,8 @@ impl History {
         let sql = format!("drop stable {}", self.path(&gone));
         self.former.push(gone);
         self.tally.count("drop super table");
-        self.sql(c, &sql)
+        self.sql(c, &sql)?;
+        self.forget_schemas(c)
     }
 
     fn alter_columns(&mut self, c: &Connection) -> Result<(), SqlError> {
@@ -744,7 +745,8 @@ impl History {
         self.forget_schemas(c)
     }
 
-    /// After an ALTER TABLE, client library 3.3.7.5 takes its DECIMAL columns to have no precision.
+    /// Client library 3.3.7.5 remembers the children of a dropped super table, and after an ALTER TABLE it takes the
+    /// table's DECIMAL columns to have no precision.
     fn forget_schemas(&mut self, c: &Connection) -> Result<(), SqlError> {
         self.sql(c, "reset query cache")
     }

@@ -101,7 +101,7 @@ impl DetectArgs {
         };
         let start = match &since {
             Since::Checkpoint(path) => Some(path),
-            Since::Version(_) | Since::Time(_) => None,
+            Since::Version(_) | Since::Time(_) | Since::Committed => None,
         };
         for (flag, other) in [
             ("--checkpoint", &self.checkpoint),

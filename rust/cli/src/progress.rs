@@ -1,6 +1,6 @@
 //! A progress bar on a terminal, nothing in a pipe.
 
-use backup::detect::Progress;
+use backup::{detect, dump};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Progress over the vnodes of a run, on standard error.
@@ -22,10 +22,46 @@ impl Bar {
     }
 }
 
-impl Progress for Bar {
+impl detect::Progress for Bar {
     fn vnode(&self, done: usize, total: usize, rows: u64) {
         self.0.set_length(total as u64);
         self.0.set_position(done as u64);
         self.0.set_message(format!("{rows} changed rows"));
+    }
+}
+
+/// Progress over the tables of a dump or restore, on standard error.
+pub(crate) struct TableBar(ProgressBar);
+
+impl TableBar {
+    /// Hidden unless standard error is a terminal.
+    pub(crate) fn new() -> Self {
+        let template =
+            "{prefix}: {bar:30} {pos}/{len} tables, {per_sec}, {msg}, {elapsed} (ETA {eta})";
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl dump::Progress for TableBar {
+    fn step(&self, what: &str) {
+        self.0.set_prefix(what.to_owned());
+        self.0.set_length(0);
+        self.0.set_position(0);
+        self.0.set_message("");
+        self.0.tick();
+    }
+
+    fn tables(&self, done: u64, total: u64, rows: u64) {
+        self.0.set_length(total);
+        self.0.set_position(done);
+        self.0.set_message(format!("{rows} rows"));
     }
 }

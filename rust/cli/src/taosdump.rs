@@ -1,7 +1,16 @@
-//! `taosdump --incremental`: what the patched taosdump hands over.
+//! `taosdump --incremental`: what the patched taosdump hands over, done.
 
-use crate::Exit;
-use std::ffi::OsString;
+mod options;
+mod report;
+
+use crate::{Exit, progress::TableBar};
+use backup::{dump, restore};
+use options::{Job, Options};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+};
+use taos::Library;
 
 /// One option of taosdump's command line, in the order given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +24,55 @@ pub struct Given {
 
 /// Does the job; returns the exit code.
 #[must_use]
-pub fn run(_given: &[Given], _password: Option<OsString>) -> u8 {
-    eprintln!("taosdump: --incremental is not built yet");
-    Exit::Failed as u8
+pub fn run(given: &[Given], password: Option<OsString>) -> u8 {
+    let options = match Options::parse(given, password) {
+        Ok(options) => options,
+        Err(problem) => {
+            say(&format!("taosdump: {problem}"));
+            return Exit::Usage as u8;
+        }
+    };
+    let exit = match Library::in_process().and_then(|library| {
+        if let Some(dir) = &options.config_dir {
+            library.set_config_dir(dir)?;
+        }
+        Ok(library)
+    }) {
+        Ok(library) => start(&options, &library),
+        Err(error) => {
+            report::failed(&error, options.json);
+            Exit::Failed
+        }
+    };
+    exit as u8
+}
+
+fn start(options: &Options, library: &Library) -> Exit {
+    let bar = TableBar::new();
+    let outcome = match &options.job {
+        Job::Dump(job) => match dump::run(job, library, &bar) {
+            Ok(outcome) => {
+                bar.finish();
+                Ok(report::dumped(&outcome, options.json))
+            }
+            Err(error) => Err(error.into()),
+        },
+        Job::Restore(job) => match restore::run(job, library, &bar) {
+            Ok(outcome) => {
+                bar.finish();
+                Ok(report::restored(&outcome, options.json))
+            }
+            Err(error) => Err(Box::<dyn std::error::Error>::from(error)),
+        },
+    };
+    bar.finish();
+    outcome.unwrap_or_else(|error| {
+        report::failed(error.as_ref(), options.json);
+        Exit::Failed
+    })
+}
+
+/// To standard error; there is nobody to tell when even that fails.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -116,10 +116,8 @@ enum Job {
     },
 }
 
-#[derive(Clone)]
 struct TableJob {
     name: String,
-    stable: Option<String>,
     columns: Columns,
     spans: Vec<KeySpan>,
     file: String,
@@ -192,7 +190,6 @@ fn jobs(
             .or_insert_with(|| Columns::of(schema));
         by_stable.entry(stable).or_default().push(TableJob {
             name: table.name.clone(),
-            stable: table.stable.clone(),
             columns: columns.clone(),
             spans: change.spans.clone(),
             file,

@@ -227,7 +227,7 @@ impl Apply<'_> {
             names(tags)
         );
         let mut create = String::new();
-        let mut flush = |create: &mut String| {
+        let flush = |create: &mut String| {
             if !create.is_empty() {
                 self.try_sql(&format!("CREATE TABLE{create}"));
                 create.clear();

@@ -150,8 +150,14 @@ impl DataType {
     /// A value, NULL now and then.
     pub(super) fn value(self, rng: &mut StdRng) -> Cell {
         if rng.random_ratio(1, 8) {
-            return Cell::Null;
+            Cell::Null
+        } else {
+            self.no_null(rng)
         }
+    }
+
+    /// A value that is not NULL.
+    pub(super) fn no_null(self, rng: &mut StdRng) -> Cell {
         let signed = |rng: &mut StdRng, bits: u32| {
             let most = i64::MAX >> (64 - bits);
             let least = -most - 1;

@@ -1,8 +1,9 @@
 //! The server's own client library, loaded at run time: the few calls that tests need.
 
+use crate::Cell;
 use libloading::Library;
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_ulong, c_void},
     fmt, io,
     path::Path,
     ptr,
@@ -17,6 +18,18 @@ struct Field {
     name: [c_char; 65],
     data_type: i8,
     bytes: i32,
+}
+
+/// A column of values to bind, as taos.h lays it out.
+#[repr(C)]
+struct MultiBind {
+    data_type: c_int,
+    buffer: *const c_void,
+    /// Bytes from one value to the next.
+    width: usize,
+    lengths: *const i32,
+    is_null: *const c_char,
+    count: c_int,
 }
 
 /// The functions of taos.h that are used here.
@@ -38,6 +51,13 @@ struct Api {
     num_fields: unsafe extern "C" fn(Handle) -> c_int,
     fetch_lengths: unsafe extern "C" fn(Handle) -> *mut c_int,
     affected_rows: unsafe extern "C" fn(Handle) -> c_int,
+    stmt_init: unsafe extern "C" fn(Handle) -> Handle,
+    stmt_prepare: unsafe extern "C" fn(Handle, *const c_char, c_ulong) -> c_int,
+    stmt_bind: unsafe extern "C" fn(Handle, *const MultiBind) -> c_int,
+    stmt_add_batch: unsafe extern "C" fn(Handle) -> c_int,
+    stmt_execute: unsafe extern "C" fn(Handle) -> c_int,
+    stmt_error: unsafe extern "C" fn(Handle) -> *const c_char,
+    stmt_close: unsafe extern "C" fn(Handle) -> c_int,
     /// Keeps the functions in place. Never unloaded: the library has threads of its own.
     _library: Library,
 }
@@ -142,6 +162,13 @@ fn load(library: &Path, config_dir: &Path) -> Result<Api, String> {
             num_fields: function!("taos_num_fields"),
             fetch_lengths: function!("taos_fetch_lengths"),
             affected_rows: function!("taos_affected_rows"),
+            stmt_init: function!("taos_stmt_init"),
+            stmt_prepare: function!("taos_stmt_prepare"),
+            stmt_bind: function!("taos_stmt_bind_param_batch"),
+            stmt_add_batch: function!("taos_stmt_add_batch"),
+            stmt_execute: function!("taos_stmt_execute"),
+            stmt_error: function!("taos_stmt_errstr"),
+            stmt_close: function!("taos_stmt_close"),
             _library: library,
         })
     }
@@ -173,12 +200,25 @@ impl Connection {
 
     /// Runs a query and returns its rows as text; NULL is empty.
     pub fn query(&self, sql: &str) -> Result<Vec<Vec<String>>, SqlError> {
+        let mut rows = Vec::new();
+        self.each_row(sql, |row| rows.push(row.iter().map(Cell::text).collect()))?;
+        Ok(rows)
+    }
+
+    /// Runs a query and returns its rows, every value bit for bit.
+    pub fn rows(&self, sql: &str) -> Result<Vec<Vec<Cell>>, SqlError> {
+        let mut rows = Vec::new();
+        self.each_row(sql, |row| rows.push(row))?;
+        Ok(rows)
+    }
+
+    fn each_row(&self, sql: &str, mut take: impl FnMut(Vec<Cell>)) -> Result<(), SqlError> {
         self.with_result(sql, |api, result| {
-            let mut rows = Vec::new();
             // SAFETY: the result is live; a row and its lengths live until the next fetch.
             unsafe {
                 let columns = (api.num_fields)(result) as usize;
                 let fields = std::slice::from_raw_parts((api.fetch_fields)(result), columns);
+                let types: Vec<i8> = fields.iter().map(|field| field.data_type).collect();
                 loop {
                     let row = (api.fetch_row)(result);
                     if row.is_null() {
@@ -186,10 +226,10 @@ impl Connection {
                     }
                     let row = std::slice::from_raw_parts(row, columns);
                     let lengths = std::slice::from_raw_parts((api.fetch_lengths)(result), columns);
-                    let cells = fields.iter().zip(row).zip(lengths);
-                    rows.push(
+                    let cells = types.iter().zip(row).zip(lengths);
+                    take(
                         cells
-                            .map(|((f, cell), len)| text(f.data_type, *cell, *len))
+                            .map(|((t, cell), len)| read(*t, *cell, *len))
                             .collect(),
                     );
                 }
@@ -197,8 +237,49 @@ impl Connection {
                     return Err(api.error(result, sql));
                 }
             }
-            Ok(rows)
+            Ok(())
         })
+    }
+
+    /// Runs a prepared statement once with all rows. `types` are the codes of the bound columns' types. Values
+    /// arrive as they are: a text may hold a NUL, a float be NaN.
+    pub fn bind(&self, sql: &str, types: &[u8], rows: &[Vec<Cell>]) -> Result<(), SqlError> {
+        let columns: Vec<BoundColumn> = types
+            .iter()
+            .enumerate()
+            .map(|(n, t)| BoundColumn::new(*t, rows.iter().map(|row| &row[n])))
+            .collect();
+        let binds: Vec<MultiBind> = columns.iter().map(BoundColumn::bind).collect();
+        let api = &self.api;
+        // SAFETY: the connection is live; all buffers outlive the statement, which is closed once.
+        unsafe {
+            let stmt = (api.stmt_init)(self.handle);
+            let steps = || {
+                let length = sql.len() as c_ulong;
+                match (api.stmt_prepare)(stmt, sql.as_ptr().cast(), length) {
+                    0 => (),
+                    code => return code,
+                }
+                match (api.stmt_bind)(stmt, binds.as_ptr()) {
+                    0 => (),
+                    code => return code,
+                }
+                match (api.stmt_add_batch)(stmt) {
+                    0 => (api.stmt_execute)(stmt),
+                    code => code,
+                }
+            };
+            let code = steps();
+            let text = CStr::from_ptr((api.stmt_error)(stmt)).to_string_lossy();
+            let outcome = if code == 0 {
+                Ok(())
+            } else {
+                let text = format!("{text} ({sql:.200})");
+                Err(SqlError { code, text })
+            };
+            (api.stmt_close)(stmt);
+            outcome
+        }
     }
 
     fn with_result<T>(
@@ -231,28 +312,74 @@ impl Drop for Connection {
     }
 }
 
-/// A cell as text, for the types that tests ask for.
-///
+/// The values of one column, laid out as the library reads them.
+struct BoundColumn {
+    data_type: u8,
+    width: usize,
+    values: Vec<u8>,
+    lengths: Vec<i32>,
+    nulls: Vec<c_char>,
+}
+
+impl BoundColumn {
+    fn new<'a>(data_type: u8, cells: impl Iterator<Item = &'a Cell> + Clone) -> Self {
+        let bytes: Vec<Vec<u8>> = cells.clone().map(|cell| cell.bytes(data_type)).collect();
+        let width = bytes.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let mut values = vec![0; width * bytes.len()];
+        for (place, bytes) in values.chunks_exact_mut(width).zip(&bytes) {
+            place[..bytes.len()].copy_from_slice(bytes);
+        }
+        Self {
+            data_type,
+            width,
+            values,
+            lengths: bytes.iter().map(|bytes| bytes.len() as i32).collect(),
+            nulls: cells
+                .map(|cell| c_char::from(*cell == Cell::Null))
+                .collect(),
+        }
+    }
+
+    fn bind(&self) -> MultiBind {
+        MultiBind {
+            data_type: self.data_type.into(),
+            buffer: self.values.as_ptr().cast(),
+            width: self.width,
+            lengths: self.lengths.as_ptr(),
+            is_null: self.nulls.as_ptr(),
+            count: self.nulls.len() as c_int,
+        }
+    }
+}
+
 /// # Safety
 /// `cell` is null or points to a value of the type, `len` bytes long if it is of variable length.
-unsafe fn text(data_type: i8, cell: *const c_void, len: c_int) -> String {
+unsafe fn read(data_type: i8, cell: *const c_void, len: c_int) -> Cell {
     if cell.is_null() {
-        return String::new();
+        return Cell::Null;
     }
     // SAFETY: as above; values need not be aligned.
     unsafe {
+        let bytes = || std::slice::from_raw_parts(cell.cast::<u8>(), len.max(0) as usize).to_vec();
         match data_type {
-            1 => cell.cast::<u8>().read().to_string(),
-            2 => cell.cast::<i8>().read().to_string(),
-            3 => cell.cast::<i16>().read_unaligned().to_string(),
-            4 => cell.cast::<i32>().read_unaligned().to_string(),
-            5 | 9 => cell.cast::<i64>().read_unaligned().to_string(),
-            6 => cell.cast::<f32>().read_unaligned().to_string(),
-            7 => cell.cast::<f64>().read_unaligned().to_string(),
-            _ => {
-                let bytes = std::slice::from_raw_parts(cell.cast::<u8>(), len.max(0) as usize);
-                String::from_utf8_lossy(bytes).into_owned()
+            1 => Cell::Bool(cell.cast::<u8>().read() != 0),
+            2 => Cell::Int(cell.cast::<i8>().read().into()),
+            3 => Cell::Int(cell.cast::<i16>().read_unaligned().into()),
+            4 => Cell::Int(cell.cast::<i32>().read_unaligned().into()),
+            5 => Cell::Int(cell.cast::<i64>().read_unaligned()),
+            6 => Cell::Float(cell.cast::<u32>().read_unaligned()),
+            7 => Cell::Double(cell.cast::<u64>().read_unaligned()),
+            9 => Cell::Time(cell.cast::<i64>().read_unaligned()),
+            11 => Cell::Unsigned(cell.cast::<u8>().read().into()),
+            12 => Cell::Unsigned(cell.cast::<u16>().read_unaligned().into()),
+            13 => Cell::Unsigned(cell.cast::<u32>().read_unaligned().into()),
+            14 => Cell::Unsigned(cell.cast::<u64>().read_unaligned()),
+            16 | 18..=20 => Cell::Bytes(bytes()),
+            17 | 21 => {
+                let digits = CStr::from_ptr(cell.cast());
+                Cell::Decimal(digits.to_string_lossy().into_owned())
             }
+            _ => Cell::Text(bytes()),
         }
     }
 }

@@ -1,8 +1,18 @@
 //! A real TDengine server for tests: found by `TDENGINE_HOME` or `PATH`, started in a directory of its own on a
-//! free port, spoken to through its client library.
+//! free port, spoken to through its client library; and taosdump, which is run against it.
 
+mod cell;
 mod client;
+mod compare;
+mod history;
 mod server;
+mod tool;
+mod workbench;
 
+pub use cell::Cell;
 pub use client::{Connection, SqlError};
+pub use compare::{Content, quoted};
+pub use history::{History, Tally};
 pub use server::{Installation, Server};
+pub use tool::{Run, Running, Taosdump};
+pub use workbench::Workbench;

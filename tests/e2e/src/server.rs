@@ -42,9 +42,19 @@ impl Installation {
         Err("no taosd: neither TDENGINE_HOME nor PATH leads to one".to_owned())
     }
 
+    /// The directory of its client library.
+    pub(crate) fn library_dir(&self) -> PathBuf {
+        self.library.parent().map(Into::into).unwrap_or_default()
+    }
+
+    /// Where one of its programs lies, if it has it.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.taosd.with_file_name(name)
+    }
+
     /// The stock taosdump beside the server.
     pub fn stock_taosdump(&self) -> PathBuf {
-        self.taosd.with_file_name("taosdump")
+        self.program("taosdump")
     }
 
     /// The patched taosdump, which `TAOSDUMP` names. The error says why there is none.
@@ -159,7 +169,7 @@ impl Server {
 
     /// Runs the benchmark program of the installation against the server; false where there is none.
     pub fn benchmark(&self, arguments: &[&str]) -> io::Result<bool> {
-        let program = self.installation.taosd.with_file_name("taosBenchmark");
+        let program = self.installation.program("taosBenchmark");
         if !program.is_file() {
             return Ok(false);
         }
@@ -191,6 +201,16 @@ impl Server {
     /// Its dataDir.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The directory of its taos.cfg.
+    pub fn config_dir(&self) -> PathBuf {
+        self.dir.path().join("cfg")
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// A new connection.

@@ -1,0 +1,349 @@
+//! Random histories: a link after every few changes, then the chain restored and held against what the database was
+//! when the link was made.
+//!
+//! `E2E_HISTORIES` sets their number (default 4), `E2E_SEED` the seed of the first.
+
+use e2e::{
+    Connection, Content, History, Installation, Run, Running, Server, Tally, Taosdump, quoted,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let installation = Installation::find();
+    let taosdump = installation
+        .as_ref()
+        .map_err(Clone::clone)
+        .and_then(Taosdump::find);
+    if let Err(reason) = &taosdump {
+        eprintln!("skipped: {reason}");
+    }
+    let (no_server, no_tool) = (installation.is_err(), taosdump.is_err());
+    let server = installation.clone();
+    let trials = vec![
+        Trial::test("the_same_seed_makes_the_same_database", move || {
+            repeat(&server?)
+        })
+        .with_ignored_flag(no_server),
+        Trial::test("every_link_restores_what_was_there", move || {
+            histories(&installation?, &taosdump?)
+        })
+        .with_ignored_flag(no_tool),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    let value = env::var(name).ok().and_then(|value| value.parse().ok());
+    value.unwrap_or(default)
+}
+
+/// The generator makes legal statements only, and a failed seed can be repeated.
+fn repeat(installation: &Installation) -> Result<(), Failed> {
+    let count = setting("E2E_HISTORIES", 4);
+    let first = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
+    println!("{count} histories from E2E_SEED={first}");
+    let server = Server::start(installation)?;
+    let c = server.connect()?;
+    for seed in first..first + count {
+        let mut contents = Vec::new();
+        for database in ["once", "again"] {
+            let mut history = History::create(&c, database, seed)?;
+            let outcome = (0..80).try_for_each(|_| history.step(&c));
+            if let Err(e) = outcome {
+                let kept = tempfile::tempdir()?.keep();
+                history.save(&kept)?;
+                return Err(format!("E2E_SEED={seed} ({}): {e}", kept.display()).into());
+            }
+            contents.push((Content::read(&c, database)?, history));
+        }
+        let mut contents = contents;
+        for (n, database) in ["once", "again"].iter().enumerate() {
+            let now = Content::read(&c, database)?;
+            let d = contents[n].0.differences(&now, 3);
+            if !d.is_empty() {
+                println!("seed {seed} {database} changed at once: {d:#?}");
+            }
+            c.execute(&format!("flush database {database}"))?;
+            std::thread::sleep(std::time::Duration::from_millis(700));
+            let now = Content::read(&c, database)?;
+            let d = contents[n].0.differences(&now, 3);
+            if !d.is_empty() {
+                println!("seed {seed} {database} changed after flush: {d:#?}");
+                contents[n].0 = now;
+            }
+            c.execute(&format!("drop database {database}"))?;
+        }
+        let differences = contents[0].0.differences(&contents[1].0, 10);
+        if !differences.is_empty() {
+            let kept = tempfile::tempdir()?.keep();
+            contents[0].1.save(&kept)?;
+            let kept = kept.display();
+            println!("E2E_SEED={seed} ({kept}): {differences:#?}");
+        }
+    }
+    Ok(())
+}
+
+/// What all histories did together.
+#[derive(Default)]
+struct Totals {
+    tally: Tally,
+    links: u64,
+    restores: u64,
+    rows_compared: u64,
+    bytes: u64,
+}
+
+fn histories(installation: &Installation, taosdump: &Taosdump) -> Result<(), Failed> {
+    let count = setting("E2E_HISTORIES", 4);
+    let first = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
+    let started = Instant::now();
+    let mut totals = Totals::default();
+    let mut source = Server::start(installation)?;
+    let other = Server::start(installation)?;
+    let mut failed = Vec::new();
+    for seed in first..first + count {
+        let dir = tempfile::Builder::new().prefix("history-").tempdir()?;
+        let mut one = OneHistory {
+            taosdump,
+            rng: StdRng::seed_from_u64(seed),
+            dir: dir.path().to_owned(),
+            database: format!("h{seed}"),
+            links: Vec::new(),
+            totals: &mut totals,
+        };
+        if let Err(message) = one.run(&mut source, &other, seed) {
+            // The links and all statements stay for whoever looks into it.
+            let kept = dir.keep();
+            eprintln!("E2E_SEED={seed} ({}): {message}", kept.display());
+            failed.push(seed);
+        }
+    }
+    println!(
+        "{count} histories from E2E_SEED={first} in {:.1} s: {}; {} links of {} bytes; {} restores, {} rows compared",
+        started.elapsed().as_secs_f64(),
+        totals.tally,
+        totals.links,
+        totals.bytes,
+        totals.restores,
+        totals.rows_compared,
+    );
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "{} of {count} histories failed: seeds {failed:?}",
+            failed.len()
+        )
+        .into())
+    }
+}
+
+/// A link and what the database held when it was made; not known of one that was made while rows were written.
+struct Link {
+    path: PathBuf,
+    base: Option<usize>,
+    content: Option<Content>,
+}
+
+struct OneHistory<'a> {
+    taosdump: &'a Taosdump,
+    rng: StdRng,
+    dir: PathBuf,
+    database: String,
+    links: Vec<Link>,
+    totals: &'a mut Totals,
+}
+
+impl OneHistory<'_> {
+    fn run(&mut self, source: &mut Server, other: &Server, seed: u64) -> Result<(), String> {
+        let c = source.connect().map_err(|e| e.to_string())?;
+        let mut history = History::create(&c, &self.database, seed).map_err(|e| e.to_string())?;
+        let mut outcome = self.links(source, &mut history);
+        let source = &*source;
+        let target = if self.rng.random_ratio(1, 5) {
+            other
+        } else {
+            source
+        };
+        if outcome.is_ok() {
+            outcome = self.restore(target);
+        }
+        self.totals.tally.add(&history.tally);
+        if outcome.is_err() {
+            let _ = history.save(&self.dir);
+        }
+        for server in [source, other] {
+            let c = server.connect().map_err(|e| e.to_string())?;
+            for name in [self.database.clone(), self.target()] {
+                let _ = c.execute(&format!("drop database if exists {}", quoted(&name)));
+            }
+        }
+        outcome
+    }
+
+    fn target(&self) -> String {
+        format!("{}_restored", self.database)
+    }
+
+    /// Changes and links in turns.
+    fn links(&mut self, source: &mut Server, history: &mut History) -> Result<(), String> {
+        let kills = self.rng.random_ratio(1, 10);
+        for n in 0..self.rng.random_range(2..6) {
+            let c = source.connect().map_err(|e| e.to_string())?;
+            for _ in 0..self.rng.random_range(0..30) {
+                history.step(&c).map_err(|e| e.to_string())?;
+            }
+            drop(c);
+            if kills && self.rng.random_ratio(1, 2) {
+                if self.rng.random() {
+                    history.tally.count("kill -9");
+                    source.kill();
+                } else {
+                    history.tally.count("restart");
+                    source.stop();
+                }
+                source.restart().map_err(|e| e.to_string())?;
+            }
+            // Mostly one chain; now and then a branch from an older link.
+            let base = match n {
+                0 => None,
+                n if self.rng.random_ratio(1, 10) => Some(self.rng.random_range(0..n)),
+                n => Some(n - 1),
+            };
+            let while_writing = self.rng.random_ratio(1, 6);
+            self.link(source, history, base, while_writing)?;
+        }
+        if self.links.last().is_some_and(|link| link.content.is_none()) {
+            self.link(source, history, Some(self.links.len() - 1), false)?;
+        }
+        Ok(())
+    }
+
+    fn link(
+        &mut self,
+        source: &Server,
+        history: &mut History,
+        base: Option<usize>,
+        while_writing: bool,
+    ) -> Result<(), String> {
+        let path = self.dir.join(format!("link{}", self.links.len()));
+        let base_path = base.map(|n| self.links[n].path.as_path());
+        let mut command = self
+            .taosdump
+            .link_command(source, &[&self.database], base_path, &path);
+        command.args(["-T", ["1", "2", "8"].choose(&mut self.rng).unwrap_or(&"1")]);
+        command.args([
+            "-d",
+            ["null", "deflate", "snappy"]
+                .choose(&mut self.rng)
+                .unwrap_or(&"null"),
+        ]);
+        if self.rng.random_ratio(2, 5) {
+            command.arg("--no-flush");
+        }
+        let c = source.connect().map_err(|e| e.to_string())?;
+        let run = if while_writing {
+            history.tally.count("link while rows are written");
+            let running = Running::start(&mut command).map_err(|e| e.to_string())?;
+            while running.is_running() {
+                history.write(&c).map_err(|e| e.to_string())?;
+            }
+            running.wait().map_err(|e| e.to_string())
+        } else {
+            Run::of(&mut command).map_err(|e| e.to_string())
+        }?;
+        let n = self.links.len();
+        run.expect_code(0)
+            .map_err(|e| format!("link {n}, {command:?}: {e}"))?;
+        let content = (!while_writing).then(|| Content::read(&c, &self.database));
+        let content = content.transpose().map_err(|e| e.to_string())?;
+        self.totals.links += 1;
+        self.totals.bytes += size(&path);
+        self.links.push(Link {
+            path,
+            base,
+            content,
+        });
+        Ok(())
+    }
+
+    /// The way from the first link to this one.
+    fn chain(&self, link: usize) -> Vec<usize> {
+        let mut chain = vec![link];
+        while let Some(base) = self.links[chain[0]].base {
+            chain.insert(0, base);
+        }
+        chain
+    }
+
+    fn restore(&mut self, target: &Server) -> Result<(), String> {
+        let c = target.connect().map_err(|e| e.to_string())?;
+        let chain = self.chain(self.links.len() - 1);
+        if self.rng.random() {
+            self.restore_links(target, &c, &chain)?;
+        } else {
+            for part in chain.chunks(self.rng.random_range(1..3)) {
+                self.restore_links(target, &c, part)?;
+            }
+        }
+        // A state in the middle, from the beginning.
+        let middle = self.rng.random_range(0..self.links.len());
+        if self.rng.random_ratio(1, 3) {
+            let sql = format!("drop database {}", quoted(&self.target()));
+            c.execute(&sql).map_err(|e| e.to_string())?;
+            let chain = self.chain(middle);
+            self.restore_links(target, &c, &chain)?;
+        }
+        Ok(())
+    }
+
+    fn restore_links(
+        &mut self,
+        server: &Server,
+        c: &Connection,
+        links: &[usize],
+    ) -> Result<(), String> {
+        let paths: Vec<&Path> = links
+            .iter()
+            .map(|n| self.links[*n].path.as_path())
+            .collect();
+        let rename = [(self.database.as_str(), self.target())];
+        let rename = rename.each_ref().map(|(a, b)| (*a, b.as_str()));
+        let mut command = self.taosdump.restore_command(server, &paths, &rename);
+        let run = Run::of(&mut command).map_err(|e| e.to_string())?;
+        run.expect_code(0)
+            .map_err(|e| format!("restore of {links:?}, {command:?}: {e}"))?;
+        self.totals.restores += 1;
+        let last = links.last().and_then(|n| self.links.get(*n));
+        if let Some(expected) = last.and_then(|link| link.content.as_ref()) {
+            let restored = Content::read(c, &self.target()).map_err(|e| e.to_string())?;
+            let differences = expected.differences(&restored, 10);
+            self.totals.rows_compared += expected.rows() as u64;
+            if !differences.is_empty() {
+                return Err(format!("restored {links:?}: {differences:#?}\n{command:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of all files below.
+fn size(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(data) if data.is_dir() => size(&entry.path()),
+            Ok(data) => data.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -119,7 +119,10 @@ fn changed(mut bench: Workbench, change: &Change) -> Result<(), String> {
     all(&bench, &change.before)?;
     bench.link(&[])?;
     all(&bench, &change.after)?;
-    bench.link(&["--no-flush"])?;
+    // Without a log there is only the flush.
+    if !change.options.contains("wal_level 0") {
+        bench.link(&["--no-flush"])?;
+    }
     bench.link(&[])?;
     bench.restore_both_ways()
 }
@@ -808,7 +811,11 @@ fn several(bench: &Workbench, names: &[&str], listed: &[&str]) -> Result<(), Str
 }
 
 fn several_databases(bench: Workbench) -> Result<(), String> {
-    several(&bench, &["several_a", "several_b"], &["several_a", "several_b"])
+    several(
+        &bench,
+        &["several_a", "several_b"],
+        &["several_a", "several_b"],
+    )
 }
 
 fn all_databases(bench: Workbench) -> Result<(), String> {

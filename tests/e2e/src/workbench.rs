@@ -24,6 +24,9 @@ pub struct Workbench<'a> {
 
 impl Drop for Workbench<'_> {
     fn drop(&mut self) {
+        if self.database.is_empty() {
+            return;
+        }
         for name in [&self.database, &self.target()] {
             let _ = self
                 .c
@@ -44,6 +47,11 @@ impl<'a> Workbench<'a> {
             contents: Vec::new(),
             dir: tempfile::tempdir().map_err(|e| e.to_string())?,
         })
+    }
+
+    /// Leaves the database where it is and gives its name.
+    pub fn keep(mut self) -> String {
+        std::mem::take(&mut self.database)
     }
 
     /// A path in a directory of its own.

@@ -37,9 +37,11 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+type Story = fn(Workbench) -> Result<(), String>;
+
 enum Test {
     Change(Change),
-    Other(fn(Workbench) -> Result<(), String>),
+    Other(Story),
 }
 
 /// One server for all, started by the first test that runs. Tests share it by turns: `-A` is every database.
@@ -695,7 +697,7 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-const OTHERS: [(&str, fn(Workbench) -> Result<(), String>); 9] = [
+const OTHERS: [(&str, Story); 9] = [
     ("nul_and_nan_by_prepared_statements", unspeakable),
     ("several_databases_by_name", several_databases),
     ("all_databases", all_databases),

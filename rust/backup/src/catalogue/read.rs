@@ -311,6 +311,7 @@ pub(crate) fn schema(
     let create = rows.next()?.map(|row| row.text(1)).unwrap_or_default();
     let options = options_of(&create)
         .and_then(|options| without_comment(options, comment))
+        .and_then(|options| with_escaped_sma(options, &columns))
         .ok_or_else(|| not_understood(format!("table {target}"), create.clone()))?;
     Ok(Some(Schema {
         columns,
@@ -344,6 +345,30 @@ fn without_comment(options: &str, comment: Option<&str>) -> Option<String> {
         _ => options,
     };
     Some(options.trim().to_owned())
+}
+
+/// The server does not escape names in the list of SMA.
+fn with_escaped_sma(options: String, columns: &[Column]) -> Option<String> {
+    let Some((before, rest)) = options.split_once("SMA(`") else {
+        return Some(options);
+    };
+    // The list is as long as it has to be for all names in it to be columns.
+    let ends = rest.match_indices("`)").map(|(end, _)| end);
+    for end in ends {
+        let names: Vec<&str> = rest.get(..end)?.split("`,`").collect();
+        if names
+            .iter()
+            .all(|name| columns.iter().any(|column| column.name == *name))
+        {
+            let names: Vec<String> = names.into_iter().map(sql::name).collect();
+            return Some(format!(
+                "{before}SMA({}){}",
+                names.join(","),
+                rest.get(end + 2..)?
+            ));
+        }
+    }
+    None
 }
 
 /// What follows the parenthesis that `text` begins with. Parentheses within quotes or backticks do not count.
@@ -397,6 +422,16 @@ mod tests {
         assert_eq!(without_comment(shown, Some("a'b")).unwrap(), "SMA(`c`)");
         assert_eq!(without_comment("SMA(`c`)", None).unwrap(), "SMA(`c`)");
         assert_eq!(without_comment(shown, Some("other")), None);
+        let column = |name: &str| Column {
+            name: name.into(),
+            sql_type: "INT".into(),
+            id: None,
+            key: false,
+            coding: None,
+        };
+        let columns = [column("a"), column("b`t`)")];
+        let escaped = with_escaped_sma("SMA(`a`,`b`t`)`) KEEP 5d".into(), &columns);
+        assert_eq!(escaped.unwrap(), "SMA(`a`,`b``t``)`) KEEP 5d");
         assert_eq!(options_of("CREATE VIEW `v` AS SELECT 1"), None);
         assert_eq!(options_of("CREATE TABLE `a` (`ts` TIMESTAMP"), None);
     }

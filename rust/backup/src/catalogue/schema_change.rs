@@ -211,54 +211,72 @@ fn columns(old: &[Column], new: &[Column], alters: &mut Vec<Alter>) -> Result<()
     Ok(())
 }
 
-/// Any way to the same tags is right, as their values are compared and copied: a tag of the same type in the same
-/// place is taken to be the old one with another name, unless that name was there before.
+/// Any way to the same tags in the same order is right, as their values are compared and copied. Tags are added at
+/// the end, so those that are kept are the first ones of `new`. One that is not there any more under its name may have
+/// been renamed to one of its type that was not there.
 fn tags(old: &[Column], new: &[Column], alters: &mut Vec<Alter>) {
     let known = |tags: &[Column], name: &str| tags.iter().any(|tag| tag.name == name);
-    let renamed = |old_tag: &Column, new_tag: &Column| {
-        old_tag.name == new_tag.name || (!known(old, &new_tag.name) && !known(new, &old_tag.name))
-    };
-    let in_place = old
+    let renamed =
+        |before: &Column, now: &Column| !known(old, &now.name) && !known(new, &before.name);
+    let mut rest = old;
+    let mut kept: Vec<(&Column, &Column)> = Vec::new();
+    for now in new {
+        let same_type = |before: &Column| base_type(before) == base_type(now);
+        let at = rest
+            .iter()
+            .position(|before| before.name == now.name && same_type(before))
+            .or_else(|| {
+                rest.iter()
+                    .position(|before| renamed(before, now) && same_type(before))
+            });
+        let Some((before, after)) = at.and_then(|at| rest.get(at..)?.split_first()) else {
+            break;
+        };
+        kept.push((before, now));
+        rest = after;
+    }
+    let added = new.get(kept.len()..).unwrap_or_default();
+    let dropped = old
         .iter()
-        .zip(new)
-        .take_while(|(old, new)| base_type(old) == base_type(new) && renamed(old, new))
-        .count();
-    // Not all can be dropped first: a super table has at least one.
-    let (kept, dropped) = old.split_at(in_place);
-    let added = new.get(in_place..).unwrap_or_default();
-    for (tag, now) in kept.iter().zip(new) {
-        if tag.name != now.name {
+        .filter(|tag| !kept.iter().any(|(before, _)| before.name == tag.name));
+    // A super table has at least one tag.
+    let placeholder = kept.is_empty() && !old.is_empty();
+    if placeholder {
+        alters.push(Alter::AddTag {
+            name: PLACEHOLDER.to_owned(),
+            sql_type: "INT".to_owned(),
+        });
+    }
+    alters.extend(dropped.map(|tag| Alter::DropTag {
+        name: tag.name.clone(),
+    }));
+    for (before, now) in kept {
+        if before.name != now.name {
             alters.push(Alter::RenameTag {
-                from: tag.name.clone(),
+                from: before.name.clone(),
                 to: now.name.clone(),
             });
         }
-        if tag.sql_type != now.sql_type {
+        if before.sql_type != now.sql_type {
             alters.push(Alter::ResizeTag {
                 name: now.name.clone(),
                 sql_type: now.sql_type.clone(),
             });
         }
     }
-    let add = |tag: &Column| Alter::AddTag {
+    alters.extend(added.iter().map(|tag| Alter::AddTag {
         name: tag.name.clone(),
         sql_type: tag.sql_type.clone(),
-    };
-    let drop = |tag: &Column| Alter::DropTag {
-        name: tag.name.clone(),
-    };
-    if kept.is_empty() {
-        // A name that is dropped and added must make room first; another tag keeps the place meanwhile.
-        let (fresh, clashing): (Vec<_>, Vec<_>) =
-            added.iter().partition(|tag| !known(dropped, &tag.name));
-        alters.extend(fresh.into_iter().map(add));
-        alters.extend(dropped.iter().map(drop));
-        alters.extend(clashing.into_iter().map(add));
-    } else {
-        alters.extend(dropped.iter().map(drop));
-        alters.extend(added.iter().map(add));
+    }));
+    if placeholder {
+        alters.push(Alter::DropTag {
+            name: PLACEHOLDER.to_owned(),
+        });
     }
 }
+
+/// A tag that is there only while all others are replaced.
+const PLACEHOLDER: &str = "taosdump_incremental_placeholder";
 
 #[cfg(test)]
 mod tests {
@@ -355,32 +373,30 @@ mod tests {
 
     #[test]
     fn tags_end_in_the_order_of_the_source() {
-        let old = schema(&[], &[("a", "INT"), ("b", "INT"), ("c", "INT")]);
+        let old = schema(&[], &[("a", "INT"), ("b", "INT"), ("c", "BOOL")]);
         for (new, expected) in [
             (
-                vec![("a", "INT"), ("x", "INT"), ("c", "INT")],
+                vec![("a", "INT"), ("x", "INT"), ("c", "BOOL")],
                 vec!["RENAME TAG `b` `x`"],
             ),
+            (vec![("a", "INT"), ("c", "BOOL")], vec!["DROP TAG `b`"]),
             (
-                vec![("a", "INT"), ("c", "INT")],
-                vec!["DROP TAG `b`", "DROP TAG `c`", "ADD TAG `c` INT"],
+                vec![("x", "INT"), ("b", "INT"), ("c", "BOOL")],
+                vec!["RENAME TAG `a` `x`"],
             ),
             (
-                vec![("a", "INT"), ("b", "BIGINT"), ("c", "INT")],
-                vec![
-                    "DROP TAG `b`",
-                    "DROP TAG `c`",
-                    "ADD TAG `b` BIGINT",
-                    "ADD TAG `c` INT",
-                ],
+                vec![("b", "INT"), ("z", "BOOL"), ("a", "INT")],
+                vec!["DROP TAG `a`", "RENAME TAG `c` `z`", "ADD TAG `a` INT"],
             ),
             (
-                vec![("z", "JSON")],
+                vec![("c", "INT")],
                 vec![
-                    "ADD TAG `z` JSON",
+                    "ADD TAG `taosdump_incremental_placeholder` INT",
                     "DROP TAG `a`",
                     "DROP TAG `b`",
                     "DROP TAG `c`",
+                    "ADD TAG `c` INT",
+                    "DROP TAG `taosdump_incremental_placeholder`",
                 ],
             ),
         ] {

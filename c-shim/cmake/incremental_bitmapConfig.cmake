@@ -34,9 +34,4 @@ function(incremental_bitmap_add_to target)
   set_property(TARGET ${target} APPEND PROPERTY INCLUDE_DIRECTORIES "${include}" "${glue}")
   set_property(TARGET ${target} APPEND PROPERTY SOURCES "${glue}/taosdump_incremental.c")
   set_property(TARGET ${target} APPEND PROPERTY LINK_LIBRARIES incremental_bitmap::static)
-  if(NOT APPLE)
-    # The archive holds libraries of its own, such as zstd. libtaos must not find them in place of the ones it was
-    # built with.
-    set_property(TARGET ${target} APPEND_STRING PROPERTY LINK_FLAGS " -Wl,--exclude-libs,libincremental_bitmap.a")
-  endif()
 endfunction()

@@ -202,7 +202,19 @@ impl Schema {
         };
         same(&self.columns, &other.columns)
             && same(&self.tags, &other.tags)
-            && self.options == other.options
+            && self.fixed_options() == other.fixed_options()
+    }
+
+    /// The options but for SMA: that one lists the columns which were there from the beginning, so it follows from
+    /// adding and dropping columns.
+    pub(crate) fn fixed_options(&self) -> String {
+        let Some((before, list)) = self.options.split_once("SMA(") else {
+            return self.options.clone();
+        };
+        let after = read::after_parenthesis(&format!("({list}"))
+            .unwrap_or_default()
+            .to_owned();
+        format!("{}{}", before.trim_end(), after)
     }
 }
 

@@ -13,13 +13,14 @@ pub(crate) use layout::where_clause;
 
 use crate::{
     catalogue::{self, Catalogue, CatalogueError, NoWay},
+    checkpoint::Checkpoint,
     data_file::{Compression, DataFileError, FileEntry},
     detect::{self, DetectError, Request, Since},
     link::{DatabaseLink, Link, LinkError, ListWriter, Manifest, Totals, VgroupLink},
     plan::Plan,
     watermark::{self, WatermarkError},
 };
-use capture::{ReasonCode, SourceChoice};
+use capture::{SourceChoice, VnodeDir};
 use changes::Changes;
 use layout::{Layout, OutDir};
 use std::{
@@ -184,11 +185,9 @@ pub fn run(
     check_databases(base.as_ref(), &databases)?;
     let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
 
-    let mut manifest = Manifest::new(
-        cluster,
-        connection.server_version(),
-        base.as_ref().map(Link::as_parent),
-    );
+    let server = connection.server_version();
+    let server = server.lines().next().unwrap_or_default().to_owned();
+    let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_parent));
     let mut notes = Vec::new();
     let dump = Dump {
         job,
@@ -401,18 +400,27 @@ impl Dump<'_> {
         &self,
         database: &str,
         known: Option<&Known>,
-    ) -> Result<(Plan, crate::checkpoint::Checkpoint), DumpError> {
+    ) -> Result<(Plan, Checkpoint), DumpError> {
         let vnodes = watermark::vnodes(self.connection, database, self.dirs)?;
         let mut by_log = self.job.no_flush;
         for vnode in &vnodes {
-            by_log |= vnode.config().map_err(WatermarkError::from)?.tsdb_encrypted;
+            let config = vnode.config().map_err(WatermarkError::from)?;
+            by_log |= config.tsdb_encrypted;
+            if by_log && config.wal_level == 0 {
+                return Err(WatermarkError::NoLog {
+                    database: database.to_owned(),
+                }
+                .into());
+            }
         }
         if !by_log {
             watermark::flush(self.connection, database, &vnodes)?;
         }
         let since = match (self.base, known) {
             (Some(base), Some(known)) => {
-                Since::Checkpoint(base.inside(&known.link.checkpoint.path)?)
+                let path = base.inside(&known.link.checkpoint.path)?;
+                self.check_ids(base, database, &path, &vnodes)?;
+                Since::Checkpoint(path)
             }
             _ => Since::Committed,
         };
@@ -429,14 +437,6 @@ impl Dump<'_> {
             window: None,
         };
         let found = detect::run(&request, &())?;
-        if let (Some(base), Some(vgroup)) = (self.base, replaced(&found.plan)) {
-            return Err(DumpError::Base {
-                path: base.root.clone(),
-                problem: format!(
-                    "database {database} is not the one it was taken from ({vgroup}); take a new full backup"
-                ),
-            });
-        }
         if by_log {
             let versions = found
                 .plan
@@ -447,6 +447,34 @@ impl Dump<'_> {
             watermark::wait_applied(self.connection, database, &versions)?;
         }
         Ok((found.plan, found.checkpoint))
+    }
+
+    /// A database that was dropped and created again has another id.
+    fn check_ids(
+        &self,
+        base: &Link,
+        database: &str,
+        checkpoint: &Path,
+        vnodes: &[VnodeDir],
+    ) -> Result<(), DumpError> {
+        let checkpoint = Checkpoint::load(checkpoint).map_err(DetectError::from)?;
+        for vnode in vnodes {
+            let now = vnode.config().map_err(WatermarkError::from)?.db_id;
+            if checkpoint
+                .vgroups
+                .values()
+                .all(|(_, known)| known.db_id != now)
+            {
+                return Err(DumpError::Base {
+                    path: base.root.clone(),
+                    problem: format!(
+                        "database {database} was dropped and created again since; take a new full backup (without \
+                         --base)"
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn write_tables(
@@ -483,17 +511,6 @@ impl Dump<'_> {
         }
         Ok((list.finish()?, totals))
     }
-}
-
-/// Why the vgroups are not those of the base, if they are not.
-fn replaced(plan: &Plan) -> Option<String> {
-    plan.vgroups.iter().find_map(|vgroup| {
-        let reason = vgroup
-            .reasons
-            .iter()
-            .find(|reason| reason.code == ReasonCode::VgroupReplaced)?;
-        Some(format!("vgroup {}: {}", vgroup.vgroup, reason.text))
-    })
 }
 
 fn vgroup_links(plan: &Plan, notes: &mut Vec<String>) -> Vec<VgroupLink> {

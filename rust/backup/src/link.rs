@@ -487,3 +487,51 @@ impl ListWriter {
         Ok(hashing.finish(self.name, self.rows).1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("incremental")).unwrap();
+        let mut list = ListWriter::create(dir.path(), "incremental/l.zst".to_owned()).unwrap();
+        let spans = |n: i64| {
+            vec![KeySpan {
+                first: tdfiles::Key(n),
+                last: tdfiles::Key(n + 1),
+            }]
+        };
+        for n in 0..1000 {
+            list.add(&spans(n)).unwrap();
+        }
+        let entry = list.finish().unwrap();
+        assert_eq!(entry.rows, 1000);
+        let link = Link {
+            root: dir.path().into(),
+            manifest: Manifest::new("1".into(), "v".into(), None),
+            manifest_sha256: String::new(),
+        };
+        let mut read: Vec<Vec<KeySpan>> = Vec::new();
+        link.read_list(&entry, &mut |item| {
+            read.push(item);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(read, (0..1000).map(spans).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_path_out_of_the_link_is_refused() {
+        let link = Link {
+            root: "/link".into(),
+            manifest: Manifest::new("1".into(), "v".into(), None),
+            manifest_sha256: String::new(),
+        };
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "./a"] {
+            assert!(link.inside(path).is_err(), "{path}");
+        }
+        assert_eq!(link.inside("a/b").unwrap(), Path::new("/link/a/b"));
+    }
+}

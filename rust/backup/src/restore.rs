@@ -335,6 +335,8 @@ impl Apply<'_> {
             // Rows of tables that are not there would only fail again.
             return Ok(());
         }
+        // The client library goes on using the schemas it knew before they were altered.
+        self.connection.execute("RESET QUERY CACHE")?;
         let written = rows::write(self, &tables, &changes)?;
         outcome.rows += written.rows;
         outcome.tables += written.tables;

@@ -76,6 +76,14 @@ pub enum WatermarkError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// There is no log to read.
+    #[error(
+        "database {database} has WAL_LEVEL 0, so there is no log to read: leave --no-flush out"
+    )]
+    NoLog {
+        /// The database.
+        database: String,
+    },
     /// What is logged was not applied.
     #[error(
         "vgroup {vgroup} of database {database} did not apply version {wanted} within {seconds} s; leave --no-flush out, or run it again"

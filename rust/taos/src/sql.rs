@@ -53,7 +53,7 @@ pub fn literal(data_type: DataType, value: Value<'_>) -> Result<String, NoLitera
         Value::Float(value) if value.is_finite() => format!("{:e}", f64::from(value)),
         Value::Double(value) if value.is_finite() => format!("{value:e}"),
         Value::Float(_) | Value::Double(_) => return Err(fail("it is not a number")),
-        Value::Bytes(bytes) if data_type == DataType::Varbinary || data_type == DataType::Blob => {
+        Value::Bytes(bytes) if data_type.is_binary() => {
             let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("'\\x{digits}'")
         }

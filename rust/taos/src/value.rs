@@ -180,6 +180,10 @@ impl<'a> Value<'a> {
             DataType::UBigInt => Self::UInt(number!(u64)),
             DataType::Float => Self::Float(number!(f32)),
             DataType::Double => Self::Double(number!(f64)),
+            // Text in a buffer that is longer.
+            DataType::Decimal | DataType::Decimal64 => {
+                Self::Bytes(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
+            }
             _ => Self::Bytes(bytes),
         })
     }

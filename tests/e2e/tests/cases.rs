@@ -122,7 +122,10 @@ fn changed(mut bench: Workbench, change: &Change) -> Result<(), String> {
     all(&bench, &change.before)?;
     bench.link(&[])?;
     all(&bench, &change.after)?;
-    bench.link(&["--no-flush"])?;
+    // Without a log there is only the flush.
+    if !change.options.contains("wal_level 0") {
+        bench.link(&["--no-flush"])?;
+    }
     bench.link(&[])?;
     bench.restore_both_ways()
 }

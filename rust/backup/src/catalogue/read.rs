@@ -347,7 +347,7 @@ fn without_comment(options: &str, comment: Option<&str>) -> Option<String> {
 }
 
 /// What follows the parenthesis that `text` begins with. Parentheses within quotes or backticks do not count.
-fn after_parenthesis(text: &str) -> Option<&str> {
+pub(super) fn after_parenthesis(text: &str) -> Option<&str> {
     if !text.starts_with('(') {
         return None;
     }

@@ -129,7 +129,7 @@ pub(crate) fn alters(old: &Schema, new: &Schema) -> Result<Vec<Alter>, NoWay> {
     let mut alters = Vec::new();
     columns(&old.columns, &new.columns, &mut alters)?;
     tags(&old.tags, &new.tags, &mut alters);
-    if old.options != new.options {
+    if old.fixed_options() != new.fixed_options() {
         return Err(NoWay(format!(
             "its options changed from {:?} to {:?}, and no ALTER does that",
             old.options, new.options

@@ -159,9 +159,12 @@ impl Shape {
         })
     }
 
-    /// Prepared statements take no DECIMAL.
+    /// Prepared statements take neither DECIMAL nor BLOB.
     fn needs_text(&self) -> bool {
-        self.types.iter().any(|data_type| data_type.is_decimal())
+        let refused = |data_type: &DataType| {
+            data_type.is_decimal() || matches!(data_type, DataType::Blob | DataType::MediumBlob)
+        };
+        self.types.iter().any(refused)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -4,6 +4,7 @@
 mod cell;
 mod client;
 mod compare;
+mod files;
 mod history;
 mod server;
 mod tool;
@@ -12,6 +13,7 @@ mod workbench;
 pub use cell::Cell;
 pub use client::{Connection, SqlError};
 pub use compare::{Content, quoted};
+pub use files::{bytes_below, files_below, newest_below};
 pub use history::{History, Tally};
 pub use server::{Installation, Server};
 pub use tool::{Run, Running, Taosdump};

@@ -1,9 +1,10 @@
 //! Every kind of change by name: a first link, the change, a link of the log's tail, a link after a flush. What is
 //! restored must be what was there, after each of them.
 
-use e2e::{Cell, Content, Installation, Run, Server, Taosdump, Workbench};
+use e2e::{Cell, Content, Installation, Run, Server, Taosdump, Workbench, files_below};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
+    path::Path,
     process::ExitCode,
     sync::{
         Mutex,
@@ -856,14 +857,11 @@ fn quiet_link(mut bench: Workbench) -> Result<(), String> {
 }
 
 /// Files of rows: `*.avro`.
-fn data_files(dir: &std::path::Path) -> usize {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.path() {
-            path if path.is_dir() => data_files(&path),
-            path => path.extension().is_some_and(|e| e == "avro").into(),
-        })
-        .sum()
+fn data_files(dir: &Path) -> usize {
+    let files = files_below(dir).into_iter();
+    files
+        .filter(|file| file.extension().is_some_and(|e| e == "avro"))
+        .count()
 }
 
 fn expired(mut bench: Workbench) -> Result<(), String> {

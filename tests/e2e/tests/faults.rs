@@ -3,7 +3,7 @@
 //!
 //! `FAULT_ROUNDS` sets how often something is killed at a random moment (default 5), `E2E_SEED` the seed.
 
-use e2e::{Installation, Run, Running, Server, Taosdump, Workbench};
+use e2e::{Installation, Run, Running, Server, Taosdump, Workbench, files_below};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -407,19 +407,6 @@ fn full_disk(server: &mut Server, taosdump: &Taosdump) -> Result<(), String> {
     Ok(())
 }
 
-/// All files below, sorted.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .flat_map(|entry| match entry.path() {
-            path if path.is_dir() => files(&path),
-            path => vec![path],
-        })
-        .collect();
-    files.sort();
-    files
-}
-
 /// Changes each file of both links in turn; a restore must name it and write nothing, and so must a verification.
 fn damaged(
     server: &Server,
@@ -445,7 +432,7 @@ fn damaged(
     }
     let verify = verifier();
     for link in bench.links.clone() {
-        for file in files(&link) {
+        for file in files_below(&link) {
             let bytes = fs::read(&file).map_err(text)?;
             damage(&file, &bytes).map_err(text)?;
             let name = file.file_name().unwrap_or_default().to_string_lossy();

@@ -4,12 +4,13 @@
 //! `E2E_HISTORIES` sets their number (default 4), `E2E_SEED` the seed of the first.
 
 use e2e::{
-    Connection, Content, History, Installation, Run, Running, Server, Tally, Taosdump, quoted,
+    Connection, Content, History, Installation, Run, Running, Server, Tally, Taosdump, bytes_below,
+    quoted,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
@@ -251,7 +252,7 @@ impl OneHistory<'_> {
         let content = (!while_writing).then(|| Content::read(&c, &self.database));
         let content = content.transpose().map_err(|e| e.to_string())?;
         self.totals.links += 1;
-        self.totals.bytes += size(&path);
+        self.totals.bytes += bytes_below(&path);
         self.links.push(Link {
             path,
             base,
@@ -318,16 +319,4 @@ impl OneHistory<'_> {
         }
         Ok(())
     }
-}
-
-/// The bytes of all files below.
-fn size(dir: &Path) -> u64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(data) if data.is_dir() => size(&entry.path()),
-            Ok(data) => data.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }

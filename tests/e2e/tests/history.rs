@@ -232,7 +232,7 @@ impl OneHistory<'_> {
                 .choose(&mut self.rng)
                 .unwrap_or(&"null"),
         ]);
-        if self.rng.random_ratio(2, 5) {
+        if self.rng.random_ratio(2, 5) && history.has_wal() {
             command.arg("--no-flush");
         }
         let c = source.connect().map_err(|e| e.to_string())?;

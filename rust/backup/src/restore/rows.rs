@@ -130,48 +130,58 @@ fn ticks(precision: Precision) -> i64 {
     precision.ticks_per_second()
 }
 
-/// The columns of a table.
+/// The columns of a table, and how they are written. Prepared statements take any value but no DECIMAL and no BLOB;
+/// SQL text takes those, but no NaN and no NUL byte. So a row with both goes in two parts under the same key, which the
+/// server puts together.
 struct Shape {
     key: String,
-    names: String,
     types: Vec<DataType>,
+    /// The columns of the prepared statement.
+    bound: Part,
+    /// The columns of the SQL text, key first, if it takes any.
+    text: Option<Part>,
+}
+
+/// Some columns of a table.
+struct Part {
+    /// As they stand in an INSERT.
+    names: String,
+    indexes: Vec<usize>,
 }
 
 impl Shape {
     fn of(schema: &Schema) -> Result<Self, String> {
-        let names: Vec<String> = schema
+        let types: Vec<DataType> = schema
             .columns
             .iter()
-            .map(|column| sql::name(&column.name))
-            .collect();
+            .map(|column| column.data_type())
+            .collect::<Result<_, _>>()?;
+        let part = |takes: &dyn Fn(usize) -> bool| {
+            let indexes: Vec<usize> = (0..types.len()).filter(|i| takes(*i)).collect();
+            let names: Vec<String> = indexes
+                .iter()
+                .map(|i| sql::name(&schema.columns[*i].name))
+                .collect();
+            Part {
+                names: names.join(", "),
+                indexes,
+            }
+        };
+        let is_text = |i: usize| {
+            types[i].is_decimal() || matches!(types[i], DataType::Blob | DataType::MediumBlob)
+        };
+        let is_key = |i: usize| i == 0 || schema.columns[i].key;
+        let needs_text = (0..types.len()).any(is_text);
         Ok(Self {
             key: schema
                 .columns
                 .first()
                 .map(|column| column.name.clone())
                 .unwrap_or_default(),
-            names: names.join(", "),
-            types: schema
-                .columns
-                .iter()
-                .map(|column| column.data_type())
-                .collect::<Result<_, _>>()?,
+            bound: part(&|i| !is_text(i)),
+            text: needs_text.then(|| part(&|i| is_key(i) || is_text(i))),
+            types,
         })
-    }
-
-    /// Prepared statements take neither DECIMAL nor BLOB.
-    fn needs_text(&self) -> bool {
-        let refused = |data_type: &DataType| {
-            data_type.is_decimal() || matches!(data_type, DataType::Blob | DataType::MediumBlob)
-        };
-        self.types.iter().any(refused)
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        self.types
-            .iter()
-            .map(|data_type| Column::new(*data_type))
-            .collect()
     }
 }
 
@@ -291,7 +301,7 @@ impl Writer<'_> {
         let mut rows = 0;
         let mut expired = 0;
         while let Some((_, values)) = reader.next()? {
-            batch.add(values)?;
+            batch.add(values);
             if batch.rows.len() >= self.job.batch || batch.bytes >= BATCH_BYTES {
                 let (sent, refused) = batch.send(connection, self.oldest)?;
                 rows += sent;
@@ -331,14 +341,13 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn add(&mut self, values: Vec<OwnedValue>) -> Result<(), TableError> {
+    fn add(&mut self, values: Vec<OwnedValue>) {
         let long = values.iter().map(|value| match value {
             OwnedValue::Bytes(bytes) => bytes.len(),
             _ => 8,
         });
         self.bytes += long.sum::<usize>();
         self.rows.push(values);
-        Ok(())
     }
 
     /// Sends the rows. Those that the server does not keep are left out and counted, if it refuses them.
@@ -376,43 +385,44 @@ impl<'a> Batch<'a> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        if self.shape.needs_text() {
-            self.send_text(connection)
-        } else {
-            self.send_bound(connection)
+        self.send_bound(connection)?;
+        match &self.shape.text {
+            Some(part) => self.send_text(connection, part),
+            None => Ok(()),
         }
     }
 
     fn send_bound(&self, connection: &Connection) -> Result<(), TableError> {
-        let mut columns = self.shape.columns();
+        let Part { names, indexes } = &self.shape.bound;
+        let mut columns: Vec<Column> = indexes
+            .iter()
+            .map(|i| Column::new(self.shape.types[*i]))
+            .collect();
         for row in &self.rows {
-            for (column, value) in columns.iter_mut().zip(row) {
-                if !column.push(value.as_value()) {
+            for (column, i) in columns.iter_mut().zip(indexes) {
+                if !column.push(row[*i].as_value()) {
                     return Err(TableError::Value(format!(
-                        "a value does not fit its column: {value:?}"
+                        "a value does not fit its column: {:?}",
+                        row[*i]
                     )));
                 }
             }
         }
         let marks = vec!["?"; columns.len()].join(", ");
-        let mut statement = connection.prepare(&format!(
-            "INSERT INTO ? ({}) VALUES ({marks})",
-            self.shape.names
-        ))?;
+        let mut statement =
+            connection.prepare(&format!("INSERT INTO ? ({names}) VALUES ({marks})"))?;
         statement.set_table(self.table)?;
         Ok(statement.insert(&columns)?)
     }
 
-    fn send_text(&self, connection: &Connection) -> Result<(), TableError> {
-        let head = format!("INSERT INTO {} ({}) VALUES", self.table, self.shape.names);
+    fn send_text(&self, connection: &Connection, part: &Part) -> Result<(), TableError> {
+        let head = format!("INSERT INTO {} ({}) VALUES", self.table, part.names);
         let mut text = head.clone();
         for row in &self.rows {
-            let literals: Vec<String> = self
-                .shape
-                .types
+            let literals: Vec<String> = part
+                .indexes
                 .iter()
-                .zip(row)
-                .map(|(data_type, value)| literal(*data_type, value.as_value()))
+                .map(|i| literal(self.shape.types[*i], row[*i].as_value()))
                 .collect::<Result<_, _>>()
                 .map_err(TableError::Value)?;
             text.push_str(&format!(" ({})", literals.join(", ")));

@@ -32,6 +32,8 @@ pub struct History {
     second: i64,
     /// KEEP reaches back to before 1970.
     ancient: bool,
+    /// Whether its database writes a WAL.
+    has_wal: bool,
     stables: Vec<Stable>,
     tables: Vec<Table>,
     /// Names that were dropped and may come back.
@@ -221,6 +223,7 @@ impl History {
             statements: Vec::new(),
             second,
             ancient,
+            has_wal: true,
             stables: Vec::new(),
             tables: Vec::new(),
             former: Vec::new(),
@@ -248,6 +251,7 @@ impl History {
         option("tsdb_pagesize", &["1", "4", "16"]);
         option("pages", &["64", "512"]);
         option("table_prefix", &["1", "-2"]);
+        history.has_wal = !options.contains(" wal_level 0");
         let keep = if ancient { 36_500 } else { 7_300 };
         options.push_str(&format!(" keep {keep}"));
         history.sql(
@@ -262,6 +266,11 @@ impl History {
             history.create_child(c)?;
         }
         Ok(history)
+    }
+
+    /// Whether the database writes a WAL; without one, a dump has to flush.
+    pub fn has_wal(&self) -> bool {
+        self.has_wal
     }
 
     /// Makes one random change.

@@ -14,6 +14,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (Some(data), Some(corpus)) = (args.next(), args.next()) else {
         return Err("usage: seed_corpus TESTS_DATA CORPUS".into());
     };
+    let root = Path::new(&corpus);
+    let prefix = "written".to_owned();
+    let mut written = Corpus { root, prefix, n: 0 };
+    written.add("config", config::Config::default().to_json().as_bytes())?;
+    written.add("config", b"[plugins.incremental_bitmap]\nmax_blocks = 3\nenable = true\n")?;
+    written.add(
+        "blocks",
+        br#"{"format":1,"database":"d","precision":"ms","window":"1","vnodes":[{"vgroup":2,"db_id":"7","from_version":"1","to_version":"2","source":"tsdb","complete":true,"reasons":[]}],"tables":[{"vgroup":2,"suid":"0","uid":"5","name":"t","state":"dirty","rows":1,"spans":[["1","2"]],"deletes":[]}],"blocks":[]"#,
+    )?;
     for state in ["base", "incr_wal", "incr_flushed"] {
         for vnode in ["vnode2", "vnode3"] {
             let dir = Path::new(&data).join(state).join("vnode").join(vnode);

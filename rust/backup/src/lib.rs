@@ -7,6 +7,7 @@
 //! | [`window`] | how wide a block is |
 //! | [`checkpoint`] | where the next run starts |
 //! | [`report`] | the plan as JSON, format 1 |
+//! | [`verify`] | links checked offline, and the report of it |
 //! | [`atomic_file`] | files that are there whole or not at all |
 
 pub mod atomic_file;
@@ -20,5 +21,6 @@ pub mod plan;
 pub mod report;
 pub mod restore;
 mod sealed;
+pub mod verify;
 mod watermark;
 pub mod window;

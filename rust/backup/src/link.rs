@@ -415,7 +415,8 @@ impl Link {
 }
 
 impl Manifest {
-    pub(crate) fn new(cluster: String, server: String, parent: Option<Parent>) -> Self {
+    /// A manifest of nothing, with an id of its own, that begins now.
+    pub fn new(cluster: String, server: String, parent: Option<Parent>) -> Self {
         Self {
             format: FORMAT,
             written_by: format!("incremental-bitmap {}", env!("CARGO_PKG_VERSION")),
@@ -433,7 +434,7 @@ impl Manifest {
     }
 
     /// Writes the manifest into a link's directory, which makes it a link.
-    pub(crate) fn save(&self, root: &Path) -> Result<(), atomic_file::WriteError> {
+    pub fn save(&self, root: &Path) -> Result<(), atomic_file::WriteError> {
         let path = root.join(MANIFEST);
         let bytes = sealed::seal(self).map_err(|error| atomic_file::WriteError {
             path: path.clone(),
@@ -444,15 +445,25 @@ impl Manifest {
 }
 
 /// Writes a list, one JSON object per line, compressed.
-pub(crate) struct ListWriter {
+pub struct ListWriter {
     path: PathBuf,
     name: String,
     encoder: zstd::Encoder<'static, Hashing<File>>,
     rows: u64,
 }
 
+impl std::fmt::Debug for ListWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ListWriter")
+            .field("path", &self.path)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
 impl ListWriter {
-    pub(crate) fn create(root: &Path, name: String) -> Result<Self, LinkError> {
+    /// Creates the list `name` in the link at `root`; there must be none.
+    pub fn create(root: &Path, name: String) -> Result<Self, LinkError> {
         let path = root.join(&name);
         let io = |source| LinkError::Io {
             path: path.clone(),
@@ -468,7 +479,8 @@ impl ListWriter {
         })
     }
 
-    pub(crate) fn add<T: Serialize>(&mut self, item: &T) -> Result<(), LinkError> {
+    /// Adds an item.
+    pub fn add<T: Serialize>(&mut self, item: &T) -> Result<(), LinkError> {
         self.rows += 1;
         serde_json::to_writer(&mut self.encoder, item)
             .map_err(io::Error::from)
@@ -479,7 +491,8 @@ impl ListWriter {
             })
     }
 
-    pub(crate) fn finish(self) -> Result<FileEntry, LinkError> {
+    /// Finishes the list. It is not yet durable.
+    pub fn finish(self) -> Result<FileEntry, LinkError> {
         let hashing = self.encoder.finish().map_err(|source| LinkError::Io {
             path: self.path,
             source,

@@ -3,15 +3,21 @@
 
 use crate::{
     detect::Detection,
-    plan::{BlockPlan, TablePlan, VgroupPlan},
+    plan::{BlockPlan, Plan, TablePlan, VgroupPlan},
     sealed,
     window::WindowWidth,
 };
-use bitmap::BlockState;
-use capture::{ReasonCode, SourceKind};
-use serde::{Serialize, Serializer};
-use std::fmt::Display;
-use tdfiles::{KeySpan, Precision};
+use bitmap::{BlockId, BlockState};
+use capture::{Reason, ReasonCode, SourceKind};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{
+    borrow::Cow,
+    fmt::Display,
+    io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+use tdfiles::{DbId, Key, KeySpan, Precision, Suid, TableId, Uid, Version, VgId};
 
 /// The only format there is.
 const FORMAT: u32 = 1;
@@ -21,7 +27,7 @@ pub fn to_json(detection: &Detection) -> serde_json::Result<Vec<u8>> {
     let plan = &detection.plan;
     sealed::seal(&Document {
         format: FORMAT,
-        database: &detection.database,
+        database: detection.database.as_str().into(),
         precision: detection.precision,
         window: plan.window,
         vnodes: plan.vgroups.iter().map(Vnode::from).collect(),
@@ -30,10 +36,80 @@ pub fn to_json(detection: &Detection) -> serde_json::Result<Vec<u8>> {
     })
 }
 
-#[derive(Serialize)]
+/// A document read back.
+#[derive(Debug)]
+pub struct Blocks {
+    /// The database.
+    pub database: String,
+    /// The unit of its keys.
+    pub precision: Precision,
+    /// What changed.
+    pub plan: Plan,
+}
+
+/// A document that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BlocksError {
+    /// It can't be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// It is not what this program wrote.
+    #[error("{path} is no list of blocks: {problem}; write it again with --detect --output")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Blocks {
+    /// Reads what `--detect --output` wrote.
+    pub fn load(path: &Path) -> Result<Self, BlocksError> {
+        let bytes = std::fs::read(path).map_err(|source| BlocksError::Io {
+            path: path.into(),
+            source,
+        })?;
+        Self::parse(&bytes, path)
+    }
+
+    /// Parses a document's bytes; `path` is for messages.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, BlocksError> {
+        let invalid = |problem: String| BlocksError::Invalid {
+            path: path.into(),
+            problem,
+        };
+        sealed::check(bytes).map_err(|error| invalid(error.to_string()))?;
+        let document: Document<'_> =
+            serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
+        if document.format != FORMAT {
+            return Err(invalid(format!(
+                "its format is {}, known is {FORMAT}",
+                document.format
+            )));
+        }
+        Ok(Self {
+            database: document.database.into_owned(),
+            precision: document.precision,
+            plan: Plan {
+                window: document.window,
+                vgroups: document.vnodes.into_iter().map(Into::into).collect(),
+                tables: document.tables.into_iter().map(Into::into).collect(),
+                blocks: document.blocks.into_iter().map(Into::into).collect(),
+            },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 struct Document<'a> {
     format: u32,
-    database: &'a str,
+    database: Cow<'a, str>,
     precision: Precision,
     window: WindowWidth,
     vnodes: Vec<Vnode<'a>>,
@@ -50,7 +126,17 @@ impl<T: Display> Serialize for Text<T> {
     }
 }
 
-#[derive(Serialize)]
+impl<'de, T: FromStr> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let number = text.parse().map_err(|_| {
+            serde::de::Error::custom(format_args!("{text:?} is no number of this kind"))
+        })?;
+        Ok(Self(number))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 struct Vnode<'a> {
     vgroup: i32,
     db_id: Option<Text<i64>>,
@@ -61,34 +147,43 @@ struct Vnode<'a> {
     reasons: Vec<ReasonOut<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct ReasonOut<'a> {
     code: ReasonCode,
-    text: &'a str,
+    text: Cow<'a, str>,
     first: Option<Text<i64>>,
     last: Option<Text<i64>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Table<'a> {
     vgroup: i32,
     suid: Text<i64>,
     uid: Text<i64>,
-    name: Option<&'a str>,
-    state: &'static str,
+    name: Option<Cow<'a, str>>,
+    state: State,
     rows: Option<u64>,
     spans: Vec<[Text<i64>; 2]>,
     deletes: Vec<Delete>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Clean,
+    Dirty,
+    New,
+    Deleted,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Delete {
     first: Text<i64>,
     last: Text<i64>,
     version: Text<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Block {
     block_id: Text<u64>,
     uid: Text<i64>,
@@ -98,11 +193,18 @@ struct Block {
     rows: u64,
 }
 
+fn span(first: &Text<i64>, last: &Text<i64>) -> KeySpan {
+    KeySpan {
+        first: Key(first.0),
+        last: Key(last.0),
+    }
+}
+
 impl<'a> From<&'a VgroupPlan> for Vnode<'a> {
     fn from(plan: &'a VgroupPlan) -> Self {
         let reasons = plan.reasons.iter().map(|reason| ReasonOut {
             code: reason.code,
-            text: &reason.text,
+            text: reason.text.as_str().into(),
             first: reason.range.map(|span| Text(span.first.0)),
             last: reason.range.map(|span| Text(span.last.0)),
         });
@@ -113,6 +215,28 @@ impl<'a> From<&'a VgroupPlan> for Vnode<'a> {
             to_version: Text(plan.to.0),
             source: plan.source,
             complete: plan.complete,
+            reasons: reasons.collect(),
+        }
+    }
+}
+
+impl From<Vnode<'_>> for VgroupPlan {
+    fn from(vnode: Vnode<'_>) -> Self {
+        let reasons = vnode.reasons.into_iter().map(|reason| Reason {
+            code: reason.code,
+            text: reason.text.into_owned(),
+            range: match (reason.first, reason.last) {
+                (Some(first), Some(last)) => Some(span(&first, &last)),
+                _ => None,
+            },
+        });
+        Self {
+            vgroup: VgId(vnode.vgroup),
+            db_id: vnode.db_id.map(|id| DbId(id.0)),
+            from: Version(vnode.from_version.0),
+            to: Version(vnode.to_version.0),
+            source: vnode.source,
+            complete: vnode.complete,
             reasons: reasons.collect(),
         }
     }
@@ -129,13 +253,48 @@ impl<'a> From<&'a TablePlan> for Table<'a> {
             vgroup: plan.vgroup.0,
             suid: Text(plan.table.suid.0),
             uid: Text(plan.table.uid.0),
-            name: plan.name.as_deref(),
-            state: state_name(plan.state),
+            name: plan.name.as_deref().map(Cow::Borrowed),
+            state: match plan.state {
+                BlockState::Clean => State::Clean,
+                BlockState::Dirty => State::Dirty,
+                BlockState::New => State::New,
+                BlockState::Deleted => State::Deleted,
+            },
             rows: plan.rows,
             spans: plan
                 .spans
                 .iter()
                 .map(|KeySpan { first, last }| [Text(first.0), Text(last.0)])
+                .collect(),
+            deletes: deletes.collect(),
+        }
+    }
+}
+
+impl From<Table<'_>> for TablePlan {
+    fn from(table: Table<'_>) -> Self {
+        let deletes = table
+            .deletes
+            .iter()
+            .map(|delete| (span(&delete.first, &delete.last), Version(delete.version.0)));
+        Self {
+            vgroup: VgId(table.vgroup),
+            table: TableId {
+                suid: Suid(table.suid.0),
+                uid: Uid(table.uid.0),
+            },
+            name: table.name.map(Cow::into_owned),
+            state: match table.state {
+                State::Clean => BlockState::Clean,
+                State::Dirty => BlockState::Dirty,
+                State::New => BlockState::New,
+                State::Deleted => BlockState::Deleted,
+            },
+            rows: table.rows,
+            spans: table
+                .spans
+                .iter()
+                .map(|[first, last]| span(first, last))
                 .collect(),
             deletes: deletes.collect(),
         }
@@ -151,6 +310,18 @@ impl From<&BlockPlan> for Block {
             last: Text(plan.span.last.0),
             wal_version: Text(plan.version.0),
             rows: plan.rows,
+        }
+    }
+}
+
+impl From<Block> for BlockPlan {
+    fn from(block: Block) -> Self {
+        Self {
+            id: BlockId(block.block_id.0),
+            uid: Uid(block.uid.0),
+            span: span(&block.first, &block.last),
+            version: Version(block.wal_version.0),
+            rows: block.rows,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `incremental_bitmap_tool --detect`.
 
-use crate::{Exit, human, progress::Bar};
+use crate::{Exit, human, progress::Bar, stdout};
 use backup::{
     atomic_file,
     detect::{self, Detection, Request, Since},
@@ -11,7 +11,6 @@ use capture::SourceChoice;
 use clap::{ArgGroup, Args, ValueEnum};
 use std::{
     error::Error,
-    io::{self, Write},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -188,28 +187,18 @@ pub fn run(args: &DetectArgs) -> Result<Exit, Box<dyn Error>> {
     if let Some(json) = json.as_ref().filter(|_| args.json) {
         // If nobody reads on, nobody has the changes; without a checkpoint that harms nothing.
         let needed = only_printed && args.checkpoint.is_some();
-        print(json, needed)?;
+        stdout::print(json, needed).map_err(|problem| {
+            format!("{problem}; no checkpoint was written for what it should hold")
+        })?;
     }
     if let Some(path) = &args.checkpoint {
         let saved = detection.checkpoint.save(path);
         saved.map_err(|e| after_output(e, args.output.as_deref()))?;
     }
     if !args.json {
-        print(human::table(&detection, taken).as_bytes(), false)?;
+        stdout::print(human::table(&detection, taken).as_bytes(), false)?;
     }
     Ok(exit(&detection))
-}
-
-/// Writes to standard output. A reader that goes away, as `head` does, is a failure only if it is `needed`.
-fn print(bytes: &[u8], needed: bool) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe && !needed => Ok(()),
-        Err(e) => Err(format!(
-            "standard output: {e}; no checkpoint was written for what it should hold"
-        )),
-        Ok(()) => Ok(()),
-    }
 }
 
 fn after_output(error: atomic_file::WriteError, output: Option<&Path>) -> String {

@@ -3,7 +3,9 @@
 pub mod detect;
 mod human;
 mod progress;
+mod stdout;
 pub mod taosdump;
+pub mod verify;
 
 /// How a program ends. Documented and stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +17,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line makes no sense; nothing was tried.
     Usage = 2,
-    /// It was done, but the result is wider than the changes themselves, and says where and why.
+    /// It was done, but the result is wider than the changes themselves, or a dump lacks something; the result says
+    /// where and why.
     Incomplete = 3,
 }
 

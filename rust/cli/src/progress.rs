@@ -1,7 +1,8 @@
 //! A progress bar on a terminal, nothing in a pipe.
 
-use backup::{detect, dump};
+use backup::{detect, dump, verify};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::path::Path;
 
 /// Progress over the vnodes of a run, on standard error.
 pub(crate) struct Bar(ProgressBar);
@@ -63,5 +64,39 @@ impl dump::Progress for TableBar {
         self.0.set_length(total);
         self.0.set_position(done);
         self.0.set_message(format!("{rows} rows"));
+    }
+}
+
+/// Progress over the bytes of links, on standard error.
+pub(crate) struct ByteBar(ProgressBar);
+
+impl ByteBar {
+    /// Hidden unless standard error is a terminal.
+    pub(crate) fn new() -> Self {
+        let template =
+            "{prefix}: {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {elapsed} (ETA {eta})";
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl verify::Progress for ByteBar {
+    fn link(&self, number: usize, total: usize, root: &Path, bytes: u64) {
+        self.0
+            .set_prefix(format!("checking {} ({number} of {total})", root.display()));
+        self.0.set_length(bytes);
+        self.0.set_position(0);
+        self.0.tick();
+    }
+
+    fn bytes(&self, more: u64) {
+        self.0.inc(more);
     }
 }

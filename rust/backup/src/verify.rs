@@ -1,0 +1,312 @@
+//! Checking links offline: what a restore would read, read and held against what was written.
+//!
+//! [`run`] never stops at the first problem: the report names all of them. It needs no server and writes nothing.
+//!
+//! | module | checks |
+//! |---|---|
+//! | `link` | one link: seal, SHA-256 of every file, lists, catalogue against changes and parent |
+//! | `content` | that data and tags files decode, with the rows and keys they should have |
+//! | `coverage` | that a list of blocks is in the chain |
+
+mod content;
+mod coverage;
+mod link;
+
+use crate::{
+    link::{Link, LinkId},
+    report::Blocks,
+    sealed,
+};
+use coverage::Coverage;
+use link::Checked;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// The only format there is.
+const FORMAT: u32 = 1;
+
+/// What to check.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The links of one chain, the oldest first.
+    pub links: Vec<PathBuf>,
+    /// A list of blocks that the links have to hold, as `--detect --output` writes it.
+    pub blocks: Option<PathBuf>,
+    /// How many files are read at a time.
+    pub threads: usize,
+}
+
+/// Told how a check goes on. Called from several threads.
+pub trait Progress: Sync {
+    /// Link `number` of `total` begins, with that many bytes.
+    fn link(&self, number: usize, total: usize, root: &Path, bytes: u64);
+    /// That many more bytes are checked.
+    fn bytes(&self, more: u64);
+}
+
+/// Nobody is told.
+impl Progress for () {
+    fn link(&self, _: usize, _: usize, _: &Path, _: u64) {}
+    fn bytes(&self, _: u64) {}
+}
+
+/// What came of a check. As JSON: docs/verify.md and docs/verify-report.schema.json.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    format: u32,
+    written_by: String,
+    /// When the check ended, RFC 3339.
+    pub checked: String,
+    /// The verdict.
+    pub result: Verdict,
+    /// The links, as they were given.
+    pub links: Vec<LinkReport>,
+    /// What became of the list of blocks.
+    pub blocks: Option<BlocksReport>,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// What is worth knowing and not wrong.
+    pub notes: Vec<String>,
+}
+
+/// Whether a backup can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Everything is there as it was written.
+    Intact,
+    /// Everything is there as it was written, but the dump had left something out.
+    Incomplete,
+    /// Something is missing, damaged or does not belong together.
+    Failed,
+}
+
+/// What was found of one link.
+#[derive(Debug, Serialize)]
+pub struct LinkReport {
+    /// Its directory, as given.
+    pub directory: String,
+    /// What its manifest says; `None` if that can't be used.
+    pub manifest: Option<ManifestReport>,
+    /// Files checked, and how many bytes they have.
+    pub files: u64,
+    /// See `files`.
+    pub bytes: u64,
+    /// Rows decoded.
+    pub rows: u64,
+}
+
+/// What a manifest says.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "as in `Manifest`")]
+pub struct ManifestReport {
+    pub id: LinkId,
+    pub sha256: String,
+    pub parent: Option<LinkId>,
+    pub cluster: String,
+    pub server: String,
+    pub started: String,
+    pub finished: String,
+    pub databases: Vec<DatabaseReport>,
+}
+
+/// One database of a link.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "as in `DatabaseLink` and its totals")]
+pub struct DatabaseReport {
+    pub name: String,
+    pub incremental: bool,
+    pub tables: u64,
+    pub tables_changed: u64,
+    pub tables_dropped: u64,
+    pub rows: u64,
+}
+
+/// How much of a list of blocks is in the links.
+#[derive(Debug, Serialize)]
+pub struct BlocksReport {
+    /// The file.
+    pub file: String,
+    /// Its database.
+    pub database: String,
+    /// Tables named in it.
+    pub tables: u64,
+    /// Of these, tables of which the links hold everything.
+    pub tables_covered: u64,
+}
+
+/// Something wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What kind of problem it is.
+    pub code: ProblemCode,
+    /// The link's directory, if it is about one.
+    pub link: Option<String>,
+    /// The file, from the link's directory, if it is about one.
+    pub file: Option<String>,
+    /// In words, with what to do.
+    pub text: String,
+}
+
+/// What kind of problem it is. docs/verify.md says what to do about each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemCode {
+    /// There is no manifest.
+    NotALink,
+    /// The manifest is not what was written.
+    ManifestDamaged,
+    /// A file is missing.
+    FileMissing,
+    /// The operating system does not let a file be read.
+    FileUnreadable,
+    /// A file is not what was written.
+    FileDamaged,
+    /// A file is what was written, and can't be understood.
+    ContentUnreadable,
+    /// A file holds something else than the link says.
+    ContentDiffers,
+    /// The parts of a link contradict each other or its parent.
+    Contradiction,
+    /// A link does not follow the one before.
+    WrongOrder,
+    /// The link before was changed after this one was made.
+    ParentChanged,
+    /// Changes between two links are in neither.
+    Gap,
+    /// The dump had left something out.
+    DumpIncomplete,
+    /// The list of blocks can't be used.
+    BlocksUnusable,
+    /// Blocks of the list are not in the links.
+    NotCovered,
+}
+
+impl ProblemCode {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::DumpIncomplete => Verdict::Incomplete,
+            _ => Verdict::Failed,
+        }
+    }
+}
+
+/// Where problems are gathered.
+#[derive(Debug, Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(
+        &mut self,
+        code: ProblemCode,
+        link: Option<&Path>,
+        file: Option<&str>,
+        text: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            code,
+            link: link.map(|path| path.display().to_string()),
+            file: file.map(str::to_owned),
+            text: text.into(),
+        });
+    }
+}
+
+impl Report {
+    /// The document as bytes: one line, sealed with a checksum.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        sealed::seal(self)
+    }
+}
+
+/// Checks links.
+pub fn run(job: &Job, progress: &dyn Progress) -> Report {
+    let mut problems = Problems::default();
+    let mut notes = Vec::new();
+    let mut coverage = job.blocks.as_deref().and_then(|path| {
+        let blocks = Blocks::load(path).map_err(|error| {
+            problems.add(
+                ProblemCode::BlocksUnusable,
+                None,
+                path.to_str(),
+                error.to_string(),
+            );
+        });
+        Some(Coverage::of(path, blocks.ok()?))
+    });
+    let mut links = Vec::new();
+    let mut before: Option<Checked> = None;
+    for (number, root) in job.links.iter().enumerate() {
+        let opened = open(root, &mut problems);
+        progress.link(
+            number + 1,
+            job.links.len(),
+            root,
+            opened.as_ref().map_or(0, Link::bytes),
+        );
+        let Some(opened) = opened else {
+            links.push(LinkReport {
+                directory: root.display().to_string(),
+                manifest: None,
+                files: 0,
+                bytes: 0,
+                rows: 0,
+            });
+            before = None;
+            continue;
+        };
+        if number == 0
+            && let Some(parent) = &opened.manifest.parent
+        {
+            notes.push(format!(
+                "{} follows link {}, which was not given: the chain was checked from here on",
+                root.display(),
+                parent.id
+            ));
+        }
+        let check = link::Check {
+            threads: job.threads,
+            progress,
+            is_first: number == 0,
+        };
+        let (report, checked) = check.run(
+            opened,
+            before.take(),
+            coverage.as_mut(),
+            &mut problems,
+            &mut notes,
+        );
+        links.push(report);
+        before = Some(checked);
+    }
+    let blocks =
+        coverage.map(|coverage| coverage.finish(before.as_ref(), &mut problems, &mut notes));
+    let verdicts = problems.0.iter().map(|problem| problem.code.verdict());
+    let result = verdicts.max_by_key(|verdict| *verdict as u8);
+    Report {
+        format: FORMAT,
+        written_by: format!("incremental-bitmap {}", env!("CARGO_PKG_VERSION")),
+        checked: jiff::Timestamp::now().to_string(),
+        result: result.unwrap_or(Verdict::Intact),
+        links,
+        blocks,
+        problems: problems.0,
+        notes,
+    }
+}
+
+fn open(root: &Path, problems: &mut Problems) -> Option<Link> {
+    let error = match Link::open(root) {
+        Ok(link) => return Some(link),
+        Err(error) => error,
+    };
+    let (code, file) = match &error {
+        crate::link::LinkError::NotALink { .. } => (ProblemCode::NotALink, None),
+        crate::link::LinkError::Io { .. } => {
+            (ProblemCode::FileUnreadable, Some(crate::link::MANIFEST))
+        }
+        _ => (ProblemCode::ManifestDamaged, Some(crate::link::MANIFEST)),
+    };
+    problems.add(code, Some(root), file, error.to_string());
+    None
+}

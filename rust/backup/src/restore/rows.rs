@@ -130,15 +130,16 @@ fn ticks(precision: Precision) -> i64 {
     precision.ticks_per_second()
 }
 
-/// The columns of a table, and how they are written. Prepared statements take any value but no DECIMAL and no BLOB;
-/// SQL text takes those, but no NaN and no NUL byte. So a row with both goes in two parts under the same key, which the
-/// server puts together.
+/// The columns of a table, and how they are written. Prepared statements take any value but no DECIMAL; SQL text takes
+/// that, but no NaN and no NUL byte. So a row with a DECIMAL goes in two parts under the same key, which the server
+/// puts together. A table with a BLOB takes no prepared statement at all: the client library (3.3.7.5) ends the
+/// process.
 struct Shape {
     key: String,
     types: Vec<DataType>,
     /// The columns of the prepared statement.
-    bound: Part,
-    /// The columns of the SQL text, key first, if it takes any.
+    bound: Option<Part>,
+    /// The columns of the SQL text, key first.
     text: Option<Part>,
 }
 
@@ -167,19 +168,25 @@ impl Shape {
                 indexes,
             }
         };
-        let is_text = |i: usize| {
-            types[i].is_decimal() || matches!(types[i], DataType::Blob | DataType::MediumBlob)
-        };
         let is_key = |i: usize| i == 0 || schema.columns[i].key;
-        let needs_text = (0..types.len()).any(is_text);
+        let is_decimal = |i: usize| types[i].is_decimal();
+        let is_blob = |data_type| matches!(data_type, &DataType::Blob | &DataType::MediumBlob);
+        let (bound, text) = if types.iter().any(is_blob) {
+            (None, Some(part(&|_| true)))
+        } else if (0..types.len()).any(is_decimal) {
+            let text = part(&|i| is_key(i) || is_decimal(i));
+            (Some(part(&|i| !is_decimal(i))), Some(text))
+        } else {
+            (Some(part(&|_| true)), None)
+        };
         Ok(Self {
             key: schema
                 .columns
                 .first()
                 .map(|column| column.name.clone())
                 .unwrap_or_default(),
-            bound: part(&|i| !is_text(i)),
-            text: needs_text.then(|| part(&|i| is_key(i) || is_text(i))),
+            bound,
+            text,
             types,
         })
     }
@@ -385,15 +392,17 @@ impl<'a> Batch<'a> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        self.send_bound(connection)?;
-        match &self.shape.text {
-            Some(part) => self.send_text(connection, part),
-            None => Ok(()),
+        if let Some(part) = &self.shape.bound {
+            self.send_bound(connection, part)?;
         }
+        if let Some(part) = &self.shape.text {
+            self.send_text(connection, part)?;
+        }
+        Ok(())
     }
 
-    fn send_bound(&self, connection: &Connection) -> Result<(), TableError> {
-        let Part { names, indexes } = &self.shape.bound;
+    fn send_bound(&self, connection: &Connection, part: &Part) -> Result<(), TableError> {
+        let Part { names, indexes } = part;
         let mut columns: Vec<Column> = indexes
             .iter()
             .map(|i| Column::new(self.shape.types[*i]))

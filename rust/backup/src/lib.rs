@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`detect`] | the whole run: checkpoint and data directories in, plan and next checkpoint out |
+//! | [`names`] | what a detection asks the server |
 //! | [`plan`] | changes → blocks → merged spans of keys per table |
 //! | [`window`] | how wide a block is |
 //! | [`checkpoint`] | where the next run starts |
@@ -17,6 +18,7 @@ pub mod data_file;
 pub mod detect;
 pub mod dump;
 pub mod link;
+pub mod names;
 pub mod plan;
 pub mod report;
 pub mod restore;

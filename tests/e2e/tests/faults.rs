@@ -571,7 +571,7 @@ fn no_plugin(server: &mut Server, taosdump: &Taosdump) -> Result<(), String> {
         }
         refused(
             &bench.try_link(&out, &["--bitmap-plugin", &name])?,
-            1,
+            2,
             &[&name],
         )?;
         if is_link(&out) {

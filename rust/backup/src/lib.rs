@@ -8,6 +8,7 @@
 //! | [`window`] | how wide a block is |
 //! | [`checkpoint`] | where the next run starts |
 //! | [`report`] | the plan as JSON, format 1 |
+//! | [`session`] | backups that a host process drives: detect, export, verify, then move on |
 //! | [`verify`] | links checked offline, and the report of it |
 //! | [`atomic_file`] | files that are there whole or not at all |
 
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod report;
 pub mod restore;
 mod sealed;
+pub mod session;
 pub mod verify;
 mod watermark;
 pub mod window;

@@ -183,7 +183,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Epoch seconds, RFC 3339, or else a file.
-fn parse_since(text: &str) -> Result<Since, String> {
+pub fn parse_since(text: &str) -> Result<Since, String> {
     if let Ok(seconds) = text.parse::<i64>() {
         return seconds
             .checked_mul(1_000_000)

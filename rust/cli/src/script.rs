@@ -63,8 +63,8 @@ pub struct Script {
     pub database: String,
     /// The server's data directories; none to ask it.
     pub data_dirs: Vec<String>,
-    /// Where the first run starts, as `--since` takes it.
-    pub since: String,
+    /// Where the first run starts, as `--since` takes it; `None` for the very beginning.
+    pub since: Option<String>,
     /// The directory for backups.
     pub backup: String,
 }
@@ -86,7 +86,7 @@ impl Script {
             config_dir: None,
             database: needed(&source.database, "database (--database, source.database)")?,
             data_dirs: source.data_dirs.iter().map(text).collect(),
-            since: needed(&source.since, "start (--since, source.since)")?,
+            since: source.since.clone(),
             backup: settings
                 .backup
                 .backup_path
@@ -114,7 +114,8 @@ impl Script {
 
     fn values(&self) -> Vec<&str> {
         let mut values: Vec<&str> = vec![&self.tool, &self.taosdump, &self.host, &self.database];
-        values.extend([self.since.as_str(), &self.backup]);
+        values.push(&self.backup);
+        values.extend(self.since.as_deref());
         values.extend(self.user.as_deref());
         values.extend(self.config_dir.as_deref());
         values.extend(self.data_dirs.iter().map(String::as_str));
@@ -151,7 +152,13 @@ impl Script {
             ("tool", quoted(&self.tool)),
             ("taosdump", quoted(&self.taosdump)),
             ("database", quoted(&self.database)),
-            ("since", quoted(&self.since)),
+            (
+                "start",
+                match &self.since {
+                    Some(since) => quoted(&format!("--since={since}")),
+                    None => quoted("--since-version=-1"),
+                },
+            ),
             ("backup", quoted(&self.backup)),
             ("detect_options", format!("({})", list(&detect))),
             ("dump_options", format!("({})", list(&dump))),
@@ -215,11 +222,11 @@ mkdir -p -- "$backup"
 run=$backup/$(date -u +%Y%m%dT%H%M%SZ)-$$
 mkdir -- "$run" "$run/dump"
 if [ -e "$backup/checkpoint" ]; then
-  since=$backup/checkpoint
+  start=--since=$backup/checkpoint
 fi
 
 # 1. What changed?
-step "$tool" --detect "${detect_options[@]}" --database="$database" --since="$since" \
+step "$tool" --detect "${detect_options[@]}" --database="$database" "$start" \
   --output="$run/blocks.json" --checkpoint="$run/checkpoint"
 
 # 2. Dump it: every row between the first and the last changed one.
@@ -285,6 +292,9 @@ impl ScriptArgs {
             std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
         let tool = tool.to_string_lossy().into_owned();
         let mut script = Script::of(&config.settings, tool, self.taosdump.clone())?;
+        if script.since.is_none() {
+            return Err("no start is given (--since, source.since)".to_owned());
+        }
         script.config_dir = self.server.config_dir();
         Ok(script)
     }

@@ -32,13 +32,6 @@ pub struct ServerArgs {
 
 const SERVER: &str = "Settings and connection";
 
-/// The client library, found where the system's linker looks.
-const LIBRARY: &str = if cfg!(target_os = "macos") {
-    "libtaos.dylib"
-} else {
-    "libtaos.so"
-};
-
 impl ServerArgs {
     /// The settings from file, environment and these flags, and those that the job has besides.
     pub(crate) fn config(
@@ -76,7 +69,7 @@ impl ServerArgs {
     }
 
     pub(crate) fn library(&self) -> Result<Library, Box<dyn Error>> {
-        let library = Library::load(LIBRARY.as_ref())?;
+        let library = Library::find()?;
         if let Some(dir) = &self.config_dir {
             library.set_config_dir(dir.as_ref())?;
         }

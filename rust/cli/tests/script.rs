@@ -76,7 +76,7 @@ impl Bench {
             config_dir: None,
             database: "db".to_owned(),
             data_dirs: Vec::new(),
-            since: "0".to_owned(),
+            since: Some("0".to_owned()),
             backup: text(self.path("backup")),
         }
     }
@@ -174,7 +174,7 @@ fn every_value_arrives_as_it_was_given() {
             config_dir: Some(value.to_owned()),
             database: value.to_owned(),
             data_dirs: vec![value.to_owned()],
-            since: value.to_owned(),
+            since: Some(value.to_owned()),
             backup: format!("{}/{value}", bench.path("b").display()),
             ..bench.script()
         };

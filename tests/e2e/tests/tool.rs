@@ -13,7 +13,7 @@ use std::{
 
 type Test = fn(&Bench) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 6] = [
     (
         "the_script_backs_up_run_after_run_with_a_stock_taosdump",
         script,
@@ -24,6 +24,11 @@ const TESTS: [(&str, Test); 4] = [
     ),
     ("a_dump_that_lacks_changed_rows_is_found", lacking),
     ("an_export_holds_every_kind_of_change", export),
+    (
+        "a_c_host_of_the_plugin_exports_and_restores_every_kind_of_change",
+        plugin_host,
+    ),
+    ("a_c_program_does_backups_with_the_tool", backup_tool),
 ];
 
 /// A server with a database `d1`, and programs.
@@ -86,17 +91,99 @@ impl Bench {
             dir: tempfile::tempdir().map_err(text)?,
             server,
         };
-        bench.sql(&[
-            "create database d1 vgroups 2 keep 36500",
-            "create table d1.s (ts timestamp, i int, v varchar(20)) tags (t int)",
-            "create table d1.c1 using d1.s tags (1)",
-            "create table d1.c2 using d1.s tags (2)",
-            "create table d1.n (ts timestamp, d double)",
-            "insert into d1.c1 values (1704067200000, 1, 'a') (1704067201000, 2, 'b') (1704067202000, 3, 'c')",
-            "insert into d1.c2 values (1704067200000, 1, 'a') (1704067201000, 2, 'b')",
-            "insert into d1.n values (1704067200000, 1.5) (1704067300000, 2.5)",
-        ])?;
+        bench.make("d1")?;
         Ok(bench)
+    }
+
+    /// A database as it is before any change.
+    fn make(&self, database: &str) -> Result<(), String> {
+        let statements = [
+            "create database $ vgroups 2 keep 36500",
+            "create table $.s (ts timestamp, i int, v varchar(20)) tags (t int)",
+            "create table $.c1 using $.s tags (1)",
+            "create table $.c2 using $.s tags (2)",
+            "create table $.n (ts timestamp, d double)",
+            "insert into $.c1 values (1704067200000, 1, 'a') (1704067201000, 2, 'b') (1704067202000, 3, 'c')",
+            "insert into $.c2 values (1704067200000, 1, 'a') (1704067201000, 2, 'b')",
+            "insert into $.n values (1704067200000, 1.5) (1704067300000, 2.5)",
+        ];
+        let statements = statements.map(|sql| sql.replace('$', database));
+        self.sql(&statements.each_ref().map(String::as_str))
+    }
+
+    /// Every kind of change but those of a super table's columns, and tables of 30 sizes.
+    fn change(&self) -> Result<(), String> {
+        self.sql(&[
+            "insert into d1.c1 values (1704067201000, 99, 'updated') (1704067000000, 0, 'late')",
+            "delete from d1.n where ts = 1704067200000",
+            "drop table d1.c2",
+            "create table d1.c3 using d1.s tags (3)",
+            "insert into d1.c3 values (1704067250000, 1, 'new')",
+            "alter table d1.c1 set tag t = 11",
+            "create table d1.m (ts timestamp, i bigint, v varchar(40)) tags (t int)",
+        ])?;
+        for table in 0..30_i64 {
+            let rows: String = (0..100 + 40 * table)
+                .map(|n| {
+                    let noise = (n * 2_654_435_761 + table * 40_503) % 1_000_003;
+                    format!(
+                        " ({}, {noise}, 'value {}')",
+                        1_704_067_200_000 + n * 1_000,
+                        noise * 7
+                    )
+                })
+                .collect();
+            self.sql(&[&format!(
+                "insert into d1.m{table} using d1.m tags ({table}) values{rows}"
+            )])?;
+        }
+        Ok(())
+    }
+
+    /// The C library, installed, and a program built with it.
+    fn c_program(&self, source: &str) -> Result<PathBuf, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let prefix = self.path("prefix");
+        let profile = self.tool.parent().ok_or("no target directory")?;
+        let mut install = Command::new(root.join("c-shim/install.sh"));
+        Run::of(install.arg(&prefix).arg(profile))
+            .map_err(text)?
+            .expect_code(0)?;
+        let program = self.path(source.trim_end_matches(".c"));
+        let mut compiler = Command::new("cc");
+        compiler
+            .args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-o"])
+            .arg(&program)
+            .arg(root.join("tests/c").join(source))
+            .arg("-I")
+            .arg(prefix.join("include/incremental_bitmap"))
+            .arg("-L")
+            .arg(prefix.join("lib"))
+            .args(["-lincremental_bitmap_plugin", "-ldl"]);
+        Run::of(&mut compiler).map_err(text)?.expect_code(0)?;
+        Ok(program)
+    }
+
+    /// A program that finds both libraries.
+    fn c_command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        let libraries = [self.path("prefix/lib"), self.libraries.clone()];
+        if let Ok(libraries) = env::join_paths(libraries) {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command.current_dir(self.dir.path());
+        command
+    }
+
+    /// Bytes of rows and tags below a directory.
+    fn data_bytes(&self, dir: &Path) -> u64 {
+        let files = e2e::files_below(dir).into_iter();
+        let data = files.filter(|path| {
+            let end = path.extension().and_then(|end| end.to_str());
+            matches!(end, Some("avro" | "avro-tbtags"))
+        });
+        data.filter_map(|path| Some(fs::metadata(path).ok()?.len()))
+            .sum()
     }
 
     fn sql(&self, statements: &[&str]) -> Result<(), String> {
@@ -343,4 +430,95 @@ fn export(bench: &Bench) -> Result<(), String> {
         true => Ok(()),
         false => Err(run.output()),
     }
+}
+
+fn plugin_host(bench: &Bench) -> Result<(), String> {
+    let program = bench.c_program("plugin_host.c")?;
+    bench.make("d2")?;
+    let since = a_new_second()? * 1_000_000_000;
+    bench.change()?;
+    let config = bench.path("config.json");
+    let json = format!(
+        r#"{{"source": {{"host": "localhost", "port": {}}}, "bitmap_engine": {{"persistence_path": "{}"}}}}"#,
+        bench.server.port(),
+        bench.path("state").display()
+    );
+    fs::write(&config, json).map_err(text)?;
+    let out = bench.path("out");
+    let mut command = bench.c_command(&program);
+    command
+        .arg(bench.path("prefix/lib/libincremental_bitmap_plugin.so"))
+        .arg("backup")
+        .arg(&config)
+        .args(["d1", &since.to_string()])
+        .arg(&out)
+        .arg("d2");
+    let run = Run::of(&mut command).map_err(text)?.expect_code(0)?;
+    let (source, restored) = (
+        bench.content("d1").map_err(text)?,
+        bench.content("d2").map_err(text)?,
+    );
+    if source != restored {
+        return Err(format!(
+            "{}: {source:?} was restored as {restored:?}",
+            run.output()
+        ));
+    }
+    if !bench.path("state/d1.checkpoint").exists() {
+        return Err("the next detection would not know where to start".to_owned());
+    }
+    let estimate = run.stdout.split_once("estimate ").map(|(_, rest)| rest);
+    let estimate = estimate.and_then(|rest| rest.lines().next()?.parse::<f64>().ok());
+    let estimate = estimate.ok_or_else(|| run.output())?;
+    let written = bench.data_bytes(&out) as f64;
+    println!("estimated {estimate} bytes, written {written}");
+    if (estimate / written - 1.0).abs() > 0.1 {
+        return Err(format!("estimated {estimate} bytes, written {written}"));
+    }
+    Ok(())
+}
+
+fn backup_tool(bench: &Bench) -> Result<(), String> {
+    let program = bench.c_program("backup_tool.c")?;
+    let backup = || {
+        let mut command = bench.c_command(&program);
+        command.args([
+            "backup",
+            "localhost",
+            &bench.server.port().to_string(),
+            "d1",
+            "out",
+            "cache",
+        ]);
+        Run::of(&mut command).map_err(text)?.expect_code(0)
+    };
+    // The first from the beginning, the second from where that ended, the third has nothing to do.
+    let first = backup()?;
+    bench.change()?;
+    let second = backup()?;
+    let third = backup()?;
+    if !third.stdout.contains("blocks 0") || second.stdout.contains("blocks 0") {
+        return Err(format!(
+            "{}{}{}",
+            first.output(),
+            second.output(),
+            third.output()
+        ));
+    }
+    for entry in fs::read_dir(bench.path("out")).map_err(text)? {
+        let run = entry.map_err(text)?.path();
+        if !run.join("export").exists() {
+            // The one that began in the future.
+            continue;
+        }
+        let (export, blocks) = (run.join("export"), run.join("blocks.json"));
+        let arguments = [
+            "--backup",
+            export.to_str().unwrap_or_default(),
+            "--blocks",
+            blocks.to_str().unwrap_or_default(),
+        ];
+        bench.tool("--verify", &arguments)?.expect_code(0)?;
+    }
+    Ok(())
 }

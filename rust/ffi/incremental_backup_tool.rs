@@ -276,9 +276,10 @@ pub unsafe extern "C" fn incremental_backup_tool_backup(
     tool: *mut SIncrementalBackupTool,
     since_timestamp: i64,
 ) -> i32 {
-    // SAFETY: the caller's promise.
     coded(|| {
-        failure::remember(unsafe { tool_of(tool) }.and_then(|tool| tool.backup(since_timestamp)))
+        // SAFETY: the caller's promise.
+        let tool = unsafe { tool_of(tool) };
+        failure::remember(tool.and_then(|tool| tool.backup(since_timestamp)))
     })
 }
 

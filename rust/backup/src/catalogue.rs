@@ -26,6 +26,8 @@ pub struct Catalogue {
     pub tables: BTreeMap<String, Table>,
     /// What it holds that a backup does not: virtual tables.
     pub not_covered: Vec<String>,
+    /// Tables that the server itself can't read any more, and why. They are not in `tables`.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// A database's options.
@@ -175,6 +177,19 @@ impl Coding {
 }
 
 impl Schema {
+    /// Whether any column is a DECIMAL.
+    pub fn has_decimals(&self) -> bool {
+        let is_decimal = |column: &Column| column.sql_type.starts_with("DECIMAL");
+        self.columns.iter().any(is_decimal)
+    }
+
+    /// Whether the server has lost the precision of a DECIMAL: 3.3.7.5 does when the last column of a normal table is
+    /// dropped.
+    fn has_lost_precision(&self) -> bool {
+        let lost = |column: &Column| column.sql_type.starts_with("DECIMAL(0");
+        self.columns.iter().any(lost)
+    }
+
     /// The list of columns, and of tags where there are some, and the options of a CREATE.
     fn definition(&self) -> String {
         let list = |columns: &[Column]| {

@@ -30,7 +30,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
-use taos::{Connection, Library, Login, SqlError};
+use taos::{Connection, Library, Login, SqlError, sql};
 
 /// What to dump, and how.
 #[derive(Debug, Clone)]
@@ -360,12 +360,24 @@ impl Dump<'_> {
         let vgroups = vgroup_links(plan, &mut notes);
         let layout = out.add_database(&catalogue)?;
 
+        let mut failures = Vec::new();
+        for (table, reason) in &catalogue.unreadable {
+            failures.push(format!("table {}: {reason}", sql::table(database, table)));
+            // It stays what it was in the base.
+            if let Some(before) = known.and_then(|known| known.tables.get(table)) {
+                catalogue.tables.insert(table.clone(), before.clone());
+            }
+        }
         let mut changes = Changes::between(known, &catalogue, plan)?;
+        changes
+            .tables
+            .retain(|name, _| !catalogue.unreadable.contains_key(name));
         let tag_files = tags::dump(self, &layout, &mut catalogue, &mut changes, known)?;
         self.progress
             .step(&format!("dumping the rows of {database}"));
         let dumped = rows::dump(self, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
+        failures.extend(dumped.failures);
 
         let mut files = layout.write_stock_files(&catalogue, &changes, known.is_none())?;
         files.extend(dumped.stable_names);
@@ -400,7 +412,7 @@ impl Dump<'_> {
         Ok(Dumped {
             link,
             files,
-            failures: dumped.failures,
+            failures,
             not_covered,
             notes,
         })

@@ -167,6 +167,12 @@ impl Server {
         }
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_crashed(&mut self) -> bool {
+        let ended = |process: &mut Child| process.try_wait().is_ok_and(|status| status.is_some());
+        self.process.as_mut().is_some_and(ended)
+    }
+
     /// Runs the benchmark program of the installation against the server; false where there is none.
     pub fn benchmark(&self, arguments: &[&str]) -> io::Result<bool> {
         let program = self.installation.program("taosBenchmark");

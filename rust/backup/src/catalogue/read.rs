@@ -53,6 +53,7 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
         stables,
         tables,
         not_covered,
+        unreadable: BTreeMap::new(),
     };
     reader.normal_tables(&mut catalogue)?;
     Ok(catalogue)
@@ -214,6 +215,15 @@ impl Reader<'_> {
                 table.comment.as_deref(),
             )?;
             match schema {
+                Some(schema) if schema.has_lost_precision() => {
+                    let reason = "the server has lost the precision of its DECIMAL columns when a column was dropped, \
+                                  and can't read their values any more; copy what is left of it into a new table and \
+                                  drop this one";
+                    catalogue
+                        .unreadable
+                        .insert(table.name.clone(), reason.to_owned());
+                    gone.push(table.name.clone());
+                }
                 Some(mut schema) => {
                     if let Some(ids) = &ids {
                         set_ids(&mut schema, ids.get(&table.name));
@@ -237,8 +247,11 @@ impl Reader<'_> {
             self.in_database
         );
         let rows = match self.connection.query(&query) {
-            // No such column before 3.3.7.
-            Err(error) if error.code & 0xffff == INVALID_COLUMN => return Ok(None),
+            // No such column before 3.3.7. And 3.3.7.5 refuses while there is a table whose DECIMALs have lost their
+            // precision.
+            Err(error) if [INVALID_COLUMN, INVALID_PARAMETERS].contains(&(error.code & 0xffff)) => {
+                return Ok(None);
+            }
             rows => rows?,
         };
         let mut ids = Ids::new();
@@ -252,8 +265,9 @@ impl Reader<'_> {
     }
 }
 
-/// "Invalid column name".
+/// "Invalid column name" and "Invalid parameters".
 const INVALID_COLUMN: u32 = 0x2602;
+const INVALID_PARAMETERS: u32 = 0x0118;
 
 /// A table's or super table's columns, tags and options, without column ids; `None` if there is no such table.
 pub(crate) fn schema(

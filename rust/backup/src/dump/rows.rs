@@ -93,6 +93,11 @@ pub(super) fn dump(
                 }
             }
             TableResult::Failed(error) => {
+                // A restore leaves the rows it has alone.
+                if let Some(change) = changes.tables.get_mut(&name) {
+                    change.spans.clear();
+                    change.deletes.clear();
+                }
                 failures.push(format!(
                     "table {}: {error}",
                     sql::table(&catalogue.database.name, &name)

@@ -7,6 +7,7 @@ use std::{env, fs};
 
 /// The headers whose functions are written in Rust.
 const HEADERS: &[&str] = &[
+    "backup_coordinator",
     "bitmap_engine",
     "incremental_backup_tool",
     "plugin_api",

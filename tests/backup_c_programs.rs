@@ -80,12 +80,24 @@ fn misuse_of_the_tool_gets_the_documented_codes_and_its_script_is_harmless() {
 }
 
 #[test]
+fn the_coordinator_exports_in_batches_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    for linkage in ["static", "shared"] {
+        let program = build(dir.path(), "coordinator.c", linkage);
+        let empty = dir.path().join(format!("empty-{linkage}"));
+        std::fs::create_dir(&empty).unwrap();
+        run(command(dir.path(), &program).arg(empty));
+    }
+}
+
+#[test]
 fn the_headers_are_good_cpp() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("headers.cpp");
     std::fs::write(
         &source,
-        "#include \"incremental_backup_tool.h\"\n#include \"plugin_api.h\"\n\
+        "#include \"backup_coordinator.h\"\n#include \"incremental_backup_tool.h\"\n#include \"plugin_api.h\"\n\
          int main() { return backup_plugin_get_interface()->abi_version != BACKUP_PLUGIN_ABI; }\n",
     )
     .unwrap();

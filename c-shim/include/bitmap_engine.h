@@ -43,7 +43,7 @@ enum {
   ERR_BLOCK_DAMAGED       = -1008, /* the block's record was damaged on disk: it is DIRTY, no more is known */
   ERR_INTERNAL            = -1100, /* a bug in the engine; the call may have done part of its work */
 
-  /* Only backups return these (incremental_backup_tool.h, plugin_api.h). */
+  /* Only backups return these (backup_coordinator.h, incremental_backup_tool.h, plugin_api.h). */
   ERR_NOT_STARTED         = -1201, /* the tool or plugin is not started */
   ERR_CONFIG              = -1202, /* the environment or the file of settings holds a wrong setting */
   ERR_SERVER              = -1203, /* the server, or its client library, can't be reached, refused, or is not named */
@@ -52,7 +52,12 @@ enum {
   ERR_RESTORE             = -1206, /* the restore failed: the target is not what was backed up; run it again */
   ERR_VERIFY              = -1207, /* what was written is not intact; it does not count */
   ERR_BACKUP_INCOMPLETE   = -1208, /* done, but something is missing or wider than it should be */
-  ERR_NOT_DETECTED        = -1209  /* a block that the last detection did not find */
+  ERR_NOT_DETECTED        = -1209, /* a block that the last detection did not find */
+  ERR_READ                = -1210, /* a block's data could not be read */
+  ERR_TIMEOUT             = -1211, /* a batch took too long */
+  ERR_CANCELLED           = -1212, /* somebody cancelled it */
+  ERR_KEY                 = -1213, /* the key file can't be used, or does not fit the archive */
+  ERR_ARCHIVE             = -1214  /* an archive is damaged or cut off */
 };
 
 /* The state of a block. */

@@ -23,6 +23,7 @@
 
 #include <stdint.h>
 
+#include "backup_coordinator.h"
 #include "bitmap_engine.h"
 #include "taosdump_engine.h"
 
@@ -31,26 +32,6 @@ extern "C" {
 #endif
 
 #define BACKUP_PLUGIN_ABI 1u
-
-/* A block that changed. */
-typedef struct {
-  uint64_t block_id;
-  uint64_t wal_offset; /* the newest version (WAL index) in it */
-  int64_t  timestamp;  /* when it was detected, ns since the epoch */
-  uint32_t data_size;  /* rows that changed in it */
-  void    *data;       /* NULL: rows are read when the block is exported */
-} SIncrementalBlock;
-
-/* What was done since init or reset_stats. */
-typedef struct {
-  uint64_t total_blocks;     /* found by detections */
-  uint64_t processed_blocks; /* exported and verified */
-  uint64_t failed_blocks;    /* of exports that failed */
-  uint64_t total_size;       /* bytes that exports wrote */
-  int64_t  start_time;       /* of the last detection, export or restore, ns since the epoch; 0 if there was none */
-  int64_t  end_time;         /* of the same */
-  uint32_t retry_count;      /* exports that were tried again */
-} SBackupStats;
 
 typedef struct {
   /* Reads settings: JSON text, or the path of a file (docs/configuration.md), or NULL for the environment alone. The

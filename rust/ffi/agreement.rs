@@ -3,6 +3,7 @@
 
 use crate::header::*;
 
+include!(concat!(env!("OUT_DIR"), "/backup_coordinator_functions.rs"));
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine_functions.rs"));
 include!(concat!(
     env!("OUT_DIR"),

@@ -24,6 +24,11 @@ impl Code {
     pub(crate) const VERIFY: Self = Self(header::ERR_VERIFY);
     pub(crate) const BACKUP_INCOMPLETE: Self = Self(header::ERR_BACKUP_INCOMPLETE);
     pub(crate) const NOT_DETECTED: Self = Self(header::ERR_NOT_DETECTED);
+    pub(crate) const READ: Self = Self(header::ERR_READ);
+    pub(crate) const TIMEOUT: Self = Self(header::ERR_TIMEOUT);
+    pub(crate) const CANCELLED: Self = Self(header::ERR_CANCELLED);
+    pub(crate) const KEY: Self = Self(header::ERR_KEY);
+    pub(crate) const ARCHIVE: Self = Self(header::ERR_ARCHIVE);
 }
 
 impl From<EngineError> for Code {
@@ -67,6 +72,11 @@ pub extern "C" fn bitmap_strerror(code: i32) -> *const c_char {
         -1207 => c"what was written is not intact: it does not count as a backup, check the disk and run it again",
         -1208 => c"done, but something is missing or wider than it should be: the error text says what",
         -1209 => c"a block was not found by the last detection: detect again",
+        -1210 => c"a block's data could not be read: the blocks come again, export again when the cause is gone",
+        -1211 => c"a batch took too long: the blocks come again, raise timeout_ms or make batches smaller",
+        -1212 => c"cancelled: the blocks come again",
+        -1213 => c"the key file can't be used or does not fit the archive: the error text says why",
+        -1214 => c"the archive is damaged or cut off: take it from another copy, or export again",
         _ => c"unknown code",
     };
     text.as_ptr()

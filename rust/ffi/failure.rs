@@ -1,7 +1,10 @@
 //! Why the last call of a thread failed, in words.
 
 use crate::codes::Code;
-use backup::{detect::DetectError, session::SessionError};
+use backup::archive::ArchiveError;
+use backup::coordinator::CoordinatorError;
+use backup::detect::DetectError;
+use backup::session::SessionError;
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 
@@ -48,6 +51,33 @@ impl From<SessionError> for Failure {
             SessionError::Write(_) | SessionError::Io { .. } => Code::IO,
         };
         Self::new(code, error)
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        let code = match &error {
+            ArchiveError::Io { .. } => Code::IO,
+            ArchiveError::Key { .. } | ArchiveError::WrongKey { .. } => Code::KEY,
+            ArchiveError::Damaged { .. } => Code::ARCHIVE,
+            ArchiveError::Block { .. } => Code::READ,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<CoordinatorError> for Failure {
+    fn from(error: CoordinatorError) -> Self {
+        match error {
+            CoordinatorError::Archive(error) => error.into(),
+            CoordinatorError::Engine(error) => {
+                let words = error.to_string();
+                Self::new(error.into(), words)
+            }
+            error @ CoordinatorError::Read { .. } => Self::new(Code::READ, error),
+            error @ CoordinatorError::Timeout { .. } => Self::new(Code::TIMEOUT, error),
+            error @ CoordinatorError::Cancelled => Self::new(Code::CANCELLED, error),
+        }
     }
 }
 

@@ -11,6 +11,7 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+include!(concat!(env!("OUT_DIR"), "/backup_coordinator.rs"));
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine.rs"));
 include!(concat!(env!("OUT_DIR"), "/incremental_backup_tool.rs"));
 include!(concat!(env!("OUT_DIR"), "/plugin_api.rs"));

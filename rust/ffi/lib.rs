@@ -4,6 +4,7 @@
 //! into a code. The types come from the headers, and the build checks each function against its declaration.
 
 mod agreement;
+mod backup_coordinator;
 mod bitmap_cursor;
 mod bitmap_engine;
 mod boundary;
@@ -14,6 +15,7 @@ mod incremental_backup_tool;
 mod plugin;
 mod taosdump;
 
+pub use backup_coordinator::*;
 pub use bitmap_cursor::*;
 pub use bitmap_engine::*;
 pub use codes::*;

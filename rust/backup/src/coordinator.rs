@@ -1,0 +1,667 @@
+//! Batches of changed blocks, read by whoever knows what a block holds, into archives. A cursor says how far that is;
+//! it moves only past what lies safely on disk, so that whatever fails, the next pass has those blocks again.
+
+use crate::archive::{ArchiveError, ArchiveWriter, Key};
+use bitmap::{BlockId, BlockRecord, BlockState, Engine, EngineError};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How a coordinator works.
+#[derive(Debug, Clone)]
+pub struct CoordinatorConfig {
+    /// Blocks in an archive, at most.
+    pub batch_size: usize,
+    /// How often a batch that failed is tried again.
+    pub max_retries: u32,
+    /// How long to wait before that.
+    pub retry_interval: Duration,
+    /// How long a batch may take with all its tries.
+    pub timeout: Duration,
+    /// Whether archives are compressed.
+    pub compress: bool,
+    /// What they are encrypted with.
+    pub key: Option<Key>,
+    /// Where they are written.
+    pub backup_path: PathBuf,
+}
+
+/// Which marks a pass has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorKind {
+    /// Those with a time up to the cursor's.
+    Time,
+    /// Those with a WAL position up to the cursor's.
+    Wal,
+    /// Those with both.
+    Hybrid,
+}
+
+/// How far blocks are exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// What it goes by.
+    pub kind: CursorKind,
+    /// Every block marked up to this time is exported; `None` before the first.
+    pub time: Option<i64>,
+    /// Every block marked up to this position is exported; `None` before the first.
+    pub wal: Option<u64>,
+    /// Blocks exported so far.
+    pub blocks: u64,
+    /// When it moved last, ns since 1970; 0 for never.
+    pub updated: i64,
+}
+
+/// What passes did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "they are what their names say; times in ns since 1970"
+)]
+pub struct CoordinatorStats {
+    pub total_blocks: u64,
+    pub processed_blocks: u64,
+    pub failed_blocks: u64,
+    pub total_size: u64,
+    pub start_time: i64,
+    pub end_time: i64,
+    pub retry_count: u32,
+}
+
+/// Reads what a block holds.
+pub type Reader<'a> = dyn FnMut(&BlockRecord) -> Result<Vec<u8>, String> + 'a;
+
+/// A pass that ended early. The cursor stands behind the last batch that is safe.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The blocks can't be told.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An archive can't be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A block can't be read.
+    #[error("block {block} can't be read: {problem}")]
+    Read {
+        /// The block.
+        block: u64,
+        /// The reader's words.
+        problem: String,
+    },
+    /// A batch took too long.
+    #[error(
+        "a batch took longer than {timeout:?} after {tries} tries; the last problem was: {problem}"
+    )]
+    Timeout {
+        /// How long it may take.
+        timeout: Duration,
+        /// How often it was tried.
+        tries: u32,
+        /// What went wrong last.
+        problem: String,
+    },
+    /// Somebody wanted it so.
+    #[error("the export was cancelled")]
+    Cancelled,
+}
+
+/// Exports an engine's blocks.
+#[derive(Debug)]
+pub struct Coordinator {
+    engine: Arc<Engine>,
+    config: CoordinatorConfig,
+    key: Mutex<Option<Key>>,
+    cursor: Mutex<Cursor>,
+    stats: Mutex<CoordinatorStats>,
+    cancelled: AtomicBool,
+    /// One pass at a time.
+    pass: Mutex<()>,
+    archives: AtomicU64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// How often a wait looks whether it was cancelled.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+impl Coordinator {
+    /// A coordinator that has exported nothing yet.
+    pub fn new(engine: Arc<Engine>, config: CoordinatorConfig) -> Self {
+        Self {
+            engine,
+            key: Mutex::new(config.key.clone()),
+            config,
+            cursor: Mutex::new(Cursor {
+                kind: CursorKind::Wal,
+                time: None,
+                wal: None,
+                blocks: 0,
+                updated: 0,
+            }),
+            stats: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+            pass: Mutex::new(()),
+            archives: AtomicU64::new(0),
+        }
+    }
+
+    /// How far it is.
+    pub fn cursor(&self) -> Cursor {
+        *locked(&self.cursor)
+    }
+
+    /// Goes on from elsewhere, once no pass is under way.
+    pub fn set_cursor(&self, cursor: Cursor) {
+        let _pass = locked(&self.pass);
+        *locked(&self.cursor) = cursor;
+    }
+
+    /// What archives are encrypted with from now on.
+    pub fn set_key(&self, key: Key) {
+        *locked(&self.key) = Some(key);
+    }
+
+    /// Waits until no pass is under way.
+    pub fn wait(&self) {
+        drop(locked(&self.pass));
+    }
+
+    /// Somebody else exported every block up to this mark. The cursor never moves back.
+    pub fn exported(&self, wal: u64, time: i64) {
+        let mut cursor = locked(&self.cursor);
+        if cursor.kind != CursorKind::Time {
+            cursor.wal = cursor.wal.max(Some(wal));
+        }
+        if cursor.kind != CursorKind::Wal {
+            cursor.time = cursor.time.max(Some(time));
+        }
+        cursor.blocks += 1;
+        cursor.updated = now();
+    }
+
+    /// What passes did.
+    pub fn stats(&self) -> CoordinatorStats {
+        *locked(&self.stats)
+    }
+
+    /// Forgets what passes did.
+    pub fn reset_stats(&self) {
+        *locked(&self.stats) = CoordinatorStats::default();
+    }
+
+    /// Ends the pass that is under way, and every later one until [`Self::resume`].
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    /// Allows passes again.
+    pub fn resume(&self) {
+        self.cancelled.store(false, Ordering::SeqCst);
+    }
+
+    /// The blocks behind the cursor, with their marks, in the cursor's order.
+    fn pending(&self, cursor: &Cursor) -> Result<Vec<BlockRecord>, EngineError> {
+        let by_wal = || -> Result<Vec<BlockId>, EngineError> {
+            match cursor.wal {
+                Some(u64::MAX) => Ok(Vec::new()),
+                wal => all(self
+                    .engine
+                    .scan_by_wal(wal.map_or(0, |wal| wal + 1)..=u64::MAX)?),
+            }
+        };
+        let by_time = || -> Result<Vec<BlockId>, EngineError> {
+            match cursor.time {
+                Some(i64::MAX) => Ok(Vec::new()),
+                time => {
+                    let first = time.map_or(i64::MIN, |time| time + 1);
+                    all(self.engine.scan_by_time(first..=i64::MAX)?)
+                }
+            }
+        };
+        let mut ids = match cursor.kind {
+            CursorKind::Wal => by_wal()?,
+            CursorKind::Time => by_time()?,
+            CursorKind::Hybrid => {
+                // Behind the cursor in either way: one of the two may be out of order.
+                let mut ids = by_wal()?;
+                ids.extend(by_time()?);
+                ids
+            }
+        };
+        ids.sort_unstable();
+        ids.dedup();
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.engine.block(id) {
+                Ok(record) if is_changed(&record) => records.push(record),
+                // Cleared since.
+                Ok(_) | Err(EngineError::BlockNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        records.sort_by_key(|record| match cursor.kind {
+            CursorKind::Time => (record.marked.time.0, 0, record.block),
+            _ => (0, record.marked.wal.0, record.block),
+        });
+        Ok(records)
+    }
+
+    /// Exports everything behind the cursor, batch by batch. Returns how many blocks that were.
+    pub fn export(&self, reader: &mut Reader<'_>) -> Result<u64, CoordinatorError> {
+        let _pass = locked(&self.pass);
+        locked(&self.stats).start_time = now();
+        let result = self.pass(reader);
+        locked(&self.stats).end_time = now();
+        result
+    }
+
+    fn pass(&self, reader: &mut Reader<'_>) -> Result<u64, CoordinatorError> {
+        let start = self.cursor();
+        let pending = self.pending(&start)?;
+        locked(&self.stats).total_blocks += pending.len() as u64;
+        let mut rest = pending.as_slice();
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(self.config.batch_size.clamp(1, rest.len()));
+            match self.batch(batch, reader) {
+                Ok(bytes) => {
+                    let mut stats = locked(&self.stats);
+                    stats.processed_blocks += batch.len() as u64;
+                    stats.total_size += bytes;
+                }
+                Err(error) => {
+                    locked(&self.stats).failed_blocks += rest.len() as u64;
+                    return Err(error);
+                }
+            }
+            self.advance(batch, after);
+            rest = after;
+        }
+        Ok(pending.len() as u64)
+    }
+
+    /// Moves the cursor past a batch that is safe, but not past blocks that have its last position and come later.
+    fn advance(&self, batch: &[BlockRecord], after: &[BlockRecord]) {
+        let mut cursor = locked(&self.cursor);
+        cursor.blocks += batch.len() as u64;
+        cursor.updated = now();
+        if matches!(cursor.kind, CursorKind::Wal | CursorKind::Hybrid)
+            && let Some(last) = batch.iter().map(|record| record.marked.wal.0).max()
+        {
+            let next = after.iter().map(|record| record.marked.wal.0).min();
+            let safe = match next {
+                Some(next) if next <= last => next.checked_sub(1),
+                _ => Some(last),
+            };
+            cursor.wal = cursor.wal.max(safe);
+        }
+        if matches!(cursor.kind, CursorKind::Time | CursorKind::Hybrid)
+            && let Some(last) = batch.iter().map(|record| record.marked.time.0).max()
+        {
+            let next = after.iter().map(|record| record.marked.time.0).min();
+            let safe = match next {
+                Some(next) if next <= last => next.checked_sub(1),
+                _ => Some(last),
+            };
+            cursor.time = cursor.time.max(safe);
+        }
+    }
+
+    /// One archive, tried again where that may help. Returns its length.
+    fn batch(
+        &self,
+        batch: &[BlockRecord],
+        reader: &mut Reader<'_>,
+    ) -> Result<u64, CoordinatorError> {
+        let began = Instant::now();
+        let mut tries = 0;
+        loop {
+            let error = match self.try_batch(batch, reader, began) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error @ (CoordinatorError::Cancelled | CoordinatorError::Timeout { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => error,
+            };
+            tries += 1;
+            if tries > self.config.max_retries {
+                return Err(error);
+            }
+            locked(&self.stats).retry_count += 1;
+            let until = Instant::now() + self.config.retry_interval;
+            while Instant::now() < until {
+                self.go_on(began, tries, &error.to_string())?;
+                thread::sleep(PATIENCE.min(until.saturating_duration_since(Instant::now())));
+            }
+            self.go_on(began, tries, &error.to_string())?;
+        }
+    }
+
+    fn go_on(&self, began: Instant, tries: u32, problem: &str) -> Result<(), CoordinatorError> {
+        if self.cancelled.load(Ordering::SeqCst) {
+            return Err(CoordinatorError::Cancelled);
+        }
+        if began.elapsed() >= self.config.timeout {
+            return Err(CoordinatorError::Timeout {
+                timeout: self.config.timeout,
+                tries,
+                problem: problem.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn try_batch(
+        &self,
+        batch: &[BlockRecord],
+        reader: &mut Reader<'_>,
+        began: Instant,
+    ) -> Result<u64, CoordinatorError> {
+        let number = self.archives.fetch_add(1, Ordering::Relaxed);
+        let path = self
+            .config
+            .backup_path
+            .join(format!("{:020}-{number:06}.blocks", now()));
+        let mut archive = self.archive(&path)?;
+        for record in batch {
+            self.go_on(began, 1, "blocks were still being read")?;
+            add(&mut archive, record, reader)?;
+        }
+        Ok(archive.finish()?)
+    }
+
+    fn archive(&self, path: &Path) -> Result<ArchiveWriter, ArchiveError> {
+        let key = locked(&self.key).clone();
+        ArchiveWriter::create(path, self.config.compress, key.as_ref())
+    }
+
+    /// How many bytes the archives of these blocks would have, from an archive of a few of them, which is removed.
+    pub fn estimate(
+        &self,
+        ids: &[BlockId],
+        reader: &mut Reader<'_>,
+    ) -> Result<u64, CoordinatorError> {
+        let dir =
+            tempfile::tempdir_in(&self.config.backup_path).map_err(|source| ArchiveError::Io {
+                path: self.config.backup_path.clone(),
+                source,
+            })?;
+        // As many as lie in an archive together: the more do, the better they are compressed.
+        let picked = SAMPLES.min(self.config.batch_size).min(ids.len());
+        if picked == 0 {
+            return Ok(0);
+        }
+        let sample = |count: usize, name: &str, reader: &mut Reader<'_>| {
+            let path = dir.path().join(name);
+            let mut archive = self.archive(&path)?;
+            for n in 0..count {
+                if let Some(id) = ids.get(n * ids.len() / count.max(1)) {
+                    add(&mut archive, &self.engine.block(*id)?, reader)?;
+                }
+            }
+            Ok::<u64, CoordinatorError>(archive.finish()?)
+        };
+        let (empty, some) = (sample(0, "empty", reader)?, sample(picked, "some", reader)?);
+        let archives = ids.len().div_ceil(self.config.batch_size.max(1)) as u64;
+        let blocks = some.saturating_sub(empty) as u128 * ids.len() as u128 / picked as u128;
+        Ok(archives * empty + u64::try_from(blocks).unwrap_or(u64::MAX))
+    }
+
+    /// Where archives are written.
+    pub fn backup_path(&self) -> &Path {
+        &self.config.backup_path
+    }
+}
+
+fn is_changed(record: &BlockRecord) -> bool {
+    matches!(record.state, BlockState::Dirty | BlockState::New)
+}
+
+/// Blocks that an estimate reads.
+const SAMPLES: usize = 256;
+
+fn add(
+    archive: &mut ArchiveWriter,
+    record: &BlockRecord,
+    reader: &mut Reader<'_>,
+) -> Result<(), CoordinatorError> {
+    let data = reader(record).map_err(|problem| CoordinatorError::Read {
+        block: record.block.0,
+        problem,
+    })?;
+    let marked = record.marked;
+    Ok(archive.add(record.block.0, marked.wal.0, marked.time.0, &data)?)
+}
+
+fn all(mut cursor: bitmap::BlockCursor) -> Result<Vec<BlockId>, EngineError> {
+    let mut ids = Vec::new();
+    loop {
+        let page = cursor.next_page(1 << 16)?;
+        if page.is_empty() {
+            return Ok(ids);
+        }
+        ids.extend(page);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive;
+    use bitmap::{EngineConfig, Mark, MarkedAt};
+    use std::collections::BTreeSet;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        engine: Arc<Engine>,
+        coordinator: Coordinator,
+    }
+
+    fn bench(batch_size: usize, max_retries: u32) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Engine::open(&EngineConfig::default()).unwrap());
+        let config = CoordinatorConfig {
+            batch_size,
+            max_retries,
+            retry_interval: Duration::from_millis(1),
+            timeout: Duration::from_secs(600),
+            compress: true,
+            key: None,
+            backup_path: dir.path().into(),
+        };
+        let coordinator = Coordinator::new(Arc::clone(&engine), config);
+        Bench {
+            dir,
+            engine,
+            coordinator,
+        }
+    }
+
+    impl Bench {
+        fn mark(&self, block: u64, wal: u64, time: i64) {
+            let at = MarkedAt::new(wal, time);
+            self.engine.mark(BlockId(block), Mark::Dirty, at).unwrap();
+        }
+
+        /// Blocks in the archives, with their WAL positions.
+        fn archived(&self) -> BTreeSet<(u64, u64)> {
+            let mut found = BTreeSet::new();
+            for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+                let path = entry.unwrap().path();
+                archive::read(&path, None, &mut |b| {
+                    found.insert((b.block, b.wal));
+                })
+                .unwrap();
+            }
+            found
+        }
+
+        fn export(&self) -> Result<u64, CoordinatorError> {
+            self.coordinator
+                .export(&mut |record| Ok(record.block.0.to_le_bytes().to_vec()))
+        }
+    }
+
+    #[test]
+    fn passes_go_on_from_each_other_and_lose_nothing() {
+        for kind in [CursorKind::Wal, CursorKind::Time, CursorKind::Hybrid] {
+            let bench = bench(7, 0);
+            let cursor = Cursor {
+                kind,
+                ..bench.coordinator.cursor()
+            };
+            bench.coordinator.set_cursor(cursor);
+            (0..50).for_each(|n| bench.mark(n, n / 3, n as i64 / 3));
+            assert_eq!(bench.export().unwrap(), 50);
+            assert_eq!(bench.export().unwrap(), 0, "{kind:?}: nothing is new");
+            bench.mark(3, 90, 90);
+            bench.mark(99, 91, 91);
+            assert_eq!(bench.export().unwrap(), 2);
+            let mut expected: BTreeSet<(u64, u64)> = (0..50).map(|n| (n, n / 3)).collect();
+            expected.extend([(3, 90), (99, 91)]);
+            assert_eq!(bench.archived(), expected);
+            let stats = bench.coordinator.stats();
+            assert_eq!((stats.total_blocks, stats.processed_blocks), (52, 52));
+            assert_eq!(bench.coordinator.cursor().blocks, 52);
+        }
+    }
+
+    #[test]
+    fn the_cursor_stops_before_a_batch_that_fails_and_the_next_pass_has_it() {
+        let bench = bench(4, 2);
+        (0..20).for_each(|n| bench.mark(n, n, 0));
+        let mut tries = 0;
+        let result = bench.coordinator.export(&mut |record| {
+            if record.block.0 == 9 {
+                tries += 1;
+                return Err("no".to_owned());
+            }
+            Ok(vec![1])
+        });
+        assert!(matches!(
+            result,
+            Err(CoordinatorError::Read { block: 9, .. })
+        ));
+        assert_eq!(tries, 3, "once, and two retries");
+        assert_eq!(bench.coordinator.cursor().wal, Some(7));
+        let stats = bench.coordinator.stats();
+        assert_eq!(
+            (
+                stats.processed_blocks,
+                stats.failed_blocks,
+                stats.retry_count
+            ),
+            (8, 12, 2)
+        );
+        assert_eq!(bench.export().unwrap(), 12);
+        assert_eq!(bench.archived(), (0..20).map(|n| (n, n)).collect());
+    }
+
+    #[test]
+    fn blocks_of_one_position_in_two_batches_are_not_skipped() {
+        let bench = bench(3, 0);
+        (0..8).for_each(|n| bench.mark(n, 5, 5));
+        let mut read = 0;
+        let result = bench.coordinator.export(&mut |_| {
+            read += 1;
+            if read > 4 {
+                Err("no".to_owned())
+            } else {
+                Ok(vec![])
+            }
+        });
+        assert!(result.is_err());
+        assert_eq!(
+            bench.coordinator.cursor().wal,
+            Some(4),
+            "position 5 is not done"
+        );
+        assert_eq!(bench.export().unwrap(), 8);
+        assert_eq!(bench.archived().len(), 8);
+    }
+
+    #[test]
+    fn a_pass_is_cancelled_and_a_batch_given_up_in_time() {
+        let bench = bench(5, 1_000);
+        (0..20).for_each(|n| bench.mark(n, n, 0));
+        let result = bench.coordinator.export(&mut |record| {
+            if record.block.0 == 7 {
+                bench.coordinator.cancel();
+            }
+            Ok(vec![])
+        });
+        assert!(matches!(result, Err(CoordinatorError::Cancelled)));
+        assert_eq!(bench.coordinator.cursor().wal, Some(4));
+        bench.coordinator.resume();
+        assert_eq!(bench.export().unwrap(), 15);
+
+        let config = CoordinatorConfig {
+            timeout: Duration::from_millis(5),
+            ..bench.coordinator.config.clone()
+        };
+        let slow = Coordinator::new(Arc::clone(&bench.engine), config);
+        let result = slow.export(&mut |_| Err("not now".to_owned()));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("not now"), "{error}");
+        assert_eq!(slow.cursor().wal, None);
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_written_leaves_the_cursor() {
+        let bench = bench(5, 0);
+        bench.mark(1, 1, 1);
+        let config = CoordinatorConfig {
+            backup_path: bench.dir.path().join("none"),
+            ..bench.coordinator.config.clone()
+        };
+        let nowhere = Coordinator::new(Arc::clone(&bench.engine), config);
+        let result = nowhere.export(&mut |_| Ok(vec![]));
+        assert!(matches!(result, Err(CoordinatorError::Archive(_))));
+        assert_eq!(nowhere.cursor().wal, None);
+    }
+
+    #[test]
+    fn an_estimate_is_near_what_is_written() {
+        for compress in [false, true] {
+            let bench = bench(100, 0);
+            let config = CoordinatorConfig {
+                compress,
+                ..bench.coordinator.config.clone()
+            };
+            let coordinator = Coordinator::new(Arc::clone(&bench.engine), config);
+            let ids: Vec<BlockId> = (0..1_000).map(BlockId).collect();
+            ids.iter().for_each(|id| bench.mark(id.0, id.0, 0));
+            // Rows with noise in them, of different lengths.
+            let mut read = |record: &BlockRecord| {
+                let mut seed = record.block.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+                let rows = 20 + record.block.0 % 30;
+                Ok((0..rows)
+                    .flat_map(|_| {
+                        seed ^= seed << 13;
+                        seed ^= seed >> 7;
+                        seed ^= seed << 17;
+                        format!("row,{},{}\n", seed % 100_000, seed % 7).into_bytes()
+                    })
+                    .collect())
+            };
+            let estimated = coordinator.estimate(&ids, &mut read).unwrap() as f64;
+            coordinator.export(&mut read).unwrap();
+            let written = coordinator.stats().total_size as f64;
+            assert!(
+                (estimated / written - 1.0).abs() < 0.1,
+                "estimated {estimated}, written {written}"
+            );
+        }
+    }
+}

@@ -23,6 +23,14 @@ done
 # A host of the plugin, and the backup tool. Allocations of the plugin's own threads end with the process.
 cc $flags "$root/tests/c/plugin_host.c" -ldl -o "$out/plugin_host"
 cc $flags "$root/tests/c/backup_tool.c" $library -o "$out/backup_tool"
+cc $flags "$root/tests/c/coordinator.c" $library -o "$out/coordinator"
+mkdir "$out/archives-valgrind" "$out/archives-asan"
+echo "valgrind coordinator"
+valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect \
+  "$out/coordinator" "$out/archives-valgrind"
+echo "AddressSanitizer coordinator"
+cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/coordinator.c" $library -o "$out/coordinator-asan"
+"$out/coordinator-asan" "$out/archives-asan"
 plugin="$out/prefix/lib/libincremental_bitmap_plugin.so"
 for check in "plugin_host $plugin recorded $root/tests/data/incr_wal" "backup_tool misuse $out/script.sh"; do
   echo "valgrind ${check%% *}"

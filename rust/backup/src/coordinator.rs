@@ -406,7 +406,7 @@ impl Coordinator {
             let path = dir.path().join(name);
             let mut archive = self.archive(&path)?;
             for n in 0..count {
-                if let Some(id) = ids.get(n * ids.len() / count.max(1)) {
+                if let Some(id) = ids.get(pick(n, count, ids.len())) {
                     add(&mut archive, &self.engine.block(*id)?, reader)?;
                 }
             }
@@ -422,6 +422,16 @@ impl Coordinator {
     pub fn backup_path(&self) -> &Path {
         &self.config.backup_path
     }
+}
+
+/// The place of the `n`th sample: scattered, as what blocks hold may repeat at any distance.
+fn pick(n: usize, count: usize, of: usize) -> usize {
+    if count == of {
+        return n;
+    }
+    // Multiples of the golden ratio spread evenly, whatever their number.
+    let fraction = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (u128::from(fraction) * of as u128 >> 64) as usize
 }
 
 fn is_changed(record: &BlockRecord) -> bool {

@@ -149,6 +149,17 @@ impl Column {
         name.parse()
     }
 
+    /// The digits of a DECIMAL behind the point; 0 for other types.
+    pub fn scale(&self) -> u8 {
+        let scale = self
+            .sql_type
+            .strip_prefix("DECIMAL(")
+            .and_then(|rest| rest.trim_end_matches(')').rsplit_once(','));
+        scale
+            .and_then(|(_, scale)| scale.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
     /// Its definition in a CREATE or ADD.
     fn definition(&self) -> String {
         let key = if self.key { " PRIMARY KEY" } else { "" };

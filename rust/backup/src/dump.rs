@@ -129,6 +129,12 @@ pub enum DumpError {
         /// What changed.
         source: NoWay,
     },
+    /// A table is listed, but not among its super table's children.
+    #[error("the server lists table {table}, but did not tell its tags; run the dump again")]
+    NoTags {
+        /// The table.
+        table: String,
+    },
     /// The connection was lost and did not come back.
     #[error(
         "the server went away while table {table} was read: {source}; the dump was given up, run it again"

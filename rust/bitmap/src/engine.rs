@@ -7,10 +7,12 @@ use crate::error::{BatchError, EngineError};
 use crate::head::{Head, fold_records};
 use crate::maintenance::Worker;
 use crate::memory::{Charge, MB, Memory, MemoryUse};
+use crate::place::{SHARDS, shard_of};
 use crate::record::{BlockRecord, KeySpan, MarkedAt};
 use crate::row::{Entry, Record, Row};
 use crate::run::{Run, RunBuilder, Serial};
-use crate::shard::{BlockCounts, SHARDS, Shard, SnapshotId, shard_of};
+use crate::shard::{BlockCounts, Shard, SnapshotId};
+use crate::swap::Swap;
 use crate::tree::Tree;
 use crate::{BlockId, BlockState, Mark};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
@@ -18,6 +20,9 @@ use std::collections::HashSet;
 use std::mem::size_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// How often all shards are asked to give up states, at most.
+const STEPS: usize = 4;
 
 /// All runs of the engine.
 #[derive(Debug, Default, Clone)]
@@ -98,8 +103,13 @@ impl Engine {
             Some(path) => Some(Disk::open(path)?),
             None => None,
         };
+        let swap = match &disk {
+            Some(disk) => Some(Arc::new(Swap::create(disk.path())?)),
+            None => None,
+        };
+        let shard = |_| Apart(Mutex::new(Shard::new(&memory, swap.as_ref())));
         let inner = Arc::new(Inner {
-            shards: std::array::from_fn(|_| Apart(Mutex::new(Shard::new(&memory)))),
+            shards: std::array::from_fn(shard),
             trees: RwLock::default(),
             memory,
             disk,
@@ -125,7 +135,8 @@ impl Engine {
     /// Marks `block`; returns the state it has now. `Mark::Clear` ignores `marked`, see [`Engine::clear`].
     ///
     /// # Errors
-    /// `InvalidTransition` and `MemoryFull`; with either nothing was changed.
+    /// `InvalidTransition`, `MemoryFull`, and `Io` and `Damaged` if the block's state is on disk and can't be read. With any of them
+    /// nothing was changed.
     pub fn mark(
         &self,
         block: BlockId,
@@ -172,7 +183,7 @@ impl Engine {
     /// Makes `block` CLEAN: it was flushed, backed up, or its deletion was confirmed. Its latest mark stays known.
     ///
     /// # Errors
-    /// `BlockNotFound`; with persistence also `MemoryFull`.
+    /// `BlockNotFound`; with persistence also `MemoryFull`, `Io` and `Damaged`, as [`Engine::mark`].
     pub fn clear(&self, block: BlockId) -> Result<(), EngineError> {
         self.inner.clear(block)
     }
@@ -180,9 +191,9 @@ impl Engine {
     /// The state of `block`, in constant time.
     ///
     /// # Errors
-    /// `BlockNotFound` if it was never marked.
+    /// `BlockNotFound` if it was never marked; `Io` and `Damaged` if its state is on disk and can't be read.
     pub fn state(&self, block: BlockId) -> Result<BlockState, EngineError> {
-        let status = self.inner.lock(shard_of(block)).tables.get(block);
+        let status = self.inner.lock(shard_of(block)).states.get(block)?;
         if status.is_known() {
             Ok(status.state())
         } else if self.inner.is_damaged(block) {
@@ -212,7 +223,7 @@ impl Engine {
     /// What the engine holds in memory.
     pub fn memory(&self) -> MemoryUse {
         for shard in 0..SHARDS {
-            self.inner.lock(shard).account(0);
+            self.inner.lock(shard).account();
         }
         self.inner.memory.usage()
     }
@@ -320,11 +331,6 @@ impl Inner {
         4 * self.head_rows()
     }
 
-    /// By how much a shard's account may be off.
-    fn slack(&self) -> usize {
-        self.memory.limit() as usize / SHARDS / 32
-    }
-
     pub(crate) fn mark(
         &self,
         block: BlockId,
@@ -340,9 +346,7 @@ impl Inner {
         if growth > 0 {
             shard = self.admit_growth(shard, shard_of(block), growth)?;
         }
-        let state = shard
-            .mark(block, mark, marked, span)
-            .map_err(|source| EngineError::InvalidTransition { block, source })?;
+        let state = shard.mark(block, mark, marked, span)?;
         if growth > 0 || self.is_due(&shard) {
             self.look_after(shard);
         }
@@ -374,9 +378,7 @@ impl Inner {
                     if growth > 0 {
                         guard = self.admit_growth(guard, wanted, growth)?;
                     }
-                    guard
-                        .mark(block, mark, marked, None)
-                        .map_err(|source| EngineError::InvalidTransition { block, source })?;
+                    guard.mark(block, mark, marked, None)?;
                     if growth > 0 || self.is_due(&guard) {
                         self.look_after(guard);
                     } else {
@@ -401,10 +403,10 @@ impl Inner {
         } else {
             self.lock(shard_of(block))
         };
-        if !damaged && !shard.tables.get(block).is_known() {
+        if !damaged && !shard.states.get(block)?.is_known() {
             return Err(EngineError::BlockNotFound(block));
         }
-        shard.clear(block, log);
+        shard.clear(block, log)?;
         if self.is_due(&shard) {
             self.look_after(shard);
         }
@@ -413,7 +415,7 @@ impl Inner {
 
     /// Keeps the account, seals full heads and keeps the memory limit.
     fn look_after(&self, mut shard: MutexGuard<'_, Shard>) {
-        shard.account(self.slack());
+        shard.account();
         let new = if self.is_due(&shard) {
             self.account_every()
         } else {
@@ -425,12 +427,23 @@ impl Inner {
         if full {
             self.seal_full();
         }
+        self.make_room();
+    }
+
+    /// Moves to disk what is above the comfortable part of the limit.
+    pub(crate) fn make_room(&self) {
         if self.memory.current() > self.memory.comfortable() {
             self.evict(self.memory.comfortable());
             if self.memory.current() > self.memory.nearly_full() {
                 self.relieve(self.memory.comfortable());
             }
         }
+    }
+
+    /// Are states on disk only?
+    pub(crate) fn is_spilled(&self) -> bool {
+        let mut shards = self.shards.iter();
+        shards.any(|shard| shard.0.lock().states.is_spilled())
     }
 
     /// Locks a shard for a mark, unless the engine is full.
@@ -491,7 +504,7 @@ impl Inner {
     pub(crate) fn block(&self, block: BlockId) -> Result<BlockRecord, EngineError> {
         let trees = self.trees.read();
         let mut shard = self.lock(shard_of(block));
-        let status = shard.tables.get(block);
+        let status = shard.states.get(block)?;
         let newer = shard.head.find(block);
         drop(shard);
         if !status.is_known() {
@@ -563,11 +576,10 @@ impl Inner {
 
     fn seal_into(&self, trees: &mut Trees, snapshot: Option<SnapshotId>) {
         let mut heads: [Head; SHARDS] = std::array::from_fn(|_| Head::default());
-        let slack = self.slack();
         self.new_marks.store(0, Relaxed);
         for (guard, head) in self.lock_all().iter_mut().zip(&mut heads) {
             std::mem::swap(&mut guard.head, head);
-            guard.account(slack);
+            guard.account();
             if let Some(snapshot) = snapshot {
                 guard.open_snapshot(snapshot);
             }
@@ -655,8 +667,7 @@ impl Inner {
         if self.memory.current() > target {
             for shard in &self.shards {
                 let mut shard = shard.0.lock();
-                shard.tables.compact();
-                shard.account(0);
+                shard.states.compact();
             }
         }
         if self.memory.current() > target && self.disk.is_some() {
@@ -674,8 +685,32 @@ impl Inner {
         self.full.store(full, Relaxed);
     }
 
-    /// Drops the copies in memory of runs that are on disk, the least recently used first.
+    /// Moves to disk until `target` bytes are held: first the copies in memory of runs that are there already, then
+    /// states, which every mark needs; of each the least recently used first.
     fn evict(&self, target: u64) {
+        self.evict_runs(target);
+        if self.disk.is_none() || self.memory.current() <= target {
+            return;
+        }
+        // Some more than needed, so that it is not needed again at once.
+        let target = target - target / 32;
+        // Small steps, so that all shards give the coldest they have.
+        for _ in 0..STEPS {
+            let excess = self.memory.current().saturating_sub(target) as usize;
+            if excess == 0 {
+                return;
+            }
+            for shard in 0..SHARDS {
+                let evicted = self.lock(shard).states.evict(excess / SHARDS + 1);
+                if let Err(error) = evicted {
+                    *self.trouble.lock() = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn evict_runs(&self, target: u64) {
         if self.memory.current() <= target {
             return;
         }

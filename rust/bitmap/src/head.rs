@@ -4,6 +4,7 @@
 //! its latest mark is caught up by the first lookup that needs it.
 
 use crate::BlockId;
+use crate::error::EngineError;
 use crate::record::{KeySpan, MarkedAt, Timestamp, WalOffset};
 use crate::row::{Entry, NO_SPAN, Record, RecordKind, Row, ordered};
 use hashbrown::HashMap;
@@ -147,9 +148,9 @@ impl Head {
         axis: Axis,
         low: u64,
         high: u64,
-        mut remarked: impl FnMut(BlockId) -> Option<bool>,
+        mut remarked: impl FnMut(BlockId) -> Result<Option<bool>, EngineError>,
         out: &mut Vec<Entry>,
-    ) {
+    ) -> Result<(), EngineError> {
         for zone in 0..self.zones.len() {
             let Zone { wal, time } = self.zones[zone];
             let (from, to) = match axis {
@@ -168,7 +169,7 @@ impl Head {
                 if at < low || at > high || !self.kinds[row].is_mark() {
                     continue;
                 }
-                let latest = match remarked(record.block) {
+                let latest = match remarked(record.block)? {
                     None => false,
                     Some(false) => true,
                     Some(true) => self.latest_row(record.block) == Some(row as u32),
@@ -181,6 +182,7 @@ impl Head {
                 }
             }
         }
+        Ok(())
     }
 
     /// All rows as records, oldest first.
@@ -237,7 +239,8 @@ mod tests {
         head.push(BlockId(1), dirty(false), MarkedAt::new(3, 6), None);
         assert_eq!(head.find(BlockId(1)).unwrap().marked, MarkedAt::new(3, 6));
         let mut found = Vec::new();
-        head.entries(Axis::Wal, 0, 9, |block| Some(block.0 == 1), &mut found);
+        head.entries(Axis::Wal, 0, 9, |block| Ok(Some(block.0 == 1)), &mut found)
+            .unwrap();
         let found: Vec<_> = found.iter().map(|e| (e.at, e.block.0)).collect();
         assert_eq!(found, [(2, 2), (3, 1)]);
         let mut records = Vec::new();

@@ -15,6 +15,8 @@ mod error;
 mod head;
 mod maintenance;
 mod memory;
+mod pages;
+mod place;
 mod query;
 mod record;
 mod recovery;
@@ -23,6 +25,8 @@ mod run;
 mod shard;
 mod state;
 mod states;
+mod status;
+mod swap;
 mod tables;
 mod tree;
 

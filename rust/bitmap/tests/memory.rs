@@ -124,11 +124,11 @@ fn a_full_engine_with_persistence_goes_on_and_answers_from_disk() {
 /// What the test below expects of block `i` of `blocks`: every 7th was marked again, every 11th cleared.
 fn check_spilled(engine: &Engine, blocks: u64) {
     let state = |i: u64| match i {
-        _ if i % 11 == 0 => BlockState::Clean,
-        _ if i % 5 == 0 => BlockState::New,
+        _ if i.is_multiple_of(11) => BlockState::Clean,
+        _ if i.is_multiple_of(5) => BlockState::New,
         _ => BlockState::Dirty,
     };
-    let wal = |i: u64| if i % 7 == 0 { blocks + i } else { i };
+    let wal = |i: u64| if i.is_multiple_of(7) { blocks + i } else { i };
     let states = (0..blocks).map(|i| engine.state(id(i)).unwrap());
     assert!(states.eq((0..blocks).map(state)));
     let counts = engine.counts();
@@ -175,7 +175,7 @@ fn an_engine_whose_states_alone_exceed_the_limit_keeps_them_on_disk() {
         engine.mark(id(i), mark, marked).unwrap();
     };
     for i in 0..blocks {
-        mark(i, if i % 5 == 0 { Mark::New } else { Mark::Dirty }, i);
+        mark(i, if i.is_multiple_of(5) { Mark::New } else { Mark::Dirty }, i);
     }
     for i in (0..blocks).step_by(7) {
         mark(i, Mark::Dirty, blocks + i);

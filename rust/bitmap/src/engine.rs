@@ -2,10 +2,11 @@
 
 use crate::config::{EngineConfig, check_limit};
 use crate::damage::DamagedRange;
-use crate::disk::{Disk, Manifest, RunEntry, TreeKind};
+use crate::disk::{Disk, TreeKind};
 use crate::error::{BatchError, EngineError};
 use crate::head::{Head, fold_records};
 use crate::maintenance::Worker;
+use crate::manifest::{Manifest, RunEntry};
 use crate::memory::{Charge, MB, Memory, MemoryUse};
 use crate::place::{SHARDS, shard_of};
 use crate::record::{BlockRecord, KeySpan, MarkedAt};
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     /// The runs the manifest on disk names; locked while it is replaced.
     pub(crate) committed: Mutex<HashSet<Serial>>,
     pub(crate) damaged: RwLock<Vec<DamagedRange>>,
+    pub(crate) generation: AtomicU64,
     pub(crate) next_serial: AtomicU64,
     next_snapshot: AtomicU64,
     full: AtomicBool,
@@ -115,6 +117,7 @@ impl Engine {
             disk,
             committed: Mutex::default(),
             damaged: RwLock::default(),
+            generation: AtomicU64::new(0),
             next_serial: AtomicU64::new(1),
             next_snapshot: AtomicU64::new(1),
             full: AtomicBool::new(false),
@@ -646,6 +649,7 @@ impl Inner {
         write_missing(disk, &trees.by_time, TreeKind::ByTime)?;
         write_missing(disk, &trees.by_wal, TreeKind::ByWal)?;
         disk.write_manifest(&Manifest {
+            generation: self.generation.fetch_add(1, Relaxed) + 1,
             next_serial: self.next_serial.load(Relaxed),
             damaged: self.damaged.read().clone(),
             records: entries_of(&trees.records),

@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod head;
 mod maintenance;
+mod manifest;
 mod memory;
 mod pages;
 mod place;

@@ -14,7 +14,7 @@ use std::mem::size_of;
 use std::sync::Arc;
 
 /// Bytes in memory of a page, on average and about.
-const PAGE_BYTES: usize = 8 << 10;
+const PAGE_BYTES: usize = 16 << 10;
 /// By how much the account of the pages may be off.
 const SLACK: usize = 1 << 10;
 

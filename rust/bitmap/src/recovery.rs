@@ -4,9 +4,10 @@
 use crate::BlockId;
 use crate::chunk::CHUNK_ROWS;
 use crate::damage::DamagedRange;
-use crate::disk::{Disk, Found, Manifest, ReadRun, RunEntry, TreeKind};
+use crate::disk::{Disk, ReadRun, TreeKind};
 use crate::engine::Inner;
 use crate::error::EngineError;
+use crate::manifest::{Found, Manifest, RunEntry};
 use crate::memory::Charge;
 use crate::place::{Place, shard_of};
 use crate::record::MarkedAt;
@@ -47,6 +48,7 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
             return disk.remove_leftovers(&HashSet::new());
         }
     };
+    inner.generation.store(manifest.generation, Relaxed);
     inner.next_serial.store(manifest.next_serial, Relaxed);
     *inner.damaged.write() = manifest.damaged.clone();
     let named = serials(&manifest);

@@ -175,7 +175,15 @@ fn an_engine_whose_states_alone_exceed_the_limit_keeps_them_on_disk() {
         engine.mark(id(i), mark, marked).unwrap();
     };
     for i in 0..blocks {
-        mark(i, if i.is_multiple_of(5) { Mark::New } else { Mark::Dirty }, i);
+        mark(
+            i,
+            if i.is_multiple_of(5) {
+                Mark::New
+            } else {
+                Mark::Dirty
+            },
+            i,
+        );
     }
     for i in (0..blocks).step_by(7) {
         mark(i, Mark::Dirty, blocks + i);

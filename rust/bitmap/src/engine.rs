@@ -4,21 +4,19 @@ use crate::config::{EngineConfig, check_limit};
 use crate::damage::DamagedRange;
 use crate::disk::{Disk, TreeKind};
 use crate::error::{BatchError, EngineError};
-use crate::head::{Head, fold_records};
 use crate::maintenance::Worker;
 use crate::manifest::{Manifest, RunEntry};
-use crate::memory::{Charge, MB, Memory, MemoryUse};
+use crate::memory::{MB, Memory, MemoryUse};
 use crate::place::{SHARDS, shard_of};
 use crate::record::{BlockRecord, KeySpan, MarkedAt};
 use crate::row::{Entry, Record, Row};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, Serial};
 use crate::shard::{BlockCounts, Shard, SnapshotId};
 use crate::swap::Swap;
 use crate::tree::Tree;
 use crate::{BlockId, BlockState, Mark};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashSet;
-use std::mem::size_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -84,9 +82,9 @@ pub(crate) struct Inner {
     next_snapshot: AtomicU64,
     full: AtomicBool,
     /// Marks in all heads, counted when a shard is looked after.
-    new_marks: AtomicUsize,
+    pub(crate) new_marks: AtomicUsize,
     /// Marks in runs that are not on disk, about.
-    unsaved: AtomicU64,
+    pub(crate) unsaved: AtomicU64,
     pub(crate) maintenance: Mutex<()>,
     pub(crate) wake: crate::maintenance::Wake,
     /// The last error of work nobody waited for; the next [`Engine::sync`] reports it.
@@ -325,12 +323,12 @@ impl Inner {
     }
 
     /// How many marks a shard's head takes.
-    fn head_rows(&self) -> usize {
+    pub(crate) fn head_rows(&self) -> usize {
         (self.memory.limit() / 8192).clamp(1024, 1 << 16) as usize
     }
 
     /// How many marks all heads take, about.
-    fn all_head_rows(&self) -> usize {
+    pub(crate) fn all_head_rows(&self) -> usize {
         4 * self.head_rows()
     }
 
@@ -544,97 +542,8 @@ impl Inner {
         self.trees.read()
     }
 
-    fn seal_full(&self) {
-        let limit = self.head_rows();
-        {
-            let mut trees = self.trees.write();
-            let full = (0..SHARDS).any(|shard| self.shards[shard].0.lock().head.len() >= limit);
-            if !full && self.new_marks.load(Relaxed) < self.all_head_rows() {
-                return;
-            }
-            self.seal_into(&mut trees, None);
-        }
-        if self.unsaved.load(Relaxed) >= self.full_run()
-            && let Err(error) = self.persist()
-        {
-            *self.trouble.lock() = Some(error);
-        }
-        self.wake.notify();
-        self.keep_pace();
-    }
-
-    /// Makes runs of all heads. With `snapshot`, opens it at that moment and returns the trees as of then.
-    pub(crate) fn seal(&self, snapshot: Option<SnapshotId>) -> Trees {
-        let mut trees = self.trees.write();
-        self.seal_into(&mut trees, snapshot);
-        let sealed = trees.clone();
-        drop(trees);
-        self.wake.notify();
-        sealed
-    }
-
     pub(crate) fn new_snapshot(&self) -> SnapshotId {
         SnapshotId(self.next_snapshot.fetch_add(1, Relaxed))
-    }
-
-    fn seal_into(&self, trees: &mut Trees, snapshot: Option<SnapshotId>) {
-        let mut heads: [Head; SHARDS] = std::array::from_fn(|_| Head::default());
-        self.new_marks.store(0, Relaxed);
-        for (guard, head) in self.lock_all().iter_mut().zip(&mut heads) {
-            std::mem::swap(&mut guard.head, head);
-            guard.account();
-            if let Some(snapshot) = snapshot {
-                guard.open_snapshot(snapshot);
-            }
-        }
-        let rows = heads.iter().map(Head::len).sum();
-        if rows == 0 {
-            return;
-        }
-        self.unsaved.fetch_add(rows as u64, Relaxed);
-        let held: usize = heads.iter().map(Head::heap_bytes).sum();
-        let _charge = Charge::new(
-            &self.memory,
-            held + rows * (2 * size_of::<Record>() + 2 * size_of::<Entry>()),
-        );
-        let mut records = Vec::with_capacity(rows);
-        for head in heads {
-            head.append_records(&mut records);
-        }
-        // Marks mostly come in the order of time and WAL: sort what is nearly sorted, before it is sorted by block.
-        let once = records
-            .iter()
-            .all(|r| r.kind.is_mark() && !r.kind.is_remarked());
-        let mut by_time = Vec::new();
-        let mut by_wal = Vec::new();
-        if once {
-            by_time = indexed(&records, Record::time_entry);
-            by_wal = indexed(&records, Record::wal_entry);
-        }
-        fold_records(&mut records);
-        if !once {
-            by_time = indexed(&records, Record::time_entry);
-            by_wal = indexed(&records, Record::wal_entry);
-        }
-        self.add_runs(&mut trees.records, &records);
-        self.add_runs(&mut trees.by_time, &by_time);
-        self.add_runs(&mut trees.by_wal, &by_wal);
-    }
-
-    /// Adds sorted rows as runs without wide holes: threads that mark in order in different places then make runs
-    /// that overlap nothing.
-    fn add_runs<R: Row>(&self, tree: &mut Tree<R>, rows: &[R]) {
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return;
-        };
-        let hole = (last.key().0 - first.key().0) / 16;
-        for rows in rows.chunk_by(|a, b| b.key().0 - a.key().0 <= hole.max(1)) {
-            let mut builder = RunBuilder::new();
-            builder.push_all(rows);
-            if let Some(run) = builder.finish(self.serial(), &self.memory) {
-                tree.add(run);
-            }
-        }
     }
 
     /// Writes what is not on disk yet, and the manifest; removes files nobody names any more.
@@ -731,16 +640,6 @@ impl Inner {
             run.evict();
         }
     }
-}
-
-/// The sorted index entries of `records`.
-fn indexed(records: &[Record], entry: fn(&Record) -> Entry) -> Vec<Entry> {
-    let mut entries = Vec::with_capacity(records.len());
-    entries.extend(records.iter().filter(|r| r.kind.is_indexed()).map(entry));
-    if !entries.is_sorted() {
-        entries.sort();
-    }
-    entries
 }
 
 trait Evict {

@@ -183,6 +183,11 @@ impl Shard {
             .unwrap_or_else(|| self.tables.get(block))
     }
 
+    /// What block states take, as of the last walk over the bitmaps.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.tables.map_bytes() + self.measured
+    }
+
     /// Brings the memory account up to date. Between two walks over the bitmaps, new blocks count at their worst;
     /// a walk is due when that adds up to `slack` bytes, or at once with a `slack` of 0.
     pub(crate) fn account(&mut self, slack: usize) {

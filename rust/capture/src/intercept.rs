@@ -111,7 +111,9 @@ pub enum InterceptError {
     #[error("the interceptor is not running: start it first; the event was not taken")]
     NotRunning,
     /// Stopping waits for the workers, so one of them can't do it.
-    #[error("the interceptor can't be stopped by one of its own callbacks; stop it from another thread")]
+    #[error(
+        "the interceptor can't be stopped by one of its own callbacks; stop it from another thread"
+    )]
     InCallback,
     /// A callback did not return in time.
     #[error(
@@ -287,6 +289,13 @@ impl Interceptor {
         }
     }
 
+    /// Waits until everything that was raised before is taken in, the gap too; false if that takes longer than
+    /// `patience`, or a worker asks.
+    pub fn settle(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        !self.is_own_worker() && self.core.shards.iter().all(|shard| shard.settle(deadline))
+    }
+
     /// Numbers about it.
     pub fn stats(&self) -> InterceptStats {
         InterceptStats {
@@ -318,7 +327,9 @@ impl Interceptor {
             .unwrap_or(false)
     }
 
-    fn lock_workers(&self) -> Result<parking_lot::MutexGuard<'_, Vec<JoinHandle<()>>>, InterceptError> {
+    fn lock_workers(
+        &self,
+    ) -> Result<parking_lot::MutexGuard<'_, Vec<JoinHandle<()>>>, InterceptError> {
         if self.is_own_worker() {
             return Err(InterceptError::InCallback);
         }

@@ -114,7 +114,10 @@ fn four_producers_lose_nothing_and_every_block_keeps_its_order() {
     });
     events.stop().unwrap();
     let stats = events.stats();
-    assert_eq!((stats.processed, stats.dropped, stats.queued), (80_000, 0, 0));
+    assert_eq!(
+        (stats.processed, stats.dropped, stats.queued),
+        (80_000, 0, 0)
+    );
     assert_eq!(memory.count(), 80_000);
     assert_eq!(memory.told.load(SeqCst), 80_000);
     for (block, wals) in &*memory.taken.lock().unwrap() {
@@ -126,7 +129,12 @@ fn four_producers_lose_nothing_and_every_block_keeps_its_order() {
 #[test]
 fn it_takes_events_only_while_it_runs_and_can_run_again() {
     let (memory, events) = interceptor(10, 2);
-    let refused = |wal| matches!(events.raise(update(1, wal)), Err(InterceptError::NotRunning));
+    let refused = |wal| {
+        matches!(
+            events.raise(update(1, wal)),
+            Err(InterceptError::NotRunning)
+        )
+    };
     assert!(refused(1));
     events.start().unwrap();
     events.start().unwrap();
@@ -198,7 +206,9 @@ fn callbacks_may_raise_events_into_full_queues() {
         if event.wal < 1_000
             && let Some(events) = again.upgrade()
         {
-            events.raise(update(event.block, event.wal + 1_000)).unwrap();
+            events
+                .raise(update(event.block, event.wal + 1_000))
+                .unwrap();
             events
                 .raise(update(event.block + (1 << 20), event.wal + 1_000))
                 .unwrap();
@@ -319,7 +329,8 @@ fn stops_and_starts_amid_events_lose_none_that_was_accepted() {
                         if done.load(SeqCst) {
                             break;
                         }
-                        accepted += usize::from(events.raise(update(wal << 11 | producer, wal)).is_ok());
+                        accepted +=
+                            usize::from(events.raise(update(wal << 11 | producer, wal)).is_ok());
                     }
                     accepted
                 })
@@ -331,8 +342,26 @@ fn stops_and_starts_amid_events_lose_none_that_was_accepted() {
             events.stop().unwrap();
         }
         done.store(true, SeqCst);
-        producers.into_iter().map(|p| p.join().unwrap()).sum::<usize>()
+        producers
+            .into_iter()
+            .map(|p| p.join().unwrap())
+            .sum::<usize>()
     });
     assert_eq!(memory.count(), accepted);
     assert_eq!(events.stats().processed, accepted as u64);
+}
+
+#[test]
+fn what_was_raised_is_in_once_it_is_settled() {
+    let (memory, events) = interceptor(50, 3);
+    events.start().unwrap();
+    for wal in 0..2_000 {
+        events.raise(update(wal << 10, wal)).unwrap();
+    }
+    assert!(events.settle(Duration::from_secs(60)));
+    assert_eq!(memory.count(), 2_000);
+    memory.refuse.store(true, SeqCst);
+    memory.refuse_gaps.store(true, SeqCst);
+    events.raise(update(1, 1)).unwrap();
+    assert!(!events.settle(Duration::from_millis(30)), "a gap is left");
 }

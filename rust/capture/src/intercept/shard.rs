@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Events that are taken in between two looks at what is kept beside the queue.
@@ -169,6 +169,28 @@ impl Shard {
     /// When everything that is queued now will have been received: a worker may hold a batch at this moment.
     fn due(&self, gate: &Gate) -> u64 {
         self.received.load(SeqCst) + (gate.queue.len() + BATCH) as u64
+    }
+
+    /// Waits until everything that is queued now, and the gap, is taken in.
+    pub(super) fn settle(&self, deadline: Instant) -> bool {
+        let mut due = None;
+        loop {
+            let done = {
+                let queue = self.taking.lock();
+                let queued = queue.as_ref().map_or(0, Receiver::len) as u64;
+                let received = self.received.load(SeqCst);
+                let due = *due.get_or_insert(received + queued);
+                let beside = self.beside.lock();
+                received >= due && beside.events.is_empty() && beside.gap.is_empty()
+            };
+            if done {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// The event's block is to be taken in as changed.

@@ -229,6 +229,12 @@ impl Engine {
         self.inner.memory.usage()
     }
 
+    /// Bytes of [`MemoryUse::current`] that are block states; the rest is records and indexes.
+    pub fn bitmap_bytes(&self) -> u64 {
+        let shards = (0..SHARDS).map(|shard| self.inner.lock(shard).state_bytes());
+        shards.sum::<usize>() as u64
+    }
+
     /// Changes the memory limit. A lower one takes effect at once, as far as memory can go to disk.
     ///
     /// # Errors

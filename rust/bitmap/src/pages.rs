@@ -222,6 +222,11 @@ impl Pages {
         Ok(freed)
     }
 
+    /// What the pages take that are in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held
+    }
+
     /// Is any page on disk only?
     pub(crate) fn is_spilled(&self) -> bool {
         self.held < self.all

@@ -168,6 +168,11 @@ impl Shard {
         }
     }
 
+    /// What block states take in memory.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.states.held_bytes()
+    }
+
     /// Brings the memory account of the head up to date; that of the states always is.
     pub(crate) fn account(&mut self) {
         let undo: usize = self.undo.iter().map(|(_, u)| u.allocation_size()).sum();

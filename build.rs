@@ -6,7 +6,12 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The headers whose functions are written in Rust.
-const HEADERS: &[&str] = &["bitmap_engine", "taosdump_engine"];
+const HEADERS: &[&str] = &[
+    "bitmap_engine",
+    "incremental_backup_tool",
+    "plugin_api",
+    "taosdump_engine",
+];
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -18,7 +23,9 @@ fn main() -> Result<(), Failure> {
         let read = || {
             bindgen::Builder::default()
                 .header(&path)
-                .allowlist_file(format!(".*{header}\\.h"))
+                .allowlist_file(format!(".*/{header}\\.h"))
+                // Types of an included header come from that header's own turn.
+                .allowlist_recursively(false)
                 .prepend_enum_name(false)
                 .default_enum_style(bindgen::EnumVariation::Consts)
         };

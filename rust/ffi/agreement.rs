@@ -4,4 +4,9 @@
 use crate::header::*;
 
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine_functions.rs"));
+include!(concat!(
+    env!("OUT_DIR"),
+    "/incremental_backup_tool_functions.rs"
+));
+include!(concat!(env!("OUT_DIR"), "/plugin_api_functions.rs"));
 include!(concat!(env!("OUT_DIR"), "/taosdump_engine_functions.rs"));

@@ -14,6 +14,16 @@ impl Code {
     pub(crate) const INVALID_PARAM: Self = Self(header::ERR_INVALID_PARAM);
     pub(crate) const INVALID_STATE_TRANS: Self = Self(header::ERR_INVALID_STATE_TRANS);
     pub(crate) const INTERNAL: Self = Self(header::ERR_INTERNAL);
+    pub(crate) const IO: Self = Self(header::ERR_IO);
+    pub(crate) const NOT_STARTED: Self = Self(header::ERR_NOT_STARTED);
+    pub(crate) const CONFIG: Self = Self(header::ERR_CONFIG);
+    pub(crate) const SERVER: Self = Self(header::ERR_SERVER);
+    pub(crate) const DETECT: Self = Self(header::ERR_DETECT);
+    pub(crate) const EXPORT: Self = Self(header::ERR_EXPORT);
+    pub(crate) const RESTORE: Self = Self(header::ERR_RESTORE);
+    pub(crate) const VERIFY: Self = Self(header::ERR_VERIFY);
+    pub(crate) const BACKUP_INCOMPLETE: Self = Self(header::ERR_BACKUP_INCOMPLETE);
+    pub(crate) const NOT_DETECTED: Self = Self(header::ERR_NOT_DETECTED);
 }
 
 impl From<EngineError> for Code {
@@ -48,6 +58,15 @@ pub extern "C" fn bitmap_strerror(code: i32) -> *const c_char {
         -1007 => c"the files have a format this engine does not know: use the engine that wrote them",
         -1008 => c"the block's record was damaged on disk: copy the block whole and acknowledge the damage",
         -1100 => c"internal error: please report it",
+        -1201 => c"not started: call start or init first",
+        -1202 => c"a setting is wrong: the error text names it",
+        -1203 => c"the server or its client library can't be reached or refused: the error text says why",
+        -1204 => c"what changed could not be told: nothing was exported, correct the cause and detect again",
+        -1205 => c"the rows could not be exported: what is there is no backup, correct the cause and export again",
+        -1206 => c"the restore failed: the target is not what was backed up, correct the cause and run it again",
+        -1207 => c"what was written is not intact: it does not count as a backup, check the disk and run it again",
+        -1208 => c"done, but something is missing or wider than it should be: the error text says what",
+        -1209 => c"a block was not found by the last detection: detect again",
         _ => c"unknown code",
     };
     text.as_ptr()

@@ -12,4 +12,6 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine.rs"));
+include!(concat!(env!("OUT_DIR"), "/incremental_backup_tool.rs"));
+include!(concat!(env!("OUT_DIR"), "/plugin_api.rs"));
 include!(concat!(env!("OUT_DIR"), "/taosdump_engine.rs"));

@@ -8,10 +8,15 @@ mod bitmap_cursor;
 mod bitmap_engine;
 mod boundary;
 mod codes;
+mod failure;
 pub mod header;
+mod incremental_backup_tool;
+mod plugin;
 mod taosdump;
 
 pub use bitmap_cursor::*;
 pub use bitmap_engine::*;
 pub use codes::*;
+pub use incremental_backup_tool::*;
+pub use plugin::*;
 pub use taosdump::*;

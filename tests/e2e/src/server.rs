@@ -43,7 +43,7 @@ impl Installation {
     }
 
     /// The directory of its client library.
-    pub(crate) fn library_dir(&self) -> PathBuf {
+    pub fn library_dir(&self) -> PathBuf {
         self.library.parent().map(Into::into).unwrap_or_default()
     }
 

@@ -411,9 +411,11 @@ impl Work<'_> {
         as_bytes: &BTreeSet<usize>,
         file: &str,
     ) -> Result<data_file::Layout, DataFileError> {
-        data_file::Layout::rows(types, as_bytes.clone()).map_err(|problem| DataFileError::Corrupt {
-            path: self.layout.root().join(file),
-            problem,
+        data_file::Layout::rows(self.database, types, as_bytes.clone()).map_err(|problem| {
+            DataFileError::Corrupt {
+                path: self.layout.root().join(file),
+                problem,
+            }
         })
     }
 

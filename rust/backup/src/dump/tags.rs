@@ -116,12 +116,13 @@ fn one(
         .skip(1)
         .map(|field| field.data_type)
         .collect();
-    let file_layout = data_file::Layout::tags(types, as_bytes.clone()).map_err(|problem| {
-        DataFileError::Corrupt {
-            path: layout.tags_path(&stable.name),
-            problem,
-        }
-    })?;
+    let file_layout =
+        data_file::Layout::tags(database, types, as_bytes.clone()).map_err(|problem| {
+            DataFileError::Corrupt {
+                path: layout.tags_path(&stable.name),
+                problem,
+            }
+        })?;
     let mut writer: Option<FileWriter<'_>> = None;
     let moved = changes.tags_moved.contains(&stable.name);
     while let Some(row) = rows.next()? {

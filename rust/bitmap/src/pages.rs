@@ -13,8 +13,10 @@ use crate::{BlockId, StateTransitionError};
 use std::mem::size_of;
 use std::sync::Arc;
 
-/// Bytes in memory of a page, on average and about.
+/// Bytes in memory of a page that may go to disk, on average and about.
 const PAGE_BYTES: usize = 16 << 10;
+/// The same of one that stays in memory, at most: lookups in few large tables are faster than in many small ones.
+const LASTING_PAGE_BYTES: u64 = 1 << 20;
 /// By how much the account of the pages may be off.
 const SLACK: usize = 1 << 10;
 
@@ -62,6 +64,7 @@ pub(crate) struct Pages {
     all: usize,
     /// The page that is looked at next when one has to go.
     hand: usize,
+    page_bytes: usize,
     swap: Option<Arc<Swap>>,
     memory: Arc<Memory>,
     charge: Charge,
@@ -76,6 +79,10 @@ impl Pages {
             held: 0,
             all: 0,
             hand: 0,
+            page_bytes: match swap {
+                Some(_) => PAGE_BYTES,
+                None => (memory.limit() >> 10).min(LASTING_PAGE_BYTES) as usize,
+            },
             swap,
             memory: Arc::clone(memory),
             charge: Charge::new(memory, 0),
@@ -148,7 +155,7 @@ impl Pages {
 
     #[inline]
     fn after_growth(&mut self) {
-        if self.all > self.pages.len() * PAGE_BYTES {
+        if self.all > self.pages.len() * self.page_bytes {
             self.divide();
         }
         if self.held.abs_diff(self.charged) > SLACK {

@@ -6,7 +6,14 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The headers whose functions are written in Rust.
-const HEADERS: &[&str] = &["bitmap_engine", "taosdump_engine"];
+const HEADERS: &[&str] = &[
+    "bitmap_engine",
+    "event_interceptor",
+    "observability",
+    "ring_buffer",
+    "storage_engine_interface",
+    "taosdump_engine",
+];
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -19,6 +26,7 @@ fn main() -> Result<(), Failure> {
             bindgen::Builder::default()
                 .header(&path)
                 .allowlist_file(format!(".*{header}\\.h"))
+                .allowlist_recursively(false)
                 .prepend_enum_name(false)
                 .default_enum_style(bindgen::EnumVariation::Consts)
         };

@@ -13,6 +13,18 @@ impl Code {
     pub(crate) const SUCCESS: Self = Self(header::ERR_SUCCESS);
     pub(crate) const INVALID_PARAM: Self = Self(header::ERR_INVALID_PARAM);
     pub(crate) const INVALID_STATE_TRANS: Self = Self(header::ERR_INVALID_STATE_TRANS);
+    pub(crate) const BLOCK_NOT_FOUND: Self = Self(header::ERR_BLOCK_NOT_FOUND);
+    pub(crate) const IO: Self = Self(header::ERR_IO);
+    pub(crate) const NOT_RUNNING: Self = Self(header::ERR_NOT_RUNNING);
+    pub(crate) const ALREADY_RUNNING: Self = Self(header::ERR_ALREADY_RUNNING);
+    pub(crate) const IN_CALLBACK: Self = Self(header::ERR_IN_CALLBACK);
+    pub(crate) const TIMEOUT: Self = Self(header::ERR_TIMEOUT);
+    pub(crate) const QUEUE_FULL: Self = Self(header::ERR_QUEUE_FULL);
+    pub(crate) const QUEUE_EMPTY: Self = Self(header::ERR_QUEUE_EMPTY);
+    pub(crate) const CLOSED: Self = Self(header::ERR_CLOSED);
+    pub(crate) const NOT_SUPPORTED: Self = Self(header::ERR_NOT_SUPPORTED);
+    pub(crate) const EXISTS: Self = Self(header::ERR_EXISTS);
+    pub(crate) const SERVER: Self = Self(header::ERR_SERVER);
     pub(crate) const INTERNAL: Self = Self(header::ERR_INTERNAL);
 }
 
@@ -47,6 +59,16 @@ pub extern "C" fn bitmap_strerror(code: i32) -> *const c_char {
         -1006 => c"a file changed under the running engine: reopen it, the damaged range becomes dirty",
         -1007 => c"the files have a format this engine does not know: use the engine that wrote them",
         -1008 => c"the block's record was damaged on disk: copy the block whole and acknowledge the damage",
+        -1020 => c"it is not running: start or install it first",
+        -1021 => c"it is running already: stop or uninstall it first",
+        -1022 => c"a callback can't do this to its own interceptor: do it from another thread",
+        -1023 => c"the time is over",
+        -1024 => c"the queue is full: take items from it, or wait",
+        -1025 => c"the queue is empty",
+        -1026 => c"the queue was closed",
+        -1027 => c"the storage engine can't work here: check its configuration",
+        -1028 => c"the name or directory is taken",
+        -1203 => c"the TDengine server or its client library can't be used: check TD_CONNECT_IP, TD_CONNECT_PORT and the client's installation",
         -1100 => c"internal error: please report it",
         _ => c"unknown code",
     };

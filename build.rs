@@ -8,8 +8,12 @@ use std::{env, fs};
 /// The headers whose functions are written in Rust.
 const HEADERS: &[&str] = &[
     "bitmap_engine",
+    "event_interceptor",
     "incremental_backup_tool",
+    "observability",
     "plugin_api",
+    "ring_buffer",
+    "storage_engine_interface",
     "taosdump_engine",
 ];
 

@@ -41,6 +41,15 @@ enum {
   ERR_DAMAGED             = -1006, /* a file changed under the running engine: reopen it */
   ERR_UNKNOWN_FORMAT      = -1007, /* the files were written by a version of the engine this one does not know */
   ERR_BLOCK_DAMAGED       = -1008, /* the block's record was damaged on disk: it is DIRTY, no more is known */
+  ERR_NOT_RUNNING         = -1020, /* what is needed is not running; the event was not taken */
+  ERR_ALREADY_RUNNING     = -1021, /* it is running: stop or uninstall it first */
+  ERR_IN_CALLBACK         = -1022, /* a callback can't do this to its own interceptor */
+  ERR_TIMEOUT             = -1023, /* the time is over; what happened is said at the function */
+  ERR_QUEUE_FULL          = -1024, /* there is no room in the queue */
+  ERR_QUEUE_EMPTY         = -1025, /* there is nothing in the queue */
+  ERR_CLOSED              = -1026, /* the queue was closed */
+  ERR_NOT_SUPPORTED       = -1027, /* the storage engine says that it can't work here */
+  ERR_EXISTS              = -1028, /* the name or directory is taken */
   ERR_INTERNAL            = -1100, /* a bug in the engine; the call may have done part of its work */
 
   /* Only backups return these (incremental_backup_tool.h, plugin_api.h). */

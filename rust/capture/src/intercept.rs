@@ -169,8 +169,9 @@ thread_local! {
 
 /// One event in so many is timed.
 const TIMED: u32 = 64;
-/// How long a thread waits for room in a queue before it looks whether the interceptor was stopped.
-const LOOK: Duration = Duration::from_millis(20);
+/// How long a thread that finds its queue full waits before it looks again.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 
 impl Interceptor {
     /// An interceptor that does not run yet.
@@ -280,12 +281,15 @@ impl Interceptor {
                 }
             };
         }
+        let mut pause = SHORTEST_PAUSE;
         loop {
-            match shard.send(queued, LOOK) {
+            match shard.send(queued) {
                 Deferred::Queued => return Ok(()),
                 Deferred::Closed => return Err(InterceptError::NotRunning),
-                Deferred::Full => {}
+                // To be woken for every free place would cost the worker more than many events.
+                Deferred::Full => thread::sleep(pause),
             }
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 
@@ -321,7 +325,8 @@ impl Interceptor {
         self.stats().capacity * size_of::<Queued>() as u64
     }
 
-    fn is_own_worker(&self) -> bool {
+    /// Whether the calling thread is one of its workers.
+    pub fn is_own_worker(&self) -> bool {
         WORKER_OF
             .try_with(|worker| worker.get() == Arc::as_ptr(&self.core))
             .unwrap_or(false)

@@ -172,22 +172,20 @@ impl Follower {
     /// Waits until everything that the server had logged before this call is told and saved; false if that
     /// takes longer than `patience`.
     pub fn catch_up(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+        self.ask().wait(patience)
+    }
+
+    /// Asks for a scan; what it gives can be waited for without the follower.
+    pub fn ask(&self) -> CatchUp {
         let mut state = self.shared.state.lock();
         state.asked += 1;
-        let mine = state.asked;
+        let number = state.asked;
+        drop(state);
         self.waker.wake();
-        while state.answered < mine {
-            if self
-                .shared
-                .turned
-                .wait_until(&mut state, deadline)
-                .timed_out()
-            {
-                return state.answered >= mine;
-            }
+        CatchUp {
+            shared: Arc::clone(&self.shared),
+            number,
         }
-        true
     }
 
     /// Numbers about it.
@@ -206,11 +204,55 @@ impl Follower {
     }
 }
 
+/// A scan that was asked for.
+pub struct CatchUp {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl CatchUp {
+    /// Waits until it is done; false if that takes longer than `patience`, or the follower is stopped.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut state = self.shared.state.lock();
+        while state.answered < self.number && !self.shared.stop.load(Relaxed) {
+            if self
+                .shared
+                .turned
+                .wait_until(&mut state, deadline)
+                .timed_out()
+            {
+                break;
+            }
+        }
+        state.answered >= self.number
+    }
+
+    /// Why the last scan failed; empty if it did not.
+    pub fn last_error(&self) -> String {
+        self.shared.state.lock().stats.last_error.clone()
+    }
+}
+
+impl fmt::Debug for CatchUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatchUp")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for Follower {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
         self.waker.wake();
-        if let Some(thread) = self.thread.take() {
+        // Under the lock, so that nobody who waits misses it.
+        drop(self.shared.state.lock());
+        self.shared.turned.notify_all();
+        // A listener that drops its own follower can't wait for itself.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
             let _ = thread.join();
         }
     }

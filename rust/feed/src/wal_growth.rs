@@ -154,6 +154,15 @@ impl WalMonitor {
     }
 }
 
+impl WalMonitor {
+    /// Whether it still watches; false once its listener had enough.
+    pub fn is_running(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+}
+
 impl Drop for WalMonitor {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);

@@ -1,7 +1,7 @@
 //! One worker: its queue, what is kept beside it, and its loop.
 
 use super::{BlockEvent, Core, Gap};
-use crossbeam_channel::{Receiver, Select, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::VecDeque,
@@ -14,6 +14,11 @@ use std::{
 const BATCH: usize = 256;
 /// How long to wait before a gap that the sink refused is offered to it again.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a worker that found nothing waits before it looks again, and how often before it sleeps until it is
+/// woken.
+const NAP: Duration = Duration::from_micros(50);
+const NAPS: u32 = 20;
 
 /// An event in a queue.
 #[derive(Debug, Clone, Copy)]
@@ -116,20 +121,17 @@ impl Shard {
         into.merge(&self.beside.lock().gap);
     }
 
-    /// Queues an event; waits for room, but not longer than `patience`.
-    pub(super) fn send(&self, queued: Queued, patience: Duration) -> Deferred {
-        let gate = self.gate.read();
-        let Some(gate) = gate.as_ref() else {
-            return Deferred::Closed;
-        };
-        match gate.queue.try_send(queued) {
-            Ok(()) => Deferred::Queued,
-            Err(TrySendError::Disconnected(_)) => Deferred::Closed,
-            Err(TrySendError::Full(queued)) => match gate.queue.send_timeout(queued, patience) {
-                Ok(()) => Deferred::Queued,
-                Err(SendTimeoutError::Timeout(_)) => Deferred::Full,
-                Err(SendTimeoutError::Disconnected(_)) => Deferred::Closed,
-            },
+    /// Queues an event if there is room.
+    pub(super) fn send(&self, queued: Queued) -> Deferred {
+        match self
+            .gate
+            .read()
+            .as_ref()
+            .map(|gate| gate.queue.try_send(queued))
+        {
+            Some(Ok(())) => Deferred::Queued,
+            Some(Err(TrySendError::Full(_))) => Deferred::Full,
+            Some(Err(TrySendError::Disconnected(_))) | None => Deferred::Closed,
         }
     }
 
@@ -214,6 +216,7 @@ impl Shard {
         select.recv(&outlet.queue);
         select.recv(&outlet.poke);
         let mut batch = Vec::with_capacity(BATCH);
+        let mut naps = 0;
         loop {
             batch.clear();
             if !self.take_batch(&outlet.queue, outlet.run, &mut batch, core) {
@@ -226,6 +229,14 @@ impl Shard {
                 }
             }
             if !batch.is_empty() {
+                naps = 0;
+                continue;
+            }
+            // To be woken for every event would cost whoever raises them more than the event itself: while they
+            // come, look again after a moment.
+            if naps < NAPS && !self.has_beside.load(SeqCst) {
+                naps += 1;
+                std::thread::sleep(NAP);
                 continue;
             }
             while outlet.poke.try_recv().is_ok() {}

@@ -336,6 +336,19 @@ pub(crate) fn after_name(text: &str) -> Option<&str> {
     }
 }
 
+/// How long the database keeps rows, from the statement that creates it.
+pub(crate) fn keep_seconds(create: &str) -> Option<i64> {
+    let options = database_options(create);
+    let keep = options.get("KEEP")?.rsplit(',').next()?;
+    let (number, unit) = keep.split_at_checked(keep.len().checked_sub(1)?)?;
+    number.parse::<i64>().ok()?.checked_mul(match unit {
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    })
+}
+
 /// A database's options by name, from the statement that creates it.
 pub(crate) fn database_options(create: &str) -> BTreeMap<String, String> {
     let options = create

@@ -50,7 +50,8 @@ pub struct SqlError {
 const SQL_SHOWN: usize = 300;
 
 impl SqlError {
-    pub(crate) fn local(text: impl Into<String>) -> Self {
+    /// An error that no server told.
+    pub fn local(text: impl Into<String>) -> Self {
         Self {
             code: 0xffff,
             text: text.into(),
@@ -70,10 +71,12 @@ impl SqlError {
     /// Whether the table, super table or database is not there (any more).
     pub fn is_missing(&self) -> bool {
         // Table does not exist: 0x2603 from the client's catalogue, 0x0362 from the mnode, 0x0618 from the vnode.
-        matches!(
-            self.code & 0xffff,
-            0x2603 | 0x0362 | 0x0618 | 0x0388 | 0x2662
-        )
+        matches!(self.code & 0xffff, 0x2603 | 0x0362 | 0x0618 | 0x2662)
+    }
+
+    /// Whether there is no such database.
+    pub fn is_no_database(&self) -> bool {
+        self.code & 0xffff == 0x0388
     }
 
     /// Whether the server is still at something else that will be over soon.

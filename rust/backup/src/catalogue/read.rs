@@ -46,7 +46,11 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
     };
     let info = reader.database()?;
     let mut stables = reader.stables()?;
-    let (tables, not_covered) = reader.tables()?;
+    let Tables {
+        tables,
+        not_covered,
+        unreadable,
+    } = reader.tables()?;
     if let Some(ids) = reader.column_ids("SUPER_TABLE")? {
         for stable in stables.values_mut() {
             set_ids(&mut stable.schema, ids.get(&stable.name));
@@ -57,10 +61,17 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
         stables,
         tables,
         not_covered,
-        unreadable: BTreeMap::new(),
+        unreadable,
     };
     reader.normal_tables(&mut catalogue)?;
     Ok(catalogue)
+}
+
+/// What the list of tables holds; see [`Catalogue`].
+struct Tables {
+    tables: BTreeMap<String, Table>,
+    not_covered: Vec<String>,
+    unreadable: BTreeMap<String, String>,
 }
 
 /// Column ids by table and column.
@@ -83,7 +94,7 @@ impl Reader<'_> {
     fn database(&self) -> Result<Database, CatalogueError> {
         let query = format!("SHOW CREATE DATABASE {}", sql::name(self.database));
         let mut rows = match self.connection.query(&query) {
-            Err(error) if error.is_missing() => {
+            Err(error) if error.is_no_database() => {
                 return Err(CatalogueError::NoDatabase(self.database.to_owned()));
             }
             rows => rows?,
@@ -155,7 +166,7 @@ impl Reader<'_> {
         Ok(stables)
     }
 
-    fn tables(&self) -> Result<(BTreeMap<String, Table>, Vec<String>), CatalogueError> {
+    fn tables(&self) -> Result<Tables, CatalogueError> {
         let query = format!(
             "SELECT table_name, stable_name, uid, vgroup_id, `ttl`, table_comment, type \
              FROM information_schema.ins_tables WHERE db_name = {}",
@@ -163,8 +174,13 @@ impl Reader<'_> {
         );
         let mut tables = BTreeMap::new();
         let mut not_covered = Vec::new();
+        let mut unreadable = BTreeMap::new();
         self.connection.query(&query)?.for_each(|row| {
             let name = row.text(0);
+            if row.get(0).as_str().is_none() {
+                unreadable.insert(name, "its name is not UTF-8".to_owned());
+                return Ok(());
+            }
             let kind = row.text(6);
             let stable = match kind.as_str() {
                 "CHILD_TABLE" => Some(row.text(1)),
@@ -194,7 +210,11 @@ impl Reader<'_> {
             tables.insert(name, table);
             Ok::<_, CatalogueError>(())
         })?;
-        Ok((tables, not_covered))
+        Ok(Tables {
+            tables,
+            not_covered,
+            unreadable,
+        })
     }
 
     fn normal_tables(&self, catalogue: &mut Catalogue) -> Result<(), CatalogueError> {
@@ -273,6 +293,20 @@ impl Reader<'_> {
 const INVALID_COLUMN: u32 = 0x2602;
 const INVALID_PARAMETERS: u32 = 0x0118;
 
+/// When a database was created, by the server's clock; `None` if it does not exist. It tells a database from
+/// another one that has its name.
+pub(crate) fn database_created(
+    connection: &Connection,
+    name: &str,
+) -> Result<Option<i64>, SqlError> {
+    let query = format!(
+        "SELECT CAST(create_time AS BIGINT) FROM information_schema.ins_databases WHERE name = {}",
+        sql::text(name)
+    );
+    let mut rows = connection.query(&query)?;
+    Ok(rows.next()?.and_then(|row| row.get(0).as_i64()))
+}
+
 /// How often to ask again for a table that the server says is missing although it lists it, and how long to wait.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -303,8 +337,20 @@ pub(crate) fn if_there<T>(
     }
 }
 
+/// The server answers with an empty list for a database that is not there, or that it does not know yet after a
+/// start.
+fn check_database(connection: &Connection, database: &str) -> Result<(), SqlError> {
+    match database_created(connection, database)? {
+        Some(_) => Ok(()),
+        None => Err(SqlError::local(format!(
+            "database {database} is not there any more"
+        ))),
+    }
+}
+
 fn is_listed(connection: &Connection, database: &str, table: &str) -> Result<bool, SqlError> {
     connection.execute("RESET QUERY CACHE")?;
+    check_database(connection, database)?;
     let (database, table) = (sql::text(database), sql::text(table));
     for (list, name) in [("ins_tables", "table_name"), ("ins_stables", "stable_name")] {
         let query = format!(
@@ -322,6 +368,7 @@ pub(crate) fn listed(
     connection: &Connection,
     database: &str,
 ) -> Result<HashMap<String, Uid>, SqlError> {
+    check_database(connection, database)?;
     let query = format!(
         "SELECT table_name, uid FROM information_schema.ins_tables WHERE db_name = {}",
         sql::text(database)

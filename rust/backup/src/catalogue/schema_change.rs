@@ -206,6 +206,15 @@ fn changed(kept: &[(&Column, &Column)], alters: &mut Vec<Alter>) -> Result<(), N
         .collect();
     for (before, now) in kept {
         if now.name != before.name {
+            let dropped =
+                |alter: &Alter| matches!(alter, Alter::DropColumn { name } if *name == now.name);
+            if alters.iter().any(dropped) {
+                // Made again after an interruption, the drop would take this one.
+                return Err(NoWay(format!(
+                    "column {} took the name of a dropped one, {}",
+                    before.name, now.name
+                )));
+            }
             if names.contains(now.name.as_str()) {
                 return Err(NoWay(format!(
                     "columns changed names with each other ({})",
@@ -374,6 +383,8 @@ mod tests {
                 "ADD COLUMN `a` INT"
             ]
         );
+        let took_its_name = [(1, "ts", "TIMESTAMP"), (3, "a", "VARCHAR(5)")];
+        assert!(alters(&old, &schema(&took_its_name, &[])).is_err());
         let renamed = schema(
             &[
                 (1, "ts", "TIMESTAMP"),

@@ -94,6 +94,7 @@ pub(super) fn dump(
                 // The next link finds it missing, and drops what this one restores of it.
                 if let Some(change) = changes.tables.get_mut(&name) {
                     change.spans.clear();
+                    change.deletes.clear();
                 }
             }
             TableResult::Failed(error) => {
@@ -450,7 +451,10 @@ impl Work<'_> {
         let complete = outcome.is_ok();
         for table in tables {
             match finished.remove(&table.name) {
-                Some(Some(file)) => self.report(&table.name, TableResult::Rows(Some(file))),
+                // A file is only known to be whole when all rows have come.
+                Some(Some(file)) if complete => {
+                    self.report(&table.name, TableResult::Rows(Some(file)));
+                }
                 None if complete => self.report(&table.name, TableResult::Rows(None)),
                 _ => {
                     self.remove(&table.file)?;

@@ -2,7 +2,7 @@
 
 use super::{Apply, Failures, RestoreError, literal::literal};
 use crate::{
-    catalogue::{Schema, Table, database_options},
+    catalogue::{Schema, Table, keep_seconds},
     data_file::{FileReader, OwnedValue},
     dump::where_clause,
     link::{LinkError, TableChange},
@@ -24,8 +24,9 @@ pub(super) struct Written {
     pub(super) expired: u64,
 }
 
-/// A batch is sent when it holds this many bytes.
+/// A batch is sent when it holds this many bytes, or rows: the client library takes no more at a time.
 const BATCH_BYTES: usize = 4 << 20;
+const MOST_ROWS: usize = 32_767;
 
 /// A statement of SQL text is sent when it holds this many bytes; the server takes 1 MiB.
 const STATEMENT_BYTES: usize = 512 << 10;
@@ -108,21 +109,9 @@ fn oldest_key(apply: &Apply<'_>) -> Option<i64> {
     let query = format!("SHOW CREATE DATABASE {}", sql::name(apply.target));
     let mut rows = apply.connection.query(&query).ok()?;
     let create = rows.next().ok()??.text(1);
-    let keep = database_options(&create)
-        .get("KEEP")?
-        .rsplit(',')
-        .next()?
-        .to_owned();
-    let (number, unit) = keep.split_at_checked(keep.len().checked_sub(1)?)?;
-    let minutes = number.parse::<i64>().ok()?.checked_mul(match unit {
-        "m" => 1,
-        "h" => 60,
-        "d" => 24 * 60,
-        _ => return None,
-    })?;
     let seconds = jiff::Timestamp::now()
         .as_second()
-        .checked_sub(minutes.checked_mul(60)?)?;
+        .checked_sub(keep_seconds(&create)?)?;
     seconds.checked_mul(ticks(apply.database.database.precision))
 }
 
@@ -283,7 +272,7 @@ impl Writer<'_> {
         let mut expired = 0;
         while let Some((_, values)) = reader.next()? {
             batch.add(values);
-            if batch.rows.len() >= self.job.batch || batch.bytes >= BATCH_BYTES {
+            if batch.rows.len() >= self.job.batch.min(MOST_ROWS) || batch.bytes() >= BATCH_BYTES {
                 let (sent, refused) = batch.send(connection, self.oldest)?;
                 rows += sent;
                 expired += refused;
@@ -309,7 +298,8 @@ struct Batch<'a> {
     shape: &'a Shape,
     table: &'a str,
     rows: Vec<Vec<OwnedValue>>,
-    bytes: usize,
+    /// The longest value of each column: all values of a column are bound with the same length.
+    longest: Vec<usize>,
 }
 
 impl<'a> Batch<'a> {
@@ -318,17 +308,21 @@ impl<'a> Batch<'a> {
             shape,
             table,
             rows: Vec::new(),
-            bytes: 0,
+            longest: vec![8; shape.types.len()],
         }
     }
 
     fn add(&mut self, values: Vec<OwnedValue>) {
-        let long = values.iter().map(|value| match value {
-            OwnedValue::Bytes(bytes) => bytes.len(),
-            _ => 8,
-        });
-        self.bytes += long.sum::<usize>();
+        for (longest, value) in self.longest.iter_mut().zip(&values) {
+            if let OwnedValue::Bytes(bytes) = value {
+                *longest = bytes.len().max(*longest);
+            }
+        }
         self.rows.push(values);
+    }
+
+    fn bytes(&self) -> usize {
+        self.rows.len() * self.longest.iter().sum::<usize>()
     }
 
     /// Sends the rows. Those that the server does not keep are left out and counted, if it refuses them.
@@ -358,7 +352,7 @@ impl<'a> Batch<'a> {
         }
         let sent = self.rows.len();
         self.rows.clear();
-        self.bytes = 0;
+        self.longest.fill(8);
         Ok((sent as u64, (total - sent) as u64))
     }
 

@@ -9,8 +9,12 @@ use std::{env, fs};
 const HEADERS: &[&str] = &[
     "backup_coordinator",
     "bitmap_engine",
+    "event_interceptor",
     "incremental_backup_tool",
+    "observability",
     "plugin_api",
+    "ring_buffer",
+    "storage_engine_interface",
     "taosdump_engine",
 ];
 

@@ -41,6 +41,15 @@ enum {
   ERR_DAMAGED             = -1006, /* a file changed under the running engine: reopen it */
   ERR_UNKNOWN_FORMAT      = -1007, /* the files were written by a version of the engine this one does not know */
   ERR_BLOCK_DAMAGED       = -1008, /* the block's record was damaged on disk: it is DIRTY, no more is known */
+  ERR_NOT_RUNNING         = -1020, /* what is needed is not running; the event was not taken */
+  ERR_ALREADY_RUNNING     = -1021, /* it is running: stop or uninstall it first */
+  ERR_IN_CALLBACK         = -1022, /* a callback can't do this to its own interceptor */
+  ERR_TIMEOUT             = -1023, /* the time is over; what happened is said at the function */
+  ERR_QUEUE_FULL          = -1024, /* there is no room in the queue */
+  ERR_QUEUE_EMPTY         = -1025, /* there is nothing in the queue */
+  ERR_CLOSED              = -1026, /* the queue was closed */
+  ERR_NOT_SUPPORTED       = -1027, /* the storage engine says that it can't work here */
+  ERR_EXISTS              = -1028, /* the name or directory is taken */
   ERR_INTERNAL            = -1100, /* a bug in the engine; the call may have done part of its work */
 
   /* Only backups return these (backup_coordinator.h, incremental_backup_tool.h, plugin_api.h). */
@@ -54,7 +63,6 @@ enum {
   ERR_BACKUP_INCOMPLETE   = -1208, /* done, but something is missing or wider than it should be */
   ERR_NOT_DETECTED        = -1209, /* a block that the last detection did not find */
   ERR_READ                = -1210, /* a block's data could not be read */
-  ERR_TIMEOUT             = -1211, /* a batch took too long */
   ERR_CANCELLED           = -1212, /* somebody cancelled it */
   ERR_KEY                 = -1213, /* the key file can't be used, or does not fit the archive */
   ERR_ARCHIVE             = -1214  /* an archive is damaged or cut off */

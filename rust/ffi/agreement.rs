@@ -11,3 +11,10 @@ include!(concat!(
 ));
 include!(concat!(env!("OUT_DIR"), "/plugin_api_functions.rs"));
 include!(concat!(env!("OUT_DIR"), "/taosdump_engine_functions.rs"));
+include!(concat!(env!("OUT_DIR"), "/event_interceptor_functions.rs"));
+include!(concat!(env!("OUT_DIR"), "/observability_functions.rs"));
+include!(concat!(env!("OUT_DIR"), "/ring_buffer_functions.rs"));
+include!(concat!(
+    env!("OUT_DIR"),
+    "/storage_engine_interface_functions.rs"
+));

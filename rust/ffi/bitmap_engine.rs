@@ -11,6 +11,8 @@ use crate::header::{
     EBlockState, SBitmapEngineConfig, SBlockMark, SBlockMetadata, SDamagedRange, SMemoryStats,
 };
 use bitmap::{BlockId, Engine, EngineConfig, Mark, MarkedAt};
+use feed::bitmap_sink::EngineGauges;
+use metrics::Source;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::ptr;
@@ -18,20 +20,34 @@ use std::sync::Arc;
 
 pub use crate::header::SBitmapEngine;
 
-/// What a `SBitmapEngine *` points to. Other handles that use the engine keep it alive.
+/// The engine of a handle. Other handles that use the engine keep it alive.
 pub(crate) type Handle = Arc<Engine>;
+
+/// What a `SBitmapEngine *` points to.
+struct Opened {
+    engine: Handle,
+    /// The metrics ask it as long as the handle lives.
+    _gauges: Arc<dyn Source>,
+}
 
 /// The engine behind a handle.
 ///
 /// # Safety
 /// `engine` is NULL or a live handle.
 pub(crate) unsafe fn engine_of<'a>(engine: *const SBitmapEngine) -> Result<&'a Handle, Code> {
-    // SAFETY: handles are made of `Handle` by `into_handle`, and the caller promises that this one is live.
-    unsafe { lent(engine.cast::<Handle>()) }
+    // SAFETY: handles are made of `Opened` by `into_handle`, and the caller promises that this one is live.
+    unsafe { lent(engine.cast::<Opened>()) }.map(|opened| &opened.engine)
 }
 
 fn into_handle(engine: Engine) -> *mut SBitmapEngine {
-    Box::into_raw(Box::new(Arc::new(engine))).cast()
+    let engine = Arc::new(engine);
+    let gauges: Arc<dyn Source> = Arc::new(EngineGauges(Arc::downgrade(&engine)));
+    metrics::global().register(&gauges);
+    Box::into_raw(Box::new(Opened {
+        engine,
+        _gauges: gauges,
+    }))
+    .cast()
 }
 
 /// # Safety
@@ -108,8 +124,8 @@ pub unsafe extern "C" fn bitmap_engine_open(
 pub unsafe extern "C" fn bitmap_engine_destroy(engine: *mut SBitmapEngine) {
     boundary((), || {
         if !engine.is_null() {
-            // SAFETY: a live handle is a `Handle` in a box, and the caller gives it back.
-            drop(unsafe { Box::from_raw(engine.cast::<Handle>()) });
+            // SAFETY: a live handle is an `Opened` in a box, and the caller gives it back.
+            drop(unsafe { Box::from_raw(engine.cast::<Opened>()) });
         }
     });
 }

@@ -16,3 +16,7 @@ include!(concat!(env!("OUT_DIR"), "/bitmap_engine.rs"));
 include!(concat!(env!("OUT_DIR"), "/incremental_backup_tool.rs"));
 include!(concat!(env!("OUT_DIR"), "/plugin_api.rs"));
 include!(concat!(env!("OUT_DIR"), "/taosdump_engine.rs"));
+include!(concat!(env!("OUT_DIR"), "/event_interceptor.rs"));
+include!(concat!(env!("OUT_DIR"), "/observability.rs"));
+include!(concat!(env!("OUT_DIR"), "/ring_buffer.rs"));
+include!(concat!(env!("OUT_DIR"), "/storage_engine_interface.rs"));

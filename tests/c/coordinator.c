@@ -212,6 +212,6 @@ int main(int argc, char **argv) {
   bitmap_engine_destroy(engine); /* the coordinator keeps it alive */
   CHECK(backup_coordinator_get_dirty_blocks(c, 0, UINT64_MAX, ids, 32) == 20);
   backup_coordinator_destroy(c);
-  for (int code = -1210; code >= -1214; code--) CHECK(strcmp(bitmap_strerror(code), "unknown code") != 0);
+  for (int code = -1214; code <= -1210; code++) CHECK(code == -1211 || strcmp(bitmap_strerror(code), "unknown code") != 0);
   return 0;
 }

@@ -64,7 +64,49 @@ pub fn compiler(source: &str) -> Command {
         ])
         .arg(root().join("tests/c").join(source));
     if !cpp {
-        command.args(["-Wstrict-prototypes", "-D_POSIX_C_SOURCE=200809L"]);
+        command.args(["-Wstrict-prototypes", "-D_XOPEN_SOURCE=700"]);
     }
     command
+}
+
+/// Builds a program with the static and with the shared library of `prefix`, where everything is installed, and runs
+/// both. `arguments` gives those of a run, which has a directory of its own.
+pub fn build_and_run(source: &str, arguments: impl Fn(&Path) -> Vec<PathBuf>) {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    for linkage in ["static", "shared"] {
+        let own = dir.path().join(format!("{linkage}-run"));
+        std::fs::create_dir(&own).unwrap();
+        let mut command = Command::new(build(source, dir.path(), linkage));
+        command
+            .env("LD_LIBRARY_PATH", dir.path().join("lib"))
+            .env_remove("IB_CALLBACK_THREADS")
+            .env_remove("TD_DATABASE")
+            .args(arguments(&own));
+        run(&mut command);
+    }
+}
+
+/// Builds a program with what is installed in `prefix`.
+pub fn build(source: &str, prefix: &Path, linkage: &str) -> PathBuf {
+    let program = prefix.join(linkage);
+    let lib = prefix.join("lib");
+    let mut command = compiler(source);
+    command
+        .arg("-I")
+        .arg(prefix.join("include/incremental_bitmap"))
+        .arg("-o")
+        .arg(&program);
+    if linkage == "static" {
+        command
+            .arg(lib.join("libincremental_bitmap.a"))
+            .args(["-ldl", "-lm"]);
+    } else {
+        command
+            .arg("-L")
+            .arg(&lib)
+            .arg("-lincremental_bitmap_plugin");
+    }
+    run(&mut command);
+    program
 }

@@ -149,6 +149,17 @@ impl Column {
         name.parse()
     }
 
+    /// The digits of a DECIMAL behind the point; 0 for other types.
+    pub fn scale(&self) -> u8 {
+        let scale = self
+            .sql_type
+            .strip_prefix("DECIMAL(")
+            .and_then(|rest| rest.trim_end_matches(')').rsplit_once(','));
+        scale
+            .and_then(|(_, scale)| scale.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
     /// Its definition in a CREATE or ADD.
     fn definition(&self) -> String {
         let key = if self.key { " PRIMARY KEY" } else { "" };
@@ -323,6 +334,19 @@ pub(crate) fn after_name(text: &str) -> Option<&str> {
             None => return Some(after),
         }
     }
+}
+
+/// How long the database keeps rows, from the statement that creates it.
+pub(crate) fn keep_seconds(create: &str) -> Option<i64> {
+    let options = database_options(create);
+    let keep = options.get("KEEP")?.rsplit(',').next()?;
+    let (number, unit) = keep.split_at_checked(keep.len().checked_sub(1)?)?;
+    number.parse::<i64>().ok()?.checked_mul(match unit {
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    })
 }
 
 /// A database's options by name, from the statement that creates it.

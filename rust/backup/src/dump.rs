@@ -14,7 +14,7 @@ pub use export::{ExportJob, export};
 pub(crate) use layout::where_clause;
 
 use crate::{
-    catalogue::{self, Catalogue, CatalogueError, NoWay},
+    catalogue::{self, Catalogue, CatalogueError, NoWay, read::database_created},
     checkpoint::Checkpoint,
     data_file::{Compression, DataFileError, FileEntry},
     detect::{self, DetectError, Request, Since},
@@ -31,6 +31,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use taos::{Connection, Library, Login, SqlError, sql};
+use tdfiles::{Key, KeySpan};
 
 /// What to dump, and how.
 #[derive(Debug, Clone)]
@@ -108,6 +109,18 @@ pub enum DumpError {
         /// What is in it.
         found: String,
     },
+    /// Another dump is writing there.
+    #[error("another dump is writing to {path}; wait for it, or give another directory")]
+    OutInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A database was dropped while it was dumped.
+    #[error("database {database} was dropped while it was dumped; run the dump again")]
+    DatabaseGone {
+        /// The database.
+        database: String,
+    },
     /// The base can't be followed.
     #[error("{path} can't be the base: {problem}")]
     Base {
@@ -138,6 +151,12 @@ pub enum DumpError {
         stable: String,
         /// What changed.
         source: NoWay,
+    },
+    /// A table is listed, but not among its super table's children.
+    #[error("the server lists table {table}, but did not tell its tags; run the dump again")]
+    NoTags {
+        /// The table.
+        table: String,
     },
     /// The connection was lost and did not come back.
     #[error(
@@ -214,6 +233,15 @@ pub fn run(
         manifest.files.extend(dumped.files);
         manifest.databases.push(dumped.link);
         notes.extend(dumped.notes);
+    }
+    let held = |name: &String| databases.contains(name);
+    for before in base.iter().flat_map(|base| &base.manifest.databases) {
+        if !held(&before.database.name) {
+            notes.push(format!(
+                "database {} of the base is not in this link; a restore leaves it as the base has it",
+                before.database.name
+            ));
+        }
     }
     manifest.files.push(out.write_main_dbs_sql(&manifest)?);
     manifest.finished = jiff::Timestamp::now().to_string();
@@ -368,7 +396,9 @@ impl Dump<'_> {
                 catalogue.tables.insert(table.clone(), before.clone());
             }
         }
-        let mut changes = Changes::between(known, &catalogue, plan)?;
+        let created = database_created(self.connection, database)?;
+        let reappeared = known.and_then(|known| self.reappeared(known, &catalogue));
+        let mut changes = Changes::between(known, &catalogue, plan, reappeared)?;
         changes
             .tables
             .retain(|name, _| !catalogue.unreadable.contains_key(name));
@@ -378,6 +408,12 @@ impl Dump<'_> {
         let dumped = rows::dump(self, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
         failures.extend(dumped.failures);
+        failures.extend(self.altered_meanwhile(&catalogue, &changes)?);
+        if created.is_none() || database_created(self.connection, database)? != created {
+            return Err(DumpError::DatabaseGone {
+                database: database.to_owned(),
+            });
+        }
 
         let mut files = layout.write_stock_files(&catalogue, &changes, known.is_none())?;
         files.extend(dumped.stable_names);
@@ -416,6 +452,73 @@ impl Dump<'_> {
             not_covered,
             notes,
         })
+    }
+
+    /// The rows that the server hid when the base was made, as they were older than KEEP, and shows again now that KEEP
+    /// is longer. Their versions are old, so no plan names them.
+    fn reappeared(&self, known: &Known, now: &Catalogue) -> Option<KeySpan> {
+        let before = catalogue::keep_seconds(&known.link.database.create)?;
+        if catalogue::keep_seconds(&now.database.create)? <= before {
+            return None;
+        }
+        let started: jiff::Timestamp = self.base?.manifest.started.parse().ok()?;
+        let ticks = now.database.precision.ticks_per_second();
+        // A day for clocks that differ.
+        let last = started.as_second() - before + 86_400;
+        Some(KeySpan {
+            first: KeySpan::ALL.first,
+            last: Key(last.saturating_mul(ticks)),
+        })
+    }
+
+    /// Super and normal tables whose schema is not any more what it was when the catalogue was read: their rows may
+    /// not fit what the link says of them.
+    fn altered_meanwhile(
+        &self,
+        catalogue: &Catalogue,
+        changes: &Changes,
+    ) -> Result<Vec<String>, DumpError> {
+        let database = &catalogue.database.name;
+        self.connection.execute("RESET QUERY CACHE")?;
+        let mut dumped = BTreeMap::new();
+        for change in changes
+            .tables
+            .values()
+            .filter(|change| change.uid.is_some())
+        {
+            let Some(table) = catalogue.tables.get(&change.name) else {
+                continue;
+            };
+            match (&table.stable, &table.schema) {
+                (Some(stable), _) => {
+                    if let Some(stable) = catalogue.stables.get(stable) {
+                        dumped.insert(&stable.name, (&stable.schema, &stable.comment));
+                    }
+                }
+                (None, Some(schema)) if change.file.is_some() => {
+                    dumped.insert(&table.name, (schema, &table.comment));
+                }
+                _ => {}
+            }
+        }
+        let mut altered = Vec::new();
+        for (name, (schema, comment)) in dumped {
+            let now = catalogue::read::schema(self.connection, database, name, comment.as_deref());
+            let same = match now {
+                // Dropped: the next link drops it too.
+                Ok(None) => true,
+                Ok(Some(now)) => now.looks_like(schema),
+                Err(CatalogueError::NotUnderstood { .. }) => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !same {
+                altered.push(format!(
+                    "table {}: it was altered while it was dumped; run the dump again",
+                    sql::table(database, name)
+                ));
+            }
+        }
+        Ok(altered)
     }
 
     fn known(&self, database: &str) -> Result<Option<Known>, DumpError> {

@@ -146,12 +146,24 @@ pub fn run(
     let mut outcome = RestoreOutcome::default();
     let mut plans = Vec::new();
     for (database, target) in &targets {
-        let steps: Vec<(&Link, &DatabaseLink)> = links
+        let mut steps: Vec<(&Link, &DatabaseLink)> = links
             .iter()
             .filter_map(|link| Some((link, link.database(database)?)))
             .collect();
+        // A link that holds all of it begins anew, whatever the links before it hold.
+        let whole = steps.iter().rposition(|(_, step)| !step.incremental);
+        steps.drain(..whole.unwrap_or(0));
+        if let (Some((last, _)), Some(newest)) = (steps.last(), links.last())
+            && last.manifest.id != newest.manifest.id
+        {
+            outcome.notes.push(format!(
+                "database {database} is not in {}: it was not dumped any more; {target} is restored to {}",
+                newest.root.display(),
+                last.root.display()
+            ));
+        }
         let state = Target::read(&connection, target)?;
-        let done = first_step(&steps, &state)?;
+        let done = first_step(&steps, &state, database)?;
         if done == steps.len() {
             outcome.notes.push(format!(
                 "database {target} is at the last link already; nothing was done"
@@ -171,7 +183,7 @@ pub fn run(
     for (target, steps) in plans {
         for (link, database) in steps {
             progress.step(&format!("restoring {} to {target}", link.root.display()));
-            let mut record = Record::begin(&connection, target, link)?;
+            let mut record = Record::begin(&connection, target, &database.database.name, link)?;
             let apply = Apply {
                 job,
                 library,
@@ -221,7 +233,11 @@ fn targets(
 }
 
 /// How many of the links the target has already. Refuses a target that none of them follows.
-fn first_step(steps: &[(&Link, &DatabaseLink)], state: &Target) -> Result<usize, RestoreError> {
+fn first_step(
+    steps: &[(&Link, &DatabaseLink)],
+    state: &Target,
+    source: &str,
+) -> Result<usize, RestoreError> {
     let Some((first, database)) = steps.first() else {
         return Ok(0);
     };
@@ -252,6 +268,12 @@ fn first_step(steps: &[(&Link, &DatabaseLink)], state: &Target) -> Result<usize,
         };
     }
     if let Some(at) = &state.at {
+        if at.source != source {
+            return refuse(format!(
+                "database {} was restored to it; drop the database, or restore to another name with -W",
+                at.source
+            ));
+        }
         if let Some(position) = steps
             .iter()
             .position(|(link, _)| link.manifest.id == at.link)
@@ -341,11 +363,6 @@ impl Apply<'_> {
         self.drops(&changes);
         self.stables()?;
         self.tables_and_tags(&tables, &changes)?;
-        outcome.failures.extend(self.failures.take());
-        if !outcome.failures.is_empty() {
-            // Rows of tables that are not there would only fail again.
-            return Ok(());
-        }
         // The client library goes on using the schemas it knew before they were altered.
         self.connection.execute("RESET QUERY CACHE")?;
         let written = rows::write(self, &tables, &changes)?;

@@ -1,10 +1,13 @@
-//! Ranges of blocks whose records could not be read back.
+//! Ranges of blocks that count as DIRTY as a whole: their records could not be read back, or whoever marks blocks
+//! does not know which of them changed.
 
-use crate::BlockId;
+use crate::place::SHARDS;
+use crate::{BlockId, Engine, EngineError, Mark, MarkedAt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Blocks whose records were damaged on disk. All of them count as DIRTY until the damage is acknowledged.
+/// Blocks whose records were damaged on disk, or of which it is not known which changed. All of them count as DIRTY
+/// until the damage is acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DamagedRange {
@@ -14,11 +17,11 @@ pub struct DamagedRange {
     /// The last block of the range.
     #[serde(with = "block_id")]
     pub last: BlockId,
-    /// The damaged file.
+    /// The damaged file; empty for a range that was marked as a whole.
     pub file: String,
     /// Where the damage was found in it, in bytes.
     pub offset: u64,
-    /// What did not fit.
+    /// What did not fit, or why the range was marked as a whole.
     pub what: String,
 }
 
@@ -31,11 +34,89 @@ impl DamagedRange {
 
 impl fmt::Display for DamagedRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file.is_empty() {
+            return write!(
+                f,
+                "{}: blocks {} to {} count as dirty; back them up whole, then acknowledge the damage",
+                self.what, self.first, self.last
+            );
+        }
         write!(
             f,
             "{} is damaged at byte {} ({}): blocks {} to {} count as dirty; back them up whole, then acknowledge the damage",
             self.file, self.offset, self.what, self.first, self.last
         )
+    }
+}
+
+/// More ranges than this become one.
+const MOST_RANGES: usize = 1024;
+
+impl Engine {
+    /// Any block from `first` to `last` may have changed, and which is not known: all of them count as DIRTY until
+    /// [`Engine::acknowledge_damage`]. Those that were marked before become DIRTY at `marked`.
+    ///
+    /// # Errors
+    /// `MemoryFull`: the range counts as dirty all the same. `Io`: after a restart it might not; call again.
+    pub fn mark_range(
+        &self,
+        first: BlockId,
+        last: BlockId,
+        marked: MarkedAt,
+        why: &str,
+    ) -> Result<(), EngineError> {
+        self.inner.add_damage(DamagedRange {
+            first,
+            last,
+            file: String::new(),
+            offset: 0,
+            what: why.to_owned(),
+        });
+        for shard in 0..SHARDS {
+            let known = self.inner.lock(shard).states.known_in(first, last)?;
+            for block in known {
+                self.mark_changed(block, marked)?;
+            }
+        }
+        self.inner.persist()
+    }
+
+    /// Something happened to `block` that leaves it to be copied, whatever its state: NEW stays NEW, any other
+    /// becomes DIRTY. A deletion that was not confirmed is covered by the copy.
+    ///
+    /// # Errors
+    /// `MemoryFull`; nothing was changed.
+    pub fn mark_changed(&self, block: BlockId, marked: MarkedAt) -> Result<(), EngineError> {
+        loop {
+            match self.mark(block, Mark::Dirty, marked) {
+                Ok(_) => return Ok(()),
+                // DELETED. Another thread may delete it again in between.
+                Err(EngineError::InvalidTransition { .. }) => self.clear(block)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl crate::engine::Inner {
+    pub(crate) fn add_damage(&self, range: DamagedRange) {
+        let mut damaged = self.damaged.write();
+        let inside = |a: &DamagedRange, b: &DamagedRange| b.first <= a.first && a.last <= b.last;
+        if damaged.iter().any(|known| inside(&range, known)) {
+            return;
+        }
+        damaged.retain(|known| !inside(known, &range));
+        damaged.push(range);
+        if damaged.len() > MOST_RANGES {
+            let first = damaged.iter().map(|range| range.first).min();
+            let last = damaged.iter().map(|range| range.last).max();
+            let all = damaged.pop();
+            if let (Some(first), Some(last), Some(mut all)) = (first, last, all) {
+                all.first = first;
+                all.last = last;
+                *damaged = vec![all];
+            }
+        }
     }
 }
 
@@ -49,5 +130,66 @@ mod block_id {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<BlockId, D::Error> {
         u64::deserialize(d).map(BlockId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
+
+    #[test]
+    fn a_range_marked_as_a_whole_is_dirty_and_stays_so_over_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = EngineConfig {
+            max_memory_mb: 16,
+            persistence_path: Some(dir.path().into()),
+        };
+        let engine = Engine::open(&config).unwrap();
+        let at = |wal| MarkedAt::new(wal, wal as i64);
+        for (block, mark) in [
+            (1, Mark::Dirty),
+            (2, Mark::Deleted),
+            (3, Mark::New),
+            (9, Mark::Deleted),
+        ] {
+            engine.mark(BlockId(block), mark, at(1)).unwrap();
+        }
+        engine.clear(BlockId(1)).unwrap();
+        engine
+            .mark_range(BlockId(0), BlockId(5), at(7), "a test")
+            .unwrap();
+        engine
+            .mark_range(BlockId(2), BlockId(3), at(7), "a part of it")
+            .unwrap();
+        let check = |engine: &Engine| {
+            assert_eq!(engine.damage().len(), 1);
+            let states: Vec<_> = (1..=4)
+                .map(|id| engine.state(BlockId(id)).unwrap())
+                .collect();
+            let dirty = BlockState::Dirty;
+            assert_eq!(states, [dirty, dirty, BlockState::New, dirty]);
+            assert_eq!(engine.state(BlockId(9)).unwrap(), BlockState::Deleted);
+            assert_eq!(engine.find_by_wal(7..=7, 9).unwrap().len(), 3);
+        };
+        check(&engine);
+        engine.sync().unwrap();
+        drop(engine);
+        let engine = Engine::open(&config).unwrap();
+        check(&engine);
+        engine.acknowledge_damage().unwrap();
+        assert!(engine.damage().is_empty());
+    }
+
+    #[test]
+    fn very_many_ranges_become_one() {
+        let engine = Engine::open(&EngineConfig::default()).unwrap();
+        for i in 0..2_000 {
+            let first = BlockId(i * 10);
+            engine
+                .mark_range(first, first, MarkedAt::default(), "a test")
+                .unwrap();
+        }
+        assert!(engine.damage().len() <= 1024);
+        assert!((0..2_000).all(|i| engine.state(BlockId(i * 10)).unwrap() == BlockState::Dirty));
     }
 }

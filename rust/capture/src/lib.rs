@@ -13,6 +13,7 @@
 mod change;
 mod data_dirs;
 mod error;
+pub mod intercept;
 mod merge;
 mod retry;
 mod scan;

@@ -711,7 +711,7 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-const OTHERS: [(&str, Story); 10] = [
+const OTHERS: [(&str, Story); 11] = [
     ("nul_and_nan_by_prepared_statements", unspeakable),
     ("several_databases_by_name", several_databases),
     ("all_databases", all_databases),
@@ -722,6 +722,10 @@ const OTHERS: [(&str, Story); 10] = [
     (
         "a_table_that_the_server_cannot_read_is_reported",
         lost_precision,
+    ),
+    (
+        "the_published_tool_restores_all_but_changed_tags",
+        published_restore,
     ),
     ("a_branch_of_a_chain", branch),
     ("more_links_than_one_block_of_rows", long_chain),
@@ -957,6 +961,41 @@ fn lost_precision(mut bench: Workbench) -> Result<(), String> {
     bench.drop_target().map_err(|e| e.to_string())?;
     bench.link(&[])?;
     bench.restore_both_ways()
+}
+
+/// What docs/link-format.md says of the published taosdump: link by link under the own name, rows, deletes, drops, new
+/// tables and columns come back.
+fn published_restore(mut bench: Workbench) -> Result<(), String> {
+    usual(&bench, USUAL)?;
+    bench.link(&[])?;
+    let changes = [
+        rows("c1", 50, 100, 1, 7),
+        rows("n1", 200, 5, 1, 7),
+        "delete from $.c2 where ts < 1704067210000".to_owned(),
+        "drop table $.c3".to_owned(),
+        "drop table $.n2".to_owned(),
+        "alter stable $.s add column x int".to_owned(),
+        "alter table $.n1 rename column i j".to_owned(),
+        "create table $.c5 using $.s tags (5, 'new')".to_owned(),
+        "insert into $.c5 (ts, x) values (1704067200000, 5)".to_owned(),
+    ];
+    all(&bench, &changes)?;
+    bench.link(&[])?;
+    bench.sql("drop database $").map_err(|e| e.to_string())?;
+    let stock = Installation::find().and_then(|found| Taosdump::stock(&found))?;
+    for (link, expected) in bench.links.iter().zip(&bench.contents) {
+        let link = link.display().to_string();
+        stock
+            .run(bench.server, &bench.path(""), ["-i", &link])
+            .map_err(|e| e.to_string())?
+            .expect_code(0)?;
+        let restored = bench.content().map_err(|e| e.to_string())?;
+        let differences = expected.differences(&restored, 5);
+        if !differences.is_empty() {
+            return Err(format!("{link}: {differences:#?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Two links on one base: each restores with it.

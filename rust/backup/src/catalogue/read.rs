@@ -1,7 +1,11 @@
 //! Reading the catalogue by SQL.
 
 use super::{Catalogue, Coding, Column, Database, Schema, SuperTable, Table, after_name};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    thread,
+    time::Duration,
+};
 use taos::{Connection, SqlError, sql};
 use tdfiles::{Precision, Suid, Uid, VgId};
 
@@ -42,7 +46,11 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
     };
     let info = reader.database()?;
     let mut stables = reader.stables()?;
-    let (tables, not_covered) = reader.tables()?;
+    let Tables {
+        tables,
+        not_covered,
+        unreadable,
+    } = reader.tables()?;
     if let Some(ids) = reader.column_ids("SUPER_TABLE")? {
         for stable in stables.values_mut() {
             set_ids(&mut stable.schema, ids.get(&stable.name));
@@ -53,10 +61,17 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
         stables,
         tables,
         not_covered,
-        unreadable: BTreeMap::new(),
+        unreadable,
     };
     reader.normal_tables(&mut catalogue)?;
     Ok(catalogue)
+}
+
+/// What the list of tables holds; see [`Catalogue`].
+struct Tables {
+    tables: BTreeMap<String, Table>,
+    not_covered: Vec<String>,
+    unreadable: BTreeMap<String, String>,
 }
 
 /// Column ids by table and column.
@@ -79,7 +94,7 @@ impl Reader<'_> {
     fn database(&self) -> Result<Database, CatalogueError> {
         let query = format!("SHOW CREATE DATABASE {}", sql::name(self.database));
         let mut rows = match self.connection.query(&query) {
-            Err(error) if error.is_missing() => {
+            Err(error) if error.is_no_database() => {
                 return Err(CatalogueError::NoDatabase(self.database.to_owned()));
             }
             rows => rows?,
@@ -151,7 +166,7 @@ impl Reader<'_> {
         Ok(stables)
     }
 
-    fn tables(&self) -> Result<(BTreeMap<String, Table>, Vec<String>), CatalogueError> {
+    fn tables(&self) -> Result<Tables, CatalogueError> {
         let query = format!(
             "SELECT table_name, stable_name, uid, vgroup_id, `ttl`, table_comment, type \
              FROM information_schema.ins_tables WHERE db_name = {}",
@@ -159,8 +174,13 @@ impl Reader<'_> {
         );
         let mut tables = BTreeMap::new();
         let mut not_covered = Vec::new();
+        let mut unreadable = BTreeMap::new();
         self.connection.query(&query)?.for_each(|row| {
             let name = row.text(0);
+            if row.get(0).as_str().is_none() {
+                unreadable.insert(name, "its name is not UTF-8".to_owned());
+                return Ok(());
+            }
             let kind = row.text(6);
             let stable = match kind.as_str() {
                 "CHILD_TABLE" => Some(row.text(1)),
@@ -190,7 +210,11 @@ impl Reader<'_> {
             tables.insert(name, table);
             Ok::<_, CatalogueError>(())
         })?;
-        Ok((tables, not_covered))
+        Ok(Tables {
+            tables,
+            not_covered,
+            unreadable,
+        })
     }
 
     fn normal_tables(&self, catalogue: &mut Catalogue) -> Result<(), CatalogueError> {
@@ -269,6 +293,96 @@ impl Reader<'_> {
 const INVALID_COLUMN: u32 = 0x2602;
 const INVALID_PARAMETERS: u32 = 0x0118;
 
+/// When a database was created, by the server's clock; `None` if it does not exist. It tells a database from
+/// another one that has its name.
+pub(crate) fn database_created(
+    connection: &Connection,
+    name: &str,
+) -> Result<Option<i64>, SqlError> {
+    let query = format!(
+        "SELECT CAST(create_time AS BIGINT) FROM information_schema.ins_databases WHERE name = {}",
+        sql::text(name)
+    );
+    let mut rows = connection.query(&query)?;
+    Ok(rows.next()?.and_then(|row| row.get(0).as_i64()))
+}
+
+/// How often to ask again for a table that the server says is missing although it lists it, and how long to wait.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Asks about a table or super table; `None` if there is none. "Table does not exist" alone is not taken for it, as a
+/// backup that believed it wrongly would drop the table: the list of tables has to agree.
+pub(crate) fn if_there<T>(
+    connection: &Connection,
+    database: &str,
+    table: &str,
+    mut ask: impl FnMut() -> Result<T, SqlError>,
+) -> Result<Option<T>, SqlError> {
+    let mut tries = 0;
+    loop {
+        match ask() {
+            Err(error) if error.is_missing() => {
+                if !is_listed(connection, database, table)? {
+                    return Ok(None);
+                }
+                tries += 1;
+                if tries == TRIES {
+                    return Err(error);
+                }
+                thread::sleep(PAUSE);
+            }
+            answer => return answer.map(Some),
+        }
+    }
+}
+
+/// The server answers with an empty list for a database that is not there, or that it does not know yet after a
+/// start.
+fn check_database(connection: &Connection, database: &str) -> Result<(), SqlError> {
+    match database_created(connection, database)? {
+        Some(_) => Ok(()),
+        None => Err(SqlError::local(format!(
+            "database {database} is not there any more"
+        ))),
+    }
+}
+
+fn is_listed(connection: &Connection, database: &str, table: &str) -> Result<bool, SqlError> {
+    connection.execute("RESET QUERY CACHE")?;
+    check_database(connection, database)?;
+    let (database, table) = (sql::text(database), sql::text(table));
+    for (list, name) in [("ins_tables", "table_name"), ("ins_stables", "stable_name")] {
+        let query = format!(
+            "SELECT {name} FROM information_schema.{list} WHERE db_name = {database} AND {name} = {table}"
+        );
+        if connection.query(&query)?.next()?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The names and ids of a database's child and normal tables.
+pub(crate) fn listed(
+    connection: &Connection,
+    database: &str,
+) -> Result<HashMap<String, Uid>, SqlError> {
+    check_database(connection, database)?;
+    let query = format!(
+        "SELECT table_name, uid FROM information_schema.ins_tables WHERE db_name = {}",
+        sql::text(database)
+    );
+    let mut tables = HashMap::new();
+    connection.query(&query)?.for_each(|row| {
+        if let Some(uid) = row.get(1).as_i64() {
+            tables.insert(row.text(0), Uid(uid));
+        }
+        Ok::<_, SqlError>(())
+    })?;
+    Ok(tables)
+}
+
 /// A table's or super table's columns, tags and options, without column ids; `None` if there is no such table.
 pub(crate) fn schema(
     connection: &Connection,
@@ -279,9 +393,13 @@ pub(crate) fn schema(
     let target = sql::table(database, table);
     let mut columns = Vec::new();
     let mut tags = Vec::new();
-    let rows = match connection.query(&format!("DESCRIBE {target}")) {
-        Err(error) if error.is_missing() => return Ok(None),
-        rows => rows?,
+    let ask = |statement: &str| {
+        if_there(connection, database, table, || {
+            connection.query(&format!("{statement} {target}"))
+        })
+    };
+    let Some(rows) = ask("DESCRIBE")? else {
+        return Ok(None);
     };
     let coded = rows.fields().len() >= 7;
     rows.for_each(|row| {
@@ -318,9 +436,8 @@ pub(crate) fn schema(
         }
         Ok(())
     })?;
-    let mut rows = match connection.query(&format!("SHOW CREATE TABLE {target}")) {
-        Err(error) if error.is_missing() => return Ok(None),
-        rows => rows?,
+    let Some(mut rows) = ask("SHOW CREATE TABLE")? else {
+        return Ok(None);
     };
     let create = rows.next()?.map(|row| row.text(1)).unwrap_or_default();
     let options = options_of(&create)

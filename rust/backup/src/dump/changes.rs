@@ -27,6 +27,7 @@ impl Changes {
         known: Option<&Known>,
         now: &Catalogue,
         plan: &Plan,
+        reappeared: Option<KeySpan>,
     ) -> Result<Self, DumpError> {
         let mut changes = Self::default();
         if let Some(known) = known {
@@ -38,12 +39,16 @@ impl Changes {
             .iter()
             .map(|table| (table.table.uid, table))
             .collect();
-        let ranges = Ranges::of(plan);
+        let ranges = Ranges::of(plan, reappeared);
         let mut suspects = Suspects::between(known, now);
         for table in now.tables.values() {
             let before = known.and_then(|known| known.tables.get(&table.name));
+            // Dropping a super table takes its children.
+            let stays = |stable: &String| !changes.dropped_stables.contains(stable);
             match before {
-                Some(before) if before.uid == table.uid => {
+                Some(before)
+                    if before.uid == table.uid && table.stable.as_ref().is_none_or(stays) =>
+                {
                     changes.kept(
                         before,
                         table,
@@ -159,6 +164,8 @@ impl Changes {
                 deletes.extend_from_slice(&planned.spans);
             }
         }
+        deletes.extend(ranges.reappeared);
+        spans.extend(ranges.reappeared);
         if suspects.is_one(before, table) {
             spans.push(KeySpan::ALL);
         }
@@ -242,10 +249,12 @@ struct Ranges {
     widened: HashMap<VgId, Vec<KeySpan>>,
     /// The server removed the rows there, past the database's KEEP.
     expired: HashMap<VgId, Vec<KeySpan>>,
+    /// The server hid the rows there, past a KEEP that has grown since.
+    reappeared: Option<KeySpan>,
 }
 
 impl Ranges {
-    fn of(plan: &Plan) -> Self {
+    fn of(plan: &Plan, reappeared: Option<KeySpan>) -> Self {
         let collect = |wanted: fn(ReasonCode) -> bool| {
             let mut ranges: HashMap<VgId, Vec<KeySpan>> = HashMap::new();
             for vgroup in &plan.vgroups {
@@ -263,6 +272,7 @@ impl Ranges {
                 !matches!(code, ReasonCode::UnreadableRows | ReasonCode::FileSetGone)
             }),
             expired: collect(|code| code == ReasonCode::FileSetGone),
+            reappeared,
         }
     }
 }

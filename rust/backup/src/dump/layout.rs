@@ -18,7 +18,7 @@ use crate::{
     data_file::{self, FileEntry, Hashing},
     link::{MANIFEST, Manifest},
 };
-use apache_avro::{Schema, Writer, types::Record};
+use apache_avro::{Writer, types::Record};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -34,6 +34,9 @@ const PARTIAL: &str = ".partial-";
 /// The output directory while a dump runs.
 pub(super) struct OutDir {
     out: PathBuf,
+    /// Locked as long as the dump runs, and opened before anything is written: errors of writing that the system finds
+    /// later are reported to who had it open.
+    handle: File,
     partial: PathBuf,
     id: i64,
     directories: BTreeMap<String, String>,
@@ -43,6 +46,16 @@ impl OutDir {
     /// Takes an output directory into use. What an interrupted dump left there is removed; anything else is refused.
     pub(super) fn open(out: &Path) -> Result<Self, DumpError> {
         fs::create_dir_all(out).map_err(DumpError::io(out))?;
+        let handle = File::open(out).map_err(DumpError::io(out))?;
+        match rustix::fs::flock(
+            &handle,
+            rustix::fs::FlockOperation::NonBlockingLockExclusive,
+        ) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(DumpError::OutInUse { path: out.into() });
+            }
+            locked => locked.map_err(|error| DumpError::io(out)(error.into()))?,
+        }
         let mut leftovers = Vec::new();
         for entry in fs::read_dir(out).map_err(DumpError::io(out))? {
             let entry = entry.map_err(DumpError::io(out))?;
@@ -70,6 +83,7 @@ impl OutDir {
         fs::create_dir_all(&incremental).map_err(DumpError::io(&incremental))?;
         Ok(Self {
             out: out.into(),
+            handle,
             partial,
             id,
             directories: BTreeMap::new(),
@@ -105,12 +119,13 @@ impl OutDir {
 
     /// Makes everything durable, moves it to its place, and makes it a link.
     pub(super) fn seal(self, manifest: &Manifest) -> Result<(), DumpError> {
-        let partial = File::open(&self.partial).map_err(DumpError::io(&self.partial))?;
-        // One call for all files: a sync for each of 100 000 would take minutes.
-        rustix::fs::syncfs(partial.as_fd()).map_err(|error| DumpError::Io {
+        // One call for all files: a sync for each of 100 000 would take minutes. What is left to the one for each then
+        // is to say whether its file could be written.
+        rustix::fs::syncfs(self.handle.as_fd()).map_err(|error| DumpError::Io {
             path: self.partial.clone(),
             source: error.into(),
         })?;
+        sync_all(&self.partial)?;
         let entries = fs::read_dir(&self.partial).map_err(DumpError::io(&self.partial))?;
         for entry in entries {
             let entry = entry.map_err(DumpError::io(&self.partial))?;
@@ -118,12 +133,26 @@ impl OutDir {
                 .map_err(DumpError::io(&entry.path()))?;
         }
         fs::remove_dir(&self.partial).map_err(DumpError::io(&self.partial))?;
-        let out = File::open(&self.out).map_err(DumpError::io(&self.out))?;
-        out.sync_all().map_err(DumpError::io(&self.out))?;
+        self.handle.sync_all().map_err(DumpError::io(&self.out))?;
         manifest
             .save(&self.out)
             .map_err(|error| DumpError::Link(error.into()))
     }
+}
+
+/// Syncs every file and directory below a directory, and itself.
+fn sync_all(directory: &Path) -> Result<(), DumpError> {
+    for entry in fs::read_dir(directory).map_err(DumpError::io(directory))? {
+        let path = entry.map_err(DumpError::io(directory))?.path();
+        if path.is_dir() {
+            sync_all(&path)?;
+        } else {
+            let file = File::open(&path).map_err(DumpError::io(&path))?;
+            file.sync_all().map_err(DumpError::io(&path))?;
+        }
+    }
+    let handle = File::open(directory).map_err(DumpError::io(directory))?;
+    handle.sync_all().map_err(DumpError::io(directory))
 }
 
 /// Whether an interrupted dump left this: all it wrote, or what it had moved when it had no manifest yet.
@@ -368,9 +397,10 @@ impl Layout {
                 source: Box::new(error),
             })
         };
-        let schema = Schema::parse_str(
-            r#"{"type":"record","name":"_ntb","fields":[
-                {"name":"tbname","type":["null","string"]},{"name":"sql","type":["null","string"]}]}"#,
+        let schema = data_file::record_schema(
+            &self.database,
+            "_ntb",
+            r#"{"name":"tbname","type":["null","string"]},{"name":"sql","type":["null","string"]}"#,
         )
         .map_err(failed)?;
         let mut writer = Writer::new(&schema, Vec::new()).map_err(failed)?;

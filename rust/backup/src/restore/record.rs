@@ -2,6 +2,7 @@
 //! holds one small table. It tells a restore that goes on from one that would apply a link to the wrong state.
 
 use crate::{
+    catalogue::read::database_created,
     dump::RESTORE_RECORD,
     link::{Link, LinkId},
 };
@@ -22,23 +23,14 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct At {
     pub(super) link: LinkId,
+    /// The database of the link that was restored.
+    pub(super) source: String,
     pub(super) finished: bool,
 }
 
 /// The server's "database not exist".
 fn no_database(error: &SqlError) -> bool {
-    error.is_missing()
-}
-
-/// When a database was created, by the server's clock; `None` if it does not exist. It tells a database from
-/// another one that has its name.
-fn created(connection: &Connection, name: &str) -> Result<Option<i64>, SqlError> {
-    let query = format!(
-        "SELECT CAST(create_time AS BIGINT) FROM information_schema.ins_databases WHERE name = {}",
-        sql::text(name)
-    );
-    let mut rows = connection.query(&query)?;
-    Ok(rows.next()?.and_then(|row| row.get(0).as_i64()))
+    error.is_no_database() || error.is_missing()
 }
 
 impl Target {
@@ -49,7 +41,7 @@ impl Target {
             is_empty: true,
             at: None,
         };
-        let Some(created) = created(connection, name)? else {
+        let Some(created) = database_created(connection, name)? else {
             return Ok(target);
         };
         let query = format!(
@@ -73,7 +65,7 @@ impl Target {
             target.is_empty &= count.unwrap_or(0) == 0;
         }
         let query = format!(
-            "SELECT link, finished, created FROM {RESTORE_RECORD}.restores WHERE target = {} ORDER BY ts DESC LIMIT 1",
+            "SELECT link, finished, created, source FROM {RESTORE_RECORD}.restores WHERE target = {} ORDER BY ts DESC LIMIT 1",
             sql::text(name)
         );
         let mut rows = match connection.query(&query) {
@@ -85,6 +77,7 @@ impl Target {
         {
             target.at = Some(At {
                 link: LinkId(row.text(0)),
+                source: row.text(3),
                 finished: row.get(1) == taos::Value::Bool(true),
             });
         }
@@ -96,6 +89,7 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct Record {
     target: String,
+    source: String,
     link: LinkId,
 }
 
@@ -104,6 +98,7 @@ impl Record {
     pub(super) fn begin(
         connection: &Connection,
         target: &str,
+        source: &str,
         link: &Link,
     ) -> Result<Self, SqlError> {
         connection.execute(&format!(
@@ -111,10 +106,11 @@ impl Record {
         ))?;
         connection.execute(&format!(
             "CREATE TABLE IF NOT EXISTS {RESTORE_RECORD}.restores \
-             (ts TIMESTAMP, target VARCHAR(256), created BIGINT, link VARCHAR(64), finished BOOL)"
+             (ts TIMESTAMP, target VARCHAR(256), created BIGINT, link VARCHAR(64), finished BOOL, source VARCHAR(256))"
         ))?;
         let record = Self {
             target: target.to_owned(),
+            source: source.to_owned(),
             link: link.manifest.id.clone(),
         };
         record.write(connection, false)?;
@@ -132,13 +128,14 @@ impl Record {
     }
 
     fn write(&self, connection: &Connection, finished: bool) -> Result<(), SqlError> {
-        let Some(created) = created(connection, &self.target)? else {
+        let Some(created) = database_created(connection, &self.target)? else {
             return Ok(());
         };
         connection.execute(&format!(
-            "INSERT INTO {RESTORE_RECORD}.restores VALUES (NOW, {}, {created}, {}, {finished})",
+            "INSERT INTO {RESTORE_RECORD}.restores VALUES (NOW, {}, {created}, {}, {finished}, {})",
             sql::text(&self.target),
             sql::text(&self.link.0),
+            sql::text(&self.source),
         ))?;
         Ok(())
     }

@@ -1,0 +1,616 @@
+//! Following a server: what its files say that changed, as block events, again and again.
+//!
+//! A follower does what `--detect` does, each time from where it ended the time before. What it found goes to a
+//! [`Listener`] block by block; what can't be told by blocks goes there as a range that is to be copied whole.
+//! Only when the listener has everything in safety is the new position saved. So a follower that is killed tells
+//! some changes twice, and never misses one.
+//!
+//! The position is a checkpoint file. It also holds the tables' numbers and the width of windows, by which block
+//! ids are made: a bitmap and its position file belong together.
+
+use crate::watch::{Waker, Watch};
+use backup::{
+    atomic_file,
+    checkpoint::Checkpoint,
+    detect::{self, DetectError, Detection, Request, Since},
+    plan::TablePlan,
+};
+use bitmap::{BlockId, BlockState, WindowNumber};
+use capture::{
+    CaptureError, DataDirs, ReasonCode, SourceChoice, VnodeDir,
+    intercept::{BlockEvent, EventKind},
+};
+use metrics::{Metrics, Readings, Source};
+use parking_lot::{Condvar, Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tdfiles::{KeySpan, VgId};
+
+/// What to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowConfig {
+    /// The server's data directories.
+    pub data_dirs: Vec<PathBuf>,
+    /// The database; may be left out when there is only one.
+    pub database: Option<String>,
+    /// Where the position is kept. Without it, following starts anew every time.
+    pub position: Option<PathBuf>,
+    /// How often to look without being told of a change.
+    pub poll: Duration,
+}
+
+/// Who is told.
+pub trait Listener: Send + Sync {
+    /// A block changed; false if that can't be taken in now. Then everything is told again later.
+    fn block(&self, event: BlockEvent) -> bool;
+
+    /// Any block from `first` to `last` may have changed, up to WAL version `wal`; false as above.
+    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool;
+
+    /// Everything told so far is safe; false if it is not.
+    fn settle(&self) -> bool;
+}
+
+/// Why a follower can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The data directories or the position can't be used.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// The position can't be written.
+    #[error(transparent)]
+    Save(#[from] atomic_file::WriteError),
+    /// No thread, or no temporary directory.
+    #[error("the follower can't start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Numbers about a follower.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FollowStats {
+    /// Block events told.
+    pub events: u64,
+    /// Ranges told.
+    pub ranges: u64,
+    /// Scans that were done and saved.
+    pub scans: u64,
+    /// Scans that failed and were done again.
+    pub failures: u64,
+    /// Whether inotify tells of changes, as opposed to looking now and then.
+    pub notified: bool,
+    /// What the last failure was; empty if the last scan went well.
+    pub last_error: String,
+}
+
+/// A server that is followed. Dropping it stops it.
+pub struct Follower {
+    shared: Arc<Shared>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    config: FollowConfig,
+    position: PathBuf,
+    state: Mutex<State>,
+    turned: Condvar,
+    stop: std::sync::atomic::AtomicBool,
+    lag_since_ms: AtomicU64,
+    started: Instant,
+    metrics: &'static Metrics,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+#[derive(Default)]
+struct State {
+    stats: FollowStats,
+    /// Scans asked for by [`Follower::catch_up`], and done for it.
+    asked: u64,
+    answered: u64,
+    checkpoint: Option<Checkpoint>,
+    vnodes: Vec<VnodeDir>,
+}
+
+/// More windows of one span than this are told as a range.
+const MOST_WINDOWS: u64 = 4096;
+/// The least time between two scans.
+const PAUSE: Duration = Duration::from_millis(100);
+/// After a scan of some length, as much time again is left to the server, this many times.
+const PAUSE_SCANS: u32 = 3;
+
+impl Follower {
+    /// Starts following: from the saved position, or, where there is none, from what is committed now.
+    pub fn start(config: FollowConfig, listener: Arc<dyn Listener>) -> Result<Self, FollowError> {
+        let (position, temporary) = match &config.position {
+            Some(path) => (path.clone(), None),
+            None => {
+                let dir = tempfile::tempdir()?;
+                (dir.path().join("position"), Some(dir))
+            }
+        };
+        if !position.try_exists()? {
+            let first = detect::run(&request(&config, Since::Committed), &())?;
+            first.checkpoint.save(&position)?;
+        }
+        let checkpoint = Checkpoint::load(&position).map_err(DetectError::from)?;
+        let watch = Watch::new();
+        let waker = watch.waker();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                checkpoint: Some(checkpoint),
+                ..State::default()
+            }),
+            position,
+            config,
+            turned: Condvar::new(),
+            stop: false.into(),
+            lag_since_ms: AtomicU64::new(0),
+            started: Instant::now(),
+            metrics: metrics::global(),
+            _temporary: temporary,
+        });
+        let run = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("follow".to_owned())
+            .spawn(move || run.follow(watch, &*listener))?;
+        Ok(Self {
+            shared,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits until everything that the server had logged before this call is told and saved; false if that
+    /// takes longer than `patience`.
+    pub fn catch_up(&self, patience: Duration) -> bool {
+        self.ask().wait(patience)
+    }
+
+    /// Asks for a scan; what it gives can be waited for without the follower.
+    pub fn ask(&self) -> CatchUp {
+        let mut state = self.shared.state.lock();
+        state.asked += 1;
+        let number = state.asked;
+        drop(state);
+        self.waker.wake();
+        CatchUp {
+            shared: Arc::clone(&self.shared),
+            number,
+        }
+    }
+
+    /// Numbers about it.
+    pub fn stats(&self) -> FollowStats {
+        self.shared.state.lock().stats.clone()
+    }
+
+    /// Where it is: the tables' numbers, the windows, and the version of every vgroup that is told and safe.
+    pub fn position(&self) -> Option<Checkpoint> {
+        self.shared.state.lock().checkpoint.clone()
+    }
+
+    /// Its part in the metrics.
+    pub fn gauges(&self) -> Arc<dyn Source> {
+        Arc::new(FollowGauges(Arc::clone(&self.shared)))
+    }
+}
+
+/// A scan that was asked for.
+pub struct CatchUp {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl CatchUp {
+    /// Waits until it is done; false if that takes longer than `patience`, or the follower is stopped.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut state = self.shared.state.lock();
+        while state.answered < self.number && !self.shared.stop.load(Relaxed) {
+            if self
+                .shared
+                .turned
+                .wait_until(&mut state, deadline)
+                .timed_out()
+            {
+                break;
+            }
+        }
+        state.answered >= self.number
+    }
+
+    /// Why the last scan failed; empty if it did not.
+    pub fn last_error(&self) -> String {
+        self.shared.state.lock().stats.last_error.clone()
+    }
+}
+
+impl fmt::Debug for CatchUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatchUp")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        self.waker.wake();
+        // Under the lock, so that nobody who waits misses it.
+        drop(self.shared.state.lock());
+        self.shared.turned.notify_all();
+        // A listener that drops its own follower can't wait for itself.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+fn request(config: &FollowConfig, since: Since) -> Request {
+    Request {
+        data_dirs: config.data_dirs.clone(),
+        database: config.database.clone(),
+        vgroup: None,
+        since,
+        source: SourceChoice::Auto,
+        window: None,
+    }
+}
+
+impl Shared {
+    fn follow(&self, mut watch: Watch, listener: &dyn Listener) {
+        let mut seen = Signature::default();
+        let mut failed = 0_u32;
+        while !self.stop.load(Relaxed) {
+            let asked = self.state.lock().asked;
+            let notified = self.watch_again(&mut watch);
+            let now = Signature::of(&self.state.lock().vnodes);
+            let must = asked > self.state.lock().answered || failed > 0 || now.is_unknown();
+            let mut pause = PAUSE;
+            if must || now != seen {
+                self.lag_starts();
+                let started = Instant::now();
+                match self.scan(listener) {
+                    Ok(messages) => {
+                        self.metrics
+                            .messages_read(messages, now.logged.saturating_sub(seen.logged));
+                        seen = now;
+                        failed = 0;
+                        self.lag_since_ms.store(0, Relaxed);
+                        self.scanned(asked, notified);
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        self.failed(&error);
+                        pause = Duration::from_millis(100 << failed.min(6));
+                    }
+                }
+                pause = pause.max(started.elapsed() * PAUSE_SCANS);
+            }
+            let nobody_waits = {
+                let state = self.state.lock();
+                state.asked == state.answered
+            };
+            if failed == 0 && nobody_waits && !self.stop.load(Relaxed) {
+                watch.wait(self.config.poll);
+            }
+            self.pause(pause);
+        }
+    }
+
+    /// Leaves the server in peace for a while, unless someone waits.
+    fn pause(&self, length: Duration) {
+        let deadline = Instant::now() + length;
+        while Instant::now() < deadline && !self.stop.load(Relaxed) {
+            let state = self.state.lock();
+            if state.asked > state.answered && length <= PAUSE {
+                return;
+            }
+            drop(state);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Finds the vnodes anew and watches their directories.
+    fn watch_again(&self, watch: &mut Watch) -> bool {
+        let Ok(vnodes) =
+            DataDirs::new(self.config.data_dirs.clone()).and_then(|dirs| dirs.vnodes())
+        else {
+            return false;
+        };
+        let roots = self.config.data_dirs.iter().map(|dir| dir.join("vnode"));
+        let mut dirs: BTreeSet<PathBuf> = roots.collect();
+        for vnode in &vnodes {
+            dirs.insert(vnode.primary.clone());
+            dirs.insert(vnode.primary.join("wal"));
+            dirs.extend(vnode.tsdb.iter().cloned());
+        }
+        dirs.retain(|dir| dir.is_dir());
+        self.state.lock().vnodes = vnodes;
+        let notified = watch.watch(&dirs);
+        if !notified {
+            self.metrics.subscription_retries.add(1);
+        }
+        notified
+    }
+
+    fn lag_starts(&self) {
+        let now = self.started.elapsed().as_millis() as u64;
+        let _ = self
+            .lag_since_ms
+            .compare_exchange(0, now.max(1), Relaxed, Relaxed);
+    }
+
+    fn scanned(&self, asked: u64, notified: bool) {
+        let mut state = self.state.lock();
+        state.stats.scans += 1;
+        state.stats.notified = notified;
+        state.stats.last_error.clear();
+        state.answered = state.answered.max(asked);
+        self.turned.notify_all();
+    }
+
+    fn failed(&self, error: &ScanError) {
+        match error {
+            ScanError::Detect(DetectError::Capture(CaptureError::Format { .. }))
+            | ScanError::Detect(DetectError::Rows { .. }) => self.metrics.parse_errors.add(1),
+            ScanError::Detect(_) => self.metrics.connection_retries.add(1),
+            ScanError::Save(_) | ScanError::NotSafe => self.metrics.commit_retries.add(1),
+            ScanError::NotTaken => {}
+        }
+        let mut state = self.state.lock();
+        state.stats.failures += 1;
+        state.stats.last_error = error.to_string();
+    }
+
+    /// One turn; returns how many changes it found.
+    fn scan(&self, listener: &dyn Listener) -> Result<u64, ScanError> {
+        let since = Since::Checkpoint(self.position.clone());
+        let mut detection = detect::run(&request(&self.config, since), &())?;
+        let messages = self.tell(&mut detection, listener)?;
+        if !listener.settle() {
+            return Err(ScanError::NotSafe);
+        }
+        let unchanged = self.state.lock().checkpoint.as_ref() == Some(&detection.checkpoint);
+        if !unchanged {
+            detection.checkpoint.save(&self.position)?;
+            self.state.lock().checkpoint = Some(detection.checkpoint);
+        }
+        Ok(messages)
+    }
+
+    fn tell(&self, detection: &mut Detection, listener: &dyn Listener) -> Result<u64, ScanError> {
+        let plan = &detection.plan;
+        let states: BTreeMap<_, _> = plan
+            .tables
+            .iter()
+            .map(|table| (table.table.uid, table.state))
+            .collect();
+        let newest: BTreeMap<VgId, u64> = plan
+            .vgroups
+            .iter()
+            .map(|vgroup| (vgroup.vgroup, vgroup.to.0.max(0) as u64))
+            .collect();
+        let newest_of_all = newest.values().max().copied().unwrap_or_default();
+        let mut teller = Teller {
+            listener,
+            time: now_ns(),
+            events: 0,
+            ranges: 0,
+        };
+        for block in &plan.blocks {
+            let kind = match states.get(&block.uid) {
+                Some(BlockState::New) => EventKind::Create,
+                _ => EventKind::Update,
+            };
+            teller.block(kind, block.id, block.version.0.max(0) as u64)?;
+        }
+        let mut messages = plan.rows();
+        for table in &plan.tables {
+            let newest = newest.get(&table.vgroup).copied().unwrap_or_default();
+            let ordinal = detection.checkpoint.ordinals.of(table.table.uid);
+            let block = |window| BlockId::new(ordinal, WindowNumber(window));
+            if table.state == BlockState::Deleted {
+                messages += 1;
+                let why = "a table was dropped";
+                teller.range(block(0), block(u32::MAX), newest, why)?;
+                continue;
+            }
+            messages += table.deletes.len() as u64;
+            for (span, wal) in spans_without_rows(table, newest) {
+                let first = plan.window.window_of(span.first).0;
+                let last = plan.window.window_of(span.last).0;
+                if u64::from(last - first) < MOST_WINDOWS {
+                    for window in first..=last {
+                        teller.block(EventKind::Update, block(window), wal)?;
+                    }
+                } else {
+                    let why = "rows in very many windows were deleted, or may have changed";
+                    teller.range(block(first), block(last), wal, why)?;
+                    self.metrics.messages_dropped.add(1);
+                }
+            }
+        }
+        // Unreadable rows name their tables themselves.
+        let unproven = plan.vgroups.iter().flat_map(|vgroup| &vgroup.reasons);
+        let unproven = unproven.filter(|reason| {
+            let named = reason.code == ReasonCode::UnreadableRows;
+            reason.code.is_gap() && reason.range.is_some() && !named
+        });
+        for reason in unproven {
+            teller.range(BlockId(0), BlockId(u64::MAX), newest_of_all, &reason.text)?;
+            self.metrics.messages_dropped.add(1);
+        }
+        let mut state = self.state.lock();
+        state.stats.events += teller.events;
+        state.stats.ranges += teller.ranges;
+        Ok(messages)
+    }
+}
+
+/// What a table's changes cover beside the blocks with rows: deletes, and spans that can't be told row by row.
+fn spans_without_rows(table: &TablePlan, newest: u64) -> impl Iterator<Item = (KeySpan, u64)> {
+    let deletes = table
+        .deletes
+        .iter()
+        .map(|(span, version)| (*span, version.0.max(0) as u64));
+    let unknown = if table.rows.is_none() {
+        table.spans.as_slice()
+    } else {
+        &[]
+    };
+    deletes.chain(unknown.iter().map(move |span| (*span, newest)))
+}
+
+struct Teller<'l> {
+    listener: &'l dyn Listener,
+    time: i64,
+    events: u64,
+    ranges: u64,
+}
+
+impl Teller<'_> {
+    fn block(&mut self, kind: EventKind, block: BlockId, wal: u64) -> Result<(), ScanError> {
+        let event = BlockEvent {
+            kind,
+            block: block.0,
+            wal,
+            time: self.time,
+            tag: 0,
+        };
+        if !self.listener.block(event) {
+            return Err(ScanError::NotTaken);
+        }
+        self.events += 1;
+        Ok(())
+    }
+
+    fn range(
+        &mut self,
+        first: BlockId,
+        last: BlockId,
+        wal: u64,
+        why: &str,
+    ) -> Result<(), ScanError> {
+        if !self.listener.range(first.0, last.0, wal, self.time, why) {
+            return Err(ScanError::NotTaken);
+        }
+        self.ranges += 1;
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ScanError {
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    #[error(transparent)]
+    Save(#[from] atomic_file::WriteError),
+    #[error("the listener did not take an event; it will be told again")]
+    NotTaken,
+    #[error("the listener has not everything in safety yet; it will be told again")]
+    NotSafe,
+}
+
+fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as i64)
+}
+
+/// What shows from outside that a vnode changed: when its files were renamed, and how much is logged.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Signature {
+    files: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
+    logged: u64,
+}
+
+impl Signature {
+    fn of(vnodes: &[VnodeDir]) -> Self {
+        let mut signature = Self::default();
+        for vnode in vnodes {
+            let current = vnode.primary.join("tsdb").join("current.json");
+            for path in [vnode.primary.join("vnode.json"), current] {
+                let state = fs::metadata(&path).ok();
+                let state = state.and_then(|meta| Some((meta.modified().ok()?, meta.len())));
+                signature.files.push((path, state));
+            }
+            if let Some((path, len, all)) = newest_log(&vnode.primary.join("wal")) {
+                signature.files.push((path, Some((UNIX_EPOCH, len))));
+                signature.logged += all;
+            }
+        }
+        signature
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// The newest segment of a log, its length, and the length of all.
+fn newest_log(wal: &Path) -> Option<(PathBuf, u64, u64)> {
+    let mut newest: Option<(PathBuf, u64)> = None;
+    let mut all = 0;
+    for entry in fs::read_dir(wal).ok()?.flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        let len = entry.metadata().map_or(0, |meta| meta.len());
+        all += len;
+        if newest.as_ref().is_none_or(|(known, _)| path > *known) {
+            newest = Some((path, len));
+        }
+    }
+    newest.map(|(path, len)| (path, len, all))
+}
+
+struct FollowGauges(Arc<Shared>);
+
+impl Source for FollowGauges {
+    fn read(&self, readings: &mut Readings) {
+        let since = self.0.lag_since_ms.load(Relaxed);
+        if since > 0 {
+            let now = self.0.started.elapsed().as_millis() as u64;
+            readings.consumer_lag_ms = readings.consumer_lag_ms.max(now.saturating_sub(since));
+        }
+        let (vnodes, versions) = {
+            let state = self.0.state.lock();
+            let versions: BTreeMap<VgId, i64> = state
+                .checkpoint
+                .iter()
+                .flat_map(|position| &position.vgroups)
+                .map(|(vgroup, (version, _))| (*vgroup, version.0))
+                .collect();
+            (state.vnodes.clone(), versions)
+        };
+        for vnode in vnodes {
+            if let Some(version) = versions.get(&vnode.vgroup)
+                && let Some(newest) = crate::wal_growth::newest_version(&vnode.primary.join("wal"))
+            {
+                readings.offset_lag += newest.saturating_sub(*version).max(0) as u64;
+            }
+        }
+    }
+}

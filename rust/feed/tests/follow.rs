@@ -1,0 +1,185 @@
+//! A follower tells what a detection run finds, at once and over restarts, and saves its position only when it is
+//! safe to.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use backup::{
+    checkpoint::Checkpoint,
+    detect::{self, Request, Since},
+};
+use capture::{SourceChoice, intercept::BlockEvent};
+use feed::follow::{FollowConfig, Follower, Listener};
+use parking_lot::Mutex;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Told {
+    blocks: Mutex<BTreeSet<u64>>,
+    ranges: Mutex<Vec<(u64, u64, String)>>,
+    unsafe_now: AtomicBool,
+    full: AtomicBool,
+}
+
+impl Listener for Told {
+    fn block(&self, event: BlockEvent) -> bool {
+        let full = self.full.load(SeqCst);
+        if !full {
+            self.blocks.lock().insert(event.block);
+        }
+        !full
+    }
+
+    fn range(&self, first: u64, last: u64, _: u64, _: i64, why: &str) -> bool {
+        self.ranges.lock().push((first, last, why.to_owned()));
+        true
+    }
+
+    fn settle(&self) -> bool {
+        !self.unsafe_now.load(SeqCst)
+    }
+}
+
+/// Makes `dir` what the recorded server's data directory was at that time.
+fn lay(recorded: &str, dir: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/data")
+        .join(recorded);
+    copy(&from, dir);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            // As a server does: current.json is replaced, never rewritten.
+            let new = target.with_extension("new");
+            fs::copy(entry.path(), &new).unwrap();
+            fs::rename(&new, &target).unwrap();
+        }
+    }
+}
+
+fn config(dir: &Path, position: Option<PathBuf>) -> FollowConfig {
+    FollowConfig {
+        data_dirs: vec![dir.into()],
+        database: None,
+        position,
+        poll: Duration::from_millis(500),
+    }
+}
+
+/// The blocks that a detection run from `position` names.
+fn detected(dir: &Path, position: &Path) -> BTreeSet<u64> {
+    let request = Request {
+        data_dirs: vec![dir.into()],
+        database: None,
+        vgroup: None,
+        since: Since::Checkpoint(position.into()),
+        source: SourceChoice::Auto,
+        window: None,
+    };
+    let detection = detect::run(&request, &()).unwrap();
+    detection
+        .plan
+        .blocks
+        .iter()
+        .map(|block| block.id.0)
+        .collect()
+}
+
+#[test]
+fn what_detection_finds_is_told_and_a_restart_goes_on_from_the_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    lay("base", &data);
+    let position = dir.path().join("position");
+    let told = Arc::new(Told::default());
+    let follower = Follower::start(config(&data, Some(position.clone())), told.clone()).unwrap();
+    assert!(follower.catch_up(PATIENCE));
+    assert!(told.blocks.lock().is_empty(), "nothing changed yet");
+    let at_start = dir.path().join("at-start");
+    fs::copy(&position, &at_start).unwrap();
+
+    lay("incr_wal", &data);
+    assert!(follower.catch_up(PATIENCE));
+    let wanted = detected(&data, &at_start);
+    assert!(wanted.len() > 5, "{}", wanted.len());
+    assert!(told.blocks.lock().is_superset(&wanted));
+    assert!(!told.ranges.lock().is_empty(), "a table was dropped");
+    let stats = follower.stats();
+    assert_eq!((stats.last_error.as_str(), stats.failures), ("", 0));
+    drop(follower);
+
+    let again = Arc::new(Told::default());
+    let follower = Follower::start(config(&data, Some(position)), again.clone()).unwrap();
+    assert!(follower.catch_up(PATIENCE));
+    assert!(again.blocks.lock().is_empty(), "all of it was told");
+    lay("incr_flushed", &data);
+    assert!(follower.catch_up(PATIENCE));
+    assert!(again.blocks.lock().is_subset(&detected(&data, &at_start)));
+}
+
+#[test]
+fn a_change_is_told_without_being_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    lay("base", dir.path());
+    let told = Arc::new(Told::default());
+    let follower = Follower::start(config(dir.path(), None), told.clone()).unwrap();
+    assert!(follower.catch_up(PATIENCE));
+    lay("incr_wal", dir.path());
+    while told.blocks.lock().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_position_stays_until_the_listener_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    lay("base", &data);
+    let position = dir.path().join("position");
+    let told = Arc::new(Told::default());
+    let follower = Follower::start(config(&data, Some(position.clone())), told.clone()).unwrap();
+    assert!(follower.catch_up(PATIENCE));
+    let before = Checkpoint::load(&position).unwrap();
+    told.unsafe_now.store(true, SeqCst);
+    lay("incr_wal", &data);
+    assert!(!follower.catch_up(Duration::from_millis(500)));
+    assert_eq!(Checkpoint::load(&position).unwrap(), before);
+    assert!(follower.stats().failures > 0);
+    told.full.store(true, SeqCst);
+    told.unsafe_now.store(false, SeqCst);
+    assert!(!follower.catch_up(Duration::from_millis(500)));
+    assert_eq!(Checkpoint::load(&position).unwrap(), before);
+    told.full.store(false, SeqCst);
+    assert!(follower.catch_up(PATIENCE));
+    assert_ne!(Checkpoint::load(&position).unwrap(), before);
+    assert!(told.blocks.lock().len() > 5);
+}
+
+#[test]
+fn what_can_not_be_followed_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = Arc::new(Told::default());
+    let missing = dir.path().join("nothing");
+    assert!(Follower::start(config(&missing, None), told.clone()).is_err());
+    lay("base", dir.path());
+    let position = dir.path().join("position");
+    fs::write(&position, "damaged").unwrap();
+    let error = Follower::start(config(dir.path(), Some(position)), told).unwrap_err();
+    assert!(error.to_string().contains("position"), "{error}");
+}

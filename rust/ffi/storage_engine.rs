@@ -1,0 +1,245 @@
+//! The registry of storage engines, WAL monitors and block data: documented in `storage_engine_interface.h`.
+//!
+//! # Safety
+//! As in `bitmap_engine.rs`.
+#![allow(clippy::missing_safety_doc)]
+
+use crate::boundary::{Place, Places, boundary};
+use crate::codes::Code;
+use crate::header::{SStorageEngineInterface, StorageEngineInterfaceFactory, WALChangeCallback};
+use crate::last_error::{Failure, explained};
+use crate::tdengine_storage;
+use feed::block_rows::{self, BlockRowsError};
+use feed::wal_growth::WalMonitor;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::LazyLock;
+use std::time::Duration;
+use taos::{Library, Login};
+
+/// A text that C lent.
+///
+/// # Safety
+/// `text` is NULL or ends with a NUL.
+pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str, Failure> {
+    let refuse = |problem: &str| Failure::new(Code::INVALID_PARAM, format!("{what} is {problem}"));
+    if text.is_null() {
+        return Err(refuse("NULL"));
+    }
+    // SAFETY: not NULL; the caller's promise.
+    let text = unsafe { CStr::from_ptr(text) };
+    match text.to_str() {
+        Ok("") => Err(refuse("empty")),
+        Ok(text) => Ok(text),
+        Err(_) => Err(refuse("not UTF-8")),
+    }
+}
+
+/// A factory; its name lives as long as the process, as C may hold it.
+struct Registered {
+    name: &'static CStr,
+    factory: unsafe extern "C" fn() -> *mut SStorageEngineInterface,
+}
+
+static REGISTRY: LazyLock<Mutex<Vec<Registered>>> = LazyLock::new(|| {
+    Mutex::new(vec![Registered {
+        name: tdengine_storage::NAME,
+        factory: get_default_storage_engine_interface,
+    }])
+});
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn register_storage_engine_interface(
+    name: *const c_char,
+    factory: StorageEngineInterfaceFactory,
+) -> i32 {
+    explained(|| {
+        // SAFETY: the caller's promise.
+        let name = unsafe { text(name, "name") }?;
+        let factory =
+            factory.ok_or_else(|| Failure::new(Code::INVALID_PARAM, "the factory is NULL"))?;
+        let mut registry = REGISTRY.lock();
+        if registry
+            .iter()
+            .any(|known| known.name.to_bytes() == name.as_bytes())
+        {
+            let text = format!("there is a storage engine {name:?}: choose another name");
+            return Err(Failure::new(Code::EXISTS, text));
+        }
+        let name = CString::new(name).map_err(|_| Failure::from(Code::INVALID_PARAM))?;
+        registry.push(Registered {
+            name: Box::leak(name.into_boxed_c_str()),
+            factory,
+        });
+        Ok(())
+    })
+}
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn get_storage_engine_interface(
+    name: *const c_char,
+) -> *mut SStorageEngineInterface {
+    boundary(ptr::null_mut(), || {
+        // SAFETY: the caller's promise.
+        let Ok(name) = (unsafe { text(name, "name") }) else {
+            return ptr::null_mut();
+        };
+        let factory = REGISTRY
+            .lock()
+            .iter()
+            .find(|known| known.name.to_bytes() == name.as_bytes())
+            .map(|known| known.factory);
+        // The factory is called without the lock: it may ask the registry.
+        // SAFETY: the header's contract for factories.
+        factory.map_or(ptr::null_mut(), |factory| unsafe { factory() })
+    })
+}
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn get_default_storage_engine_interface() -> *mut SStorageEngineInterface {
+    tdengine_storage::table()
+}
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn list_storage_engine_interfaces(
+    names: *mut *mut c_char,
+    max_count: u32,
+    count: *mut u32,
+) -> i32 {
+    explained(|| {
+        // SAFETY: the caller's promise.
+        let (places, count) =
+            unsafe { (Places::new(names, max_count as usize)?, Place::new(count)?) };
+        let registry = REGISTRY.lock();
+        places.fill(registry.iter().map(|known| known.name.as_ptr().cast_mut()));
+        count.store(registry.len() as u32);
+        Ok(())
+    })
+}
+
+static MONITORS: LazyLock<Mutex<BTreeMap<PathBuf, WalMonitor>>> = LazyLock::new(Mutex::default);
+
+/// How often a WAL directory is looked at without being told of a change.
+const POLL: Duration = Duration::from_secs(1);
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn monitor_wal_changes(
+    wal_path: *const c_char,
+    callback: WALChangeCallback,
+) -> i32 {
+    explained(|| {
+        // SAFETY: the caller's promise.
+        let path = Path::new(unsafe { text(wal_path, "wal_path") }?);
+        let callback =
+            callback.ok_or_else(|| Failure::new(Code::INVALID_PARAM, "the callback is NULL"))?;
+        let told_path = CString::new(path.as_os_str().as_encoded_bytes())
+            .map_err(|_| Failure::from(Code::INVALID_PARAM))?;
+        let mut monitors = MONITORS.lock();
+        // One that its callback ended makes room for another.
+        monitors.retain(|_, monitor| monitor.is_running());
+        if monitors.contains_key(path) {
+            let text = format!("{} is monitored already", path.display());
+            return Err(Failure::new(Code::EXISTS, text));
+        }
+        let monitor = WalMonitor::start(path.into(), POLL, move |end| {
+            // SAFETY: the header's contract for callbacks; the path is lent for the call.
+            unsafe { callback(told_path.as_ptr(), end.version, end.offset) == 0 }
+        });
+        let monitor = monitor.map_err(|error| {
+            let text = format!(
+                "{}: {error}; give the wal directory of a vnode",
+                path.display()
+            );
+            Failure::new(Code::IO, text)
+        })?;
+        monitors.insert(path.into(), monitor);
+        Ok(())
+    })
+}
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stop_monitoring_wal_changes(wal_path: *const c_char) -> i32 {
+    explained(|| {
+        // SAFETY: the caller's promise.
+        let path = Path::new(unsafe { text(wal_path, "wal_path") }?);
+        let monitor = MONITORS.lock().remove(path);
+        // Without the lock: the monitor is waited for, and its callback may want to stop another.
+        monitor.map(drop).ok_or_else(|| {
+            let text = format!("{} is not monitored", path.display());
+            Failure::new(Code::NOT_RUNNING, text)
+        })
+    })
+}
+
+/// The server that the environment names.
+fn connect() -> Result<taos::Connection, Failure> {
+    let server = |error: &dyn std::fmt::Display| Failure::new(Code::SERVER, error);
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let port = match variable("TD_CONNECT_PORT") {
+        Some(text) => text.parse().map_err(|_| {
+            let text = format!("TD_CONNECT_PORT is {text:?}: give a port from 1 to 65535");
+            Failure::new(Code::INVALID_PARAM, text)
+        })?,
+        None => 0,
+    };
+    let library = Library::in_process()
+        .or_else(|_| Library::load(Path::new("libtaos.so")))
+        .map_err(|error| server(&error))?;
+    let login = Login {
+        host: variable("TD_CONNECT_IP"),
+        port,
+        user: variable("TD_USERNAME"),
+        password: variable("TD_PASSWORD"),
+    };
+    library.connect(&login).map_err(|error| server(&error))
+}
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn read_data_block(
+    block_id: u64,
+    data: *mut *mut c_void,
+    size: *mut u32,
+) -> i32 {
+    explained(|| {
+        // SAFETY: the caller's promise.
+        let (data, size) = unsafe { (Place::new(data)?, Place::new(size)?) };
+        data.store(ptr::null_mut());
+        size.store(0);
+        let position = tdengine_storage::position()?;
+        if !position.knows(block_id) {
+            let error = BlockRowsError::UnknownBlock(block_id);
+            return Err(Failure::new(Code::BLOCK_NOT_FOUND, error));
+        }
+        let bytes = block_rows::read(block_id, &position.0, &connect()?).map_err(|error| {
+            let code = match error {
+                BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
+                    Code::BLOCK_NOT_FOUND
+                }
+                BlockRowsError::Sql(_) => Code::SERVER,
+                BlockRowsError::TooLarge(_) => Code::NOT_SUPPORTED,
+            };
+            Failure::new(code, error)
+        })?;
+        // SAFETY: malloc takes any size.
+        let memory = unsafe { libc::malloc(bytes.len()) };
+        if memory.is_null() {
+            let text = format!("no memory for {} bytes of block {block_id}", bytes.len());
+            return Err(Failure::new(Code(crate::header::ERR_MEMORY_FULL), text));
+        }
+        // SAFETY: the memory is new and of that size.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), memory.cast(), bytes.len()) }
+        data.store(memory);
+        size.store(bytes.len() as u32);
+        Ok(())
+    })
+}

@@ -12,6 +12,8 @@ const HEADERS: &[&str] = &[
     "observability",
     "ring_buffer",
     "storage_engine_interface",
+    "incremental_backup_tool",
+    "plugin_api",
     "taosdump_engine",
 ];
 
@@ -25,7 +27,8 @@ fn main() -> Result<(), Failure> {
         let read = || {
             bindgen::Builder::default()
                 .header(&path)
-                .allowlist_file(format!(".*{header}\\.h"))
+                .allowlist_file(format!(".*/{header}\\.h"))
+                // Types of an included header come from that header's own turn.
                 .allowlist_recursively(false)
                 .prepend_enum_name(false)
                 .default_enum_style(bindgen::EnumVariation::Consts)

@@ -20,6 +20,20 @@ for program in engine_basics engine_misuse engine_threads taosdump_engine; do
   "$out/$program-asan" "$out/asan-$program"
 done
 
+# A host of the plugin, and the backup tool. Allocations of the plugin's own threads end with the process.
+cc $flags "$root/tests/c/plugin_host.c" -ldl -o "$out/plugin_host"
+cc $flags "$root/tests/c/backup_tool.c" $library -o "$out/backup_tool"
+plugin="$out/prefix/lib/libincremental_bitmap_plugin.so"
+for check in "plugin_host $plugin recorded $root/tests/data/incr_wal" "backup_tool misuse $out/script.sh"; do
+  echo "valgrind ${check%% *}"
+  (cd "$out" && valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect \
+    "$out/"$check > /dev/null)
+  program=${check%% *}
+  cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/$program.c" $library -o "$out/$program-asan"
+  echo "AddressSanitizer $program"
+  (cd "$out" && "$out/$program-asan" ${check#* } > /dev/null)
+done
+
 # taosdump's glue, in a program that stands in for taosdump. It ends with the engine's code, 3.
 glue="-D_GNU_SOURCE -I$root/c-shim/taosdump $root/c-shim/taosdump/taosdump_incremental.c
   $root/tests/c/taosdump_stand_in.c $root/tests/c/taosdump_listing_engine.c -ldl"

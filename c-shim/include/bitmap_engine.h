@@ -50,8 +50,18 @@ enum {
   ERR_CLOSED              = -1026, /* the queue was closed */
   ERR_NOT_SUPPORTED       = -1027, /* the storage engine says that it can't work here */
   ERR_EXISTS              = -1028, /* the name or directory is taken */
+  ERR_INTERNAL            = -1100, /* a bug in the engine; the call may have done part of its work */
+
+  /* Only backups return these (incremental_backup_tool.h, plugin_api.h). */
+  ERR_NOT_STARTED         = -1201, /* the tool or plugin is not started */
+  ERR_CONFIG              = -1202, /* the environment or the file of settings holds a wrong setting */
   ERR_SERVER              = -1203, /* the server, or its client library, can't be reached, refused, or is not named */
-  ERR_INTERNAL            = -1100  /* a bug in the engine; the call may have done part of its work */
+  ERR_DETECT              = -1204, /* what changed could not be told; nothing was exported */
+  ERR_EXPORT              = -1205, /* the rows could not be exported; what is there can't be taken for a backup */
+  ERR_RESTORE             = -1206, /* the restore failed: the target is not what was backed up; run it again */
+  ERR_VERIFY              = -1207, /* what was written is not intact; it does not count */
+  ERR_BACKUP_INCOMPLETE   = -1208, /* done, but something is missing or wider than it should be */
+  ERR_NOT_DETECTED        = -1209  /* a block that the last detection did not find */
 };
 
 /* The state of a block. */

@@ -4,6 +4,11 @@
 use crate::header::*;
 
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine_functions.rs"));
+include!(concat!(
+    env!("OUT_DIR"),
+    "/incremental_backup_tool_functions.rs"
+));
+include!(concat!(env!("OUT_DIR"), "/plugin_api_functions.rs"));
 include!(concat!(env!("OUT_DIR"), "/taosdump_engine_functions.rs"));
 include!(concat!(env!("OUT_DIR"), "/event_interceptor_functions.rs"));
 include!(concat!(env!("OUT_DIR"), "/observability_functions.rs"));

@@ -26,6 +26,14 @@ impl Code {
     pub(crate) const EXISTS: Self = Self(header::ERR_EXISTS);
     pub(crate) const SERVER: Self = Self(header::ERR_SERVER);
     pub(crate) const INTERNAL: Self = Self(header::ERR_INTERNAL);
+    pub(crate) const NOT_STARTED: Self = Self(header::ERR_NOT_STARTED);
+    pub(crate) const CONFIG: Self = Self(header::ERR_CONFIG);
+    pub(crate) const DETECT: Self = Self(header::ERR_DETECT);
+    pub(crate) const EXPORT: Self = Self(header::ERR_EXPORT);
+    pub(crate) const RESTORE: Self = Self(header::ERR_RESTORE);
+    pub(crate) const VERIFY: Self = Self(header::ERR_VERIFY);
+    pub(crate) const BACKUP_INCOMPLETE: Self = Self(header::ERR_BACKUP_INCOMPLETE);
+    pub(crate) const NOT_DETECTED: Self = Self(header::ERR_NOT_DETECTED);
 }
 
 impl From<EngineError> for Code {
@@ -68,8 +76,16 @@ pub extern "C" fn bitmap_strerror(code: i32) -> *const c_char {
         -1026 => c"the queue was closed",
         -1027 => c"the storage engine can't work here: check its configuration",
         -1028 => c"the name or directory is taken",
-        -1203 => c"the TDengine server or its client library can't be used: check TD_CONNECT_IP, TD_CONNECT_PORT and the client's installation",
         -1100 => c"internal error: please report it",
+        -1201 => c"not started: call start or init first",
+        -1202 => c"a setting is wrong: the error text names it",
+        -1203 => c"the server or its client library can't be reached or refused: the error text says why",
+        -1204 => c"what changed could not be told: nothing was exported, correct the cause and detect again",
+        -1205 => c"the rows could not be exported: what is there is no backup, correct the cause and export again",
+        -1206 => c"the restore failed: the target is not what was backed up, correct the cause and run it again",
+        -1207 => c"what was written is not intact: it does not count as a backup, check the disk and run it again",
+        -1208 => c"done, but something is missing or wider than it should be: the error text says what",
+        -1209 => c"a block was not found by the last detection: detect again",
         _ => c"unknown code",
     };
     text.as_ptr()

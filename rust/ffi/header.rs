@@ -12,6 +12,8 @@
 )]
 
 include!(concat!(env!("OUT_DIR"), "/bitmap_engine.rs"));
+include!(concat!(env!("OUT_DIR"), "/incremental_backup_tool.rs"));
+include!(concat!(env!("OUT_DIR"), "/plugin_api.rs"));
 include!(concat!(env!("OUT_DIR"), "/taosdump_engine.rs"));
 include!(concat!(env!("OUT_DIR"), "/event_interceptor.rs"));
 include!(concat!(env!("OUT_DIR"), "/observability.rs"));

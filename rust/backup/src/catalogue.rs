@@ -26,6 +26,8 @@ pub struct Catalogue {
     pub tables: BTreeMap<String, Table>,
     /// What it holds that a backup does not: virtual tables.
     pub not_covered: Vec<String>,
+    /// Tables that the server itself can't read any more, and why. They are not in `tables`.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// A database's options.
@@ -147,6 +149,17 @@ impl Column {
         name.parse()
     }
 
+    /// The digits of a DECIMAL behind the point; 0 for other types.
+    pub fn scale(&self) -> u8 {
+        let scale = self
+            .sql_type
+            .strip_prefix("DECIMAL(")
+            .and_then(|rest| rest.trim_end_matches(')').rsplit_once(','));
+        scale
+            .and_then(|(_, scale)| scale.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
     /// Its definition in a CREATE or ADD.
     fn definition(&self) -> String {
         let key = if self.key { " PRIMARY KEY" } else { "" };
@@ -175,6 +188,19 @@ impl Coding {
 }
 
 impl Schema {
+    /// Whether any column is a DECIMAL.
+    pub fn has_decimals(&self) -> bool {
+        let is_decimal = |column: &Column| column.sql_type.starts_with("DECIMAL");
+        self.columns.iter().any(is_decimal)
+    }
+
+    /// Whether the server has lost the precision of a DECIMAL: 3.3.7.5 does when the last column of a normal table is
+    /// dropped.
+    fn has_lost_precision(&self) -> bool {
+        let lost = |column: &Column| column.sql_type.starts_with("DECIMAL(0");
+        self.columns.iter().any(lost)
+    }
+
     /// The list of columns, and of tags where there are some, and the options of a CREATE.
     fn definition(&self) -> String {
         let list = |columns: &[Column]| {

@@ -166,24 +166,33 @@ fn static_name(kind: &'static str, number: usize) -> &'static str {
 }
 
 impl Layout {
-    /// Rows of a table: `types` are those of its columns, the timestamp first.
-    pub fn rows(types: Vec<DataType>, as_bytes: BTreeSet<usize>) -> Result<Self, String> {
+    /// Rows of a table of `database`: `types` are those of its columns, the timestamp first.
+    pub fn rows(
+        database: &str,
+        types: Vec<DataType>,
+        as_bytes: BTreeSet<usize>,
+    ) -> Result<Self, String> {
         let columns = (0..types.len()).map(|at| match at {
             0 => "ts",
             at => static_name("col", at - 1),
         });
         let names = std::iter::once("tbname").chain(columns).collect();
-        Self::new("_record", names, types, as_bytes, 1)
+        Self::new(database, "_record", names, types, as_bytes, 1)
     }
 
-    /// Tags of tables.
-    pub fn tags(types: Vec<DataType>, as_bytes: BTreeSet<usize>) -> Result<Self, String> {
+    /// Tags of tables of `database`.
+    pub fn tags(
+        database: &str,
+        types: Vec<DataType>,
+        as_bytes: BTreeSet<usize>,
+    ) -> Result<Self, String> {
         let tags = (0..types.len()).map(|at| static_name("tag", at));
         let names = ["stbname", "tbname"].into_iter().chain(tags).collect();
-        Self::new("_stb", names, types, as_bytes, 2)
+        Self::new(database, "_stb", names, types, as_bytes, 2)
     }
 
     fn new(
+        database: &str,
         record: &'static str,
         names: Vec<&'static str>,
         types: Vec<DataType>,
@@ -206,11 +215,8 @@ impl Layout {
             .enumerate()
             .map(|(at, name)| field(at, name))
             .collect();
-        let json = format!(
-            r#"{{"type":"record","name":"{record}","fields":[{}]}}"#,
-            fields.join(",")
-        );
-        let schema = Schema::parse_str(&json).map_err(|error| error.to_string())?;
+        let schema = record_schema(database, record, &fields.join(","))
+            .map_err(|error| error.to_string())?;
         Ok(Self {
             names,
             types,
@@ -219,6 +225,25 @@ impl Layout {
             schema,
         })
     }
+}
+
+/// A record as taosdump writes it: in the namespace of its database, which its restore goes by when databases are
+/// renamed. A name that Avro does not allow there is left out.
+pub(crate) fn record_schema(
+    database: &str,
+    record: &str,
+    fields: &str,
+) -> Result<Schema, apache_avro::Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name =
+        database.chars().all(plain) && !database.starts_with(|c: char| c.is_ascii_digit());
+    let namespace = match is_name && !database.is_empty() {
+        true => format!(r#""namespace":"{database}","#),
+        false => String::new(),
+    };
+    Schema::parse_str(&format!(
+        r#"{{"type":"record","name":"{record}",{namespace}"fields":[{fields}]}}"#
+    ))
 }
 
 fn avro_type(data_type: DataType) -> &'static str {
@@ -648,14 +673,14 @@ mod tests {
             Compression::Lzma,
         ] {
             let path = dir.path().join(format!("{compression:?}.avro"));
-            let plain = Layout::rows(types.clone(), BTreeSet::new()).unwrap();
+            let plain = Layout::rows("db", types.clone(), BTreeSet::new()).unwrap();
             let mut writer = FileWriter::create(&path, &plain, compression).unwrap();
             let refused = writer.append(&["t"], &|at| values[at]).unwrap_err();
             assert!(matches!(refused, DataFileError::NotText(13)), "{refused}");
             drop(writer);
             std::fs::remove_file(&path).unwrap();
 
-            let layout = Layout::rows(types.clone(), [13].into()).unwrap();
+            let layout = Layout::rows("db", types.clone(), [13].into()).unwrap();
             let mut writer = FileWriter::create(&path, &layout, compression).unwrap();
             for _ in 0..3 {
                 writer.append(&["t'b"], &|at| values[at]).unwrap();
@@ -679,7 +704,7 @@ mod tests {
     fn a_changed_byte_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let layout = Layout::tags(vec![DataType::Int], BTreeSet::new()).unwrap();
+        let layout = Layout::tags("测试", vec![DataType::Int], BTreeSet::new()).unwrap();
         let mut writer = FileWriter::create(&path, &layout, Compression::Null).unwrap();
         writer.append(&["s", "t"], &|_| Value::Int(5)).unwrap();
         let entry = writer.finish("f".to_owned()).unwrap();

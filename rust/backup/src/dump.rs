@@ -5,10 +5,12 @@
 //! a link.
 
 mod changes;
+mod export;
 mod layout;
 mod rows;
 mod tags;
 
+pub use export::{ExportJob, export};
 pub(crate) use layout::where_clause;
 
 use crate::{
@@ -28,7 +30,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
-use taos::{Connection, Library, Login, SqlError};
+use taos::{Connection, Library, Login, SqlError, sql};
 
 /// What to dump, and how.
 #[derive(Debug, Clone)]
@@ -114,6 +116,14 @@ pub enum DumpError {
         /// Why not, and what to do.
         problem: String,
     },
+    /// A list of blocks does not fit the server.
+    #[error("database {database}: {problem}; detect again on this server")]
+    Blocks {
+        /// The database.
+        database: String,
+        /// What does not fit.
+        problem: String,
+    },
     /// There is nothing to dump.
     #[error("there is no database to dump on the server")]
     NoDatabase,
@@ -128,6 +138,12 @@ pub enum DumpError {
         stable: String,
         /// What changed.
         source: NoWay,
+    },
+    /// A table is listed, but not among its super table's children.
+    #[error("the server lists table {table}, but did not tell its tags; run the dump again")]
+    NoTags {
+        /// The table.
+        table: String,
     },
     /// The connection was lost and did not come back.
     #[error(
@@ -234,6 +250,12 @@ fn open_base(path: &Path, cluster: &str) -> Result<Link, DumpError> {
             "it is incomplete ({failure}); use the link before it, or take a new full backup"
         ));
     }
+    if link.manifest.export {
+        return refuse(
+            "it is an export of blocks, which is no part of a chain; give a link of a dump"
+                .to_owned(),
+        );
+    }
     if link.manifest.cluster != cluster {
         return refuse(format!(
             "it is of cluster {}, the server is cluster {cluster}; take a new full backup of this one",
@@ -323,19 +345,45 @@ impl Dump<'_> {
         self.progress
             .step(&format!("finding what changed in {database}"));
         let (plan, checkpoint) = self.detect(database, known.as_ref())?;
-        let mut notes = Vec::new();
-        let vgroups = vgroup_links(&plan, &mut notes);
         self.progress
             .step(&format!("reading the catalogue of {database}"));
-        let mut catalogue = catalogue::read(self.connection, database)?;
+        let catalogue = catalogue::read(self.connection, database)?;
+        self.write(out, number, catalogue, known.as_ref(), &plan, &checkpoint)
+    }
+
+    /// Writes what a plan says of a database, and what differs from `known`.
+    fn write(
+        &self,
+        out: &mut OutDir,
+        number: usize,
+        mut catalogue: Catalogue,
+        known: Option<&Known>,
+        plan: &Plan,
+        checkpoint: &Checkpoint,
+    ) -> Result<Dumped, DumpError> {
+        let database = &catalogue.database.name.clone();
+        let mut notes = Vec::new();
+        let vgroups = vgroup_links(plan, &mut notes);
         let layout = out.add_database(&catalogue)?;
 
-        let mut changes = Changes::between(known.as_ref(), &catalogue, &plan)?;
-        let tag_files = tags::dump(self, &layout, &mut catalogue, &mut changes, known.as_ref())?;
+        let mut failures = Vec::new();
+        for (table, reason) in &catalogue.unreadable {
+            failures.push(format!("table {}: {reason}", sql::table(database, table)));
+            // It stays what it was in the base.
+            if let Some(before) = known.and_then(|known| known.tables.get(table)) {
+                catalogue.tables.insert(table.clone(), before.clone());
+            }
+        }
+        let mut changes = Changes::between(known, &catalogue, plan)?;
+        changes
+            .tables
+            .retain(|name, _| !catalogue.unreadable.contains_key(name));
+        let tag_files = tags::dump(self, &layout, &mut catalogue, &mut changes, known)?;
         self.progress
             .step(&format!("dumping the rows of {database}"));
         let dumped = rows::dump(self, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
+        failures.extend(dumped.failures);
 
         let mut files = layout.write_stock_files(&catalogue, &changes, known.is_none())?;
         files.extend(dumped.stable_names);
@@ -370,7 +418,7 @@ impl Dump<'_> {
         Ok(Dumped {
             link,
             files,
-            failures: dumped.failures,
+            failures,
             not_covered,
             notes,
         })

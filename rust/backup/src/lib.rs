@@ -3,10 +3,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`detect`] | the whole run: checkpoint and data directories in, plan and next checkpoint out |
+//! | [`names`] | what a detection asks the server |
 //! | [`plan`] | changes → blocks → merged spans of keys per table |
 //! | [`window`] | how wide a block is |
 //! | [`checkpoint`] | where the next run starts |
 //! | [`report`] | the plan as JSON, format 1 |
+//! | [`session`] | backups that a host process drives: detect, export, verify, then move on |
 //! | [`verify`] | links checked offline, and the report of it |
 //! | [`atomic_file`] | files that are there whole or not at all |
 
@@ -17,10 +19,12 @@ pub mod data_file;
 pub mod detect;
 pub mod dump;
 pub mod link;
+pub mod names;
 pub mod plan;
 pub mod report;
 pub mod restore;
 mod sealed;
+pub mod session;
 pub mod verify;
 mod watermark;
 pub mod window;

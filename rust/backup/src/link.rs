@@ -108,6 +108,9 @@ pub struct Manifest {
     pub id: LinkId,
     /// The link it follows; `None` for the first one.
     pub parent: Option<Parent>,
+    /// Whether it is an export of a list of blocks, which follows no link and none follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub export: bool,
     /// The cluster's id.
     pub cluster: String,
     /// The server's version.
@@ -422,6 +425,7 @@ impl Manifest {
             written_by: format!("incremental-bitmap {}", env!("CARGO_PKG_VERSION")),
             id: LinkId::random(),
             parent,
+            export: false,
             cluster,
             server,
             started: jiff::Timestamp::now().to_string(),

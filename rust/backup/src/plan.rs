@@ -13,7 +13,7 @@ use std::{
 use tdfiles::{DbId, FormatError, Key, KeySpan, PkValue, Suid, TableId, Uid, Version, VgId};
 
 /// Everything a backup of one database has to copy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The width of the windows that blocks are cut by.
     pub window: WindowWidth,
@@ -82,6 +82,39 @@ impl Plan {
     /// Distinct keys written, over all tables whose rows could be read.
     pub fn rows(&self) -> u64 {
         self.tables.iter().filter_map(|table| table.rows).sum()
+    }
+
+    /// The plan with no other blocks than these. What does not stand in blocks stays: tables that are new or gone,
+    /// deletes, and ranges that are dirty as a whole.
+    #[must_use]
+    pub fn restricted_to(&self, wanted: &HashSet<BlockId>) -> Self {
+        let mut spans: HashMap<Uid, Vec<KeySpan>> = HashMap::new();
+        let mut left_out: HashSet<Uid> = HashSet::new();
+        let mut blocks = Vec::new();
+        for block in &self.blocks {
+            if wanted.contains(&block.id) {
+                spans.entry(block.uid).or_default().push(block.span);
+                blocks.push(*block);
+            } else {
+                left_out.insert(block.uid);
+            }
+        }
+        let restrict = |table: &TablePlan| {
+            let mut table = table.clone();
+            let uid = table.table.uid;
+            if left_out.contains(&uid) && table.rows.is_some() {
+                table.spans = KeySpan::joined(spans.remove(&uid).unwrap_or_default());
+                let rows = blocks.iter().filter(|block| block.uid == uid);
+                table.rows = Some(rows.map(|block| block.rows).sum());
+            }
+            table
+        };
+        Self {
+            window: self.window,
+            vgroups: self.vgroups.clone(),
+            tables: self.tables.iter().map(restrict).collect(),
+            blocks: blocks.clone(),
+        }
     }
 
     /// Whether every vgroup is complete.

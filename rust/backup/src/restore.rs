@@ -240,6 +240,17 @@ fn first_step(steps: &[(&Link, &DatabaseLink)], state: &Target) -> Result<usize,
             database.database.precision
         ));
     }
+    if first.manifest.export {
+        return match (state.precision.is_some(), steps.len()) {
+            (_, 2..) => refuse("it is an export of blocks, and no chain goes on from one".to_owned()),
+            (false, _) => refuse(
+                "it holds only what changed, and the database does not exist; restore what was backed up before first"
+                    .to_owned(),
+            ),
+            // Applied twice it gives the same.
+            (true, _) => Ok(0),
+        };
+    }
     if let Some(at) = &state.at {
         if let Some(position) = steps
             .iter()

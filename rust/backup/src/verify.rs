@@ -7,10 +7,12 @@
 //! | `link` | one link: seal, SHA-256 of every file, lists, catalogue against changes and parent |
 //! | `content` | that data and tags files decode, with the rows and keys they should have |
 //! | `coverage` | that a list of blocks is in the chain |
+//! | `stock` | a dump of an unpatched taosdump, which has no manifest |
 
 mod content;
 mod coverage;
 mod link;
+mod stock;
 
 use crate::{
     link::{Link, LinkId},
@@ -86,6 +88,8 @@ pub enum Verdict {
 pub struct LinkReport {
     /// Its directory, as given.
     pub directory: String,
+    /// What it is.
+    pub kind: Kind,
     /// What its manifest says; `None` if that can't be used.
     pub manifest: Option<ManifestReport>,
     /// Files checked, and how many bytes they have.
@@ -94,6 +98,20 @@ pub struct LinkReport {
     pub bytes: u64,
     /// Rows decoded.
     pub rows: u64,
+}
+
+/// What a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A link of a chain.
+    Link,
+    /// An export of blocks.
+    Export,
+    /// A dump of an unpatched taosdump.
+    Taosdump,
+    /// None of these.
+    Unknown,
 }
 
 /// What a manifest says.
@@ -180,12 +198,14 @@ pub enum ProblemCode {
     BlocksUnusable,
     /// Blocks of the list are not in the links.
     NotCovered,
+    /// A dump of an unpatched taosdump can't hold it, or does not show it.
+    NotInAStockDump,
 }
 
 impl ProblemCode {
     fn verdict(self) -> Verdict {
         match self {
-            Self::DumpIncomplete => Verdict::Incomplete,
+            Self::DumpIncomplete | Self::NotInAStockDump => Verdict::Incomplete,
             _ => Verdict::Failed,
         }
     }
@@ -223,7 +243,7 @@ impl Report {
 pub fn run(job: &Job, progress: &dyn Progress) -> Report {
     let mut problems = Problems::default();
     let mut notes = Vec::new();
-    let mut coverage = job.blocks.as_deref().and_then(|path| {
+    let blocks = job.blocks.as_deref().and_then(|path| {
         let blocks = Blocks::load(path).map_err(|error| {
             problems.add(
                 ProblemCode::BlocksUnusable,
@@ -232,8 +252,15 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Report {
                 error.to_string(),
             );
         });
-        Some(Coverage::of(path, blocks.ok()?))
+        Some((path, blocks.ok()?))
     });
+    if let [root] = job.links.as_slice()
+        && !root.join(crate::link::MANIFEST).exists()
+        && stock::is_dump(root)
+    {
+        return stock_dump(root, blocks, problems, progress);
+    }
+    let mut coverage = blocks.map(|(path, blocks)| Coverage::of(path, blocks));
     let mut links = Vec::new();
     let mut before: Option<Checked> = None;
     for (number, root) in job.links.iter().enumerate() {
@@ -247,6 +274,7 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Report {
         let Some(opened) = opened else {
             links.push(LinkReport {
                 directory: root.display().to_string(),
+                kind: Kind::Unknown,
                 manifest: None,
                 files: 0,
                 bytes: 0,
@@ -281,6 +309,15 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Report {
     }
     let blocks =
         coverage.map(|coverage| coverage.finish(before.as_ref(), &mut problems, &mut notes));
+    finish(links, blocks, problems, notes)
+}
+
+fn finish(
+    links: Vec<LinkReport>,
+    blocks: Option<BlocksReport>,
+    problems: Problems,
+    notes: Vec<String>,
+) -> Report {
     let verdicts = problems.0.iter().map(|problem| problem.code.verdict());
     let result = verdicts.max_by_key(|verdict| *verdict as u8);
     Report {
@@ -293,6 +330,34 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Report {
         problems: problems.0,
         notes,
     }
+}
+
+fn stock_dump(
+    root: &Path,
+    blocks: Option<(&Path, Blocks)>,
+    mut problems: Problems,
+    progress: &dyn Progress,
+) -> Report {
+    progress.link(1, 1, root, 0);
+    let mut wanted = blocks
+        .as_ref()
+        .map(|(path, blocks)| stock::Wanted::of(path, blocks));
+    let read = stock::check(root, wanted.as_mut(), progress, &mut problems);
+    let report = wanted.map(|wanted| wanted.finish(&mut problems));
+    let link = LinkReport {
+        directory: root.display().to_string(),
+        kind: Kind::Taosdump,
+        manifest: None,
+        files: read.files,
+        bytes: read.bytes,
+        rows: read.rows,
+    };
+    let note = format!(
+        "{}: a dump of an unpatched taosdump has no checksums: its files were decoded, and nothing shows whether one is \
+         missing that no list of blocks names",
+        root.display()
+    );
+    finish(vec![link], report, problems, vec![note])
 }
 
 fn open(root: &Path, problems: &mut Problems) -> Option<Link> {

@@ -39,11 +39,18 @@ pub(crate) fn encode<R: Row>(rows: &[R], out: &mut Vec<u8>) {
     let headers = out.len();
     out.resize(headers + R::COLUMNS * COLUMN_HEADER, 0);
     for (c, width) in widths.iter_mut().enumerate().take(R::COLUMNS) {
+        let first = rows.first().map_or(0, |row| row.column(c));
+        let mut varying = 0;
         for (value, row) in values.iter_mut().zip(rows) {
             *value = row.column(c);
+            varying |= *value ^ first;
         }
         let values = &mut values[..rows.len()];
-        let line = Line::fit(values);
+        let line = if varying == 0 {
+            Line::constant(first)
+        } else {
+            Line::fit(values)
+        };
         *width = line.width;
         let at = headers + c * COLUMN_HEADER;
         out[at..at + 8].copy_from_slice(&line.base.to_le_bytes());
@@ -64,14 +71,18 @@ struct Line {
 }
 
 impl Line {
+    fn constant(base: u64) -> Self {
+        Self {
+            base,
+            slope: 0,
+            width: 0,
+        }
+    }
+
     /// Finds the line and leaves in `values` their distances above it.
     fn fit(values: &mut [u64]) -> Self {
         let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
-            return Self {
-                base: 0,
-                slope: 0,
-                width: 0,
-            };
+            return Self::constant(0);
         };
         let steps = values.len() as u64 - 1;
         let ascending = values.windows(2).all(|w| w[0] <= w[1]);

@@ -1,7 +1,7 @@
 //! Ranges of blocks that count as DIRTY as a whole: their records could not be read back, or whoever marks blocks
 //! does not know which of them changed.
 
-use crate::shard::SHARDS;
+use crate::place::SHARDS;
 use crate::{BlockId, Engine, EngineError, Mark, MarkedAt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -73,7 +73,7 @@ impl Engine {
             what: why.to_owned(),
         });
         for shard in 0..SHARDS {
-            let known = self.inner.lock(shard).tables.known_in(first, last);
+            let known = self.inner.lock(shard).states.known_in(first, last)?;
             for block in known {
                 self.mark_changed(block, marked)?;
             }

@@ -3,11 +3,11 @@
 //! | file | content |
 //! |---|---|
 //! | `LOCK` | empty; locked while an engine has the directory open |
-//! | `MANIFEST` | which runs make up the trees, and the ranges that were damaged |
+//! | `MANIFEST`, `MANIFEST.copy` | which runs make up the trees, and the ranges that were damaged (see manifest.rs) |
 //! | `run-<serial>` | one run |
 //!
 //! Every file is written under a temporary name, synced, renamed and its directory synced. A run's file never
-//! changes. The manifest is replaced as a whole, so at any moment the directory holds one complete state.
+//! changes. A manifest is replaced as a whole, so at any moment the directory holds one complete state.
 //!
 //! A run, little-endian:
 //! ```text
@@ -22,15 +22,13 @@
 //! u32  CRC-32C of everything before it
 //! the chunks, each with its own checksum (see chunk.rs)
 //! ```
-//! The manifest is one line, `tdengine-bitmap-manifest <version> <CRC-32C of the rest, hex>`, and JSON.
 
 use crate::chunk::{self, Chunk, MAX_CHUNK_BYTES};
-use crate::damage::DamagedRange;
 use crate::error::EngineError;
+use crate::manifest::RunEntry;
 use crate::memory::Memory;
 use crate::row::{Key, Row};
 use crate::run::{Fence, Run, RunParts, Serial};
-use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -43,11 +41,8 @@ pub(crate) const FORMAT: u32 = 1;
 const RUN_MAGIC: &[u8; 8] = b"TDBMRUN\n";
 const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;
 const FENCE: usize = 24;
-const MANIFEST: &str = "MANIFEST";
-const MANIFEST_MAGIC: &str = "tdengine-bitmap-manifest";
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
-const MANIFEST_MAX: u64 = 1 << 30;
 
 /// Which tree a run belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,37 +51,6 @@ pub(crate) enum TreeKind {
     Records = 0,
     ByTime = 1,
     ByWal = 2,
-}
-
-/// A run as the manifest names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RunEntry {
-    pub(crate) serial: u64,
-    pub(crate) first: Key,
-    pub(crate) last: Key,
-}
-
-/// One complete state of the engine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Manifest {
-    pub(crate) next_serial: u64,
-    pub(crate) damaged: Vec<DamagedRange>,
-    /// Levels of runs, oldest first.
-    pub(crate) records: Vec<Vec<RunEntry>>,
-    pub(crate) by_time: Vec<Vec<RunEntry>>,
-    pub(crate) by_wal: Vec<Vec<RunEntry>>,
-}
-
-/// What the directory held when it was opened.
-#[derive(Debug)]
-pub(crate) enum Found {
-    /// Nothing: a new engine.
-    Nothing,
-    /// A state.
-    State(Manifest),
-    /// A manifest that can't be read, and why.
-    Damaged(&'static str),
 }
 
 /// A run's file, open for reading.
@@ -143,7 +107,7 @@ pub(crate) struct Disk {
     _lock: File,
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EngineError {
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EngineError {
     let path = path.to_path_buf();
     move |source| EngineError::Io {
         action,
@@ -199,7 +163,8 @@ impl Disk {
         self.dir.join(format!("run-{:016x}", serial.0))
     }
 
-    fn publish(
+    /// Writes a file under a temporary name and gives it its own, which a crash may take back until the directory is synced.
+    pub(crate) fn publish(
         &self,
         path: &Path,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -222,7 +187,8 @@ impl Disk {
         Ok(file)
     }
 
-    fn sync_directory(&self) -> Result<(), EngineError> {
+    /// Makes the names in the directory durable.
+    pub(crate) fn sync_directory(&self) -> Result<(), EngineError> {
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
             .map_err(io_error("syncing", &self.dir))
@@ -379,85 +345,21 @@ impl Disk {
         check_chunks(parts, file, size, memory)
     }
 
-    /// Makes `manifest` the state of the directory.
-    pub(crate) fn write_manifest(&self, manifest: &Manifest) -> Result<(), EngineError> {
-        let path = self.dir.join(MANIFEST);
-        let json = serde_json::to_vec(manifest)
-            .map_err(|error| io_error("encoding", &path)(error.into()))?;
-        // The runs' names must be on disk before the manifest names them.
-        self.sync_directory()?;
-        self.publish(&path, |writer| {
-            let crc = crc32c::crc32c(&json);
-            writeln!(writer, "{MANIFEST_MAGIC} {FORMAT} {crc:08x}")?;
-            writer.write_all(&json)
-        })?;
-        self.sync_directory()
-    }
-
-    /// Reads the state of the directory and removes what a crash left behind.
-    pub(crate) fn read_manifest(&self) -> Result<Found, EngineError> {
-        let path = self.dir.join(MANIFEST);
-        let bytes = match fs::metadata(&path) {
-            Ok(found) if found.len() > MANIFEST_MAX => return Ok(Found::Damaged("it is too long")),
-            Ok(_) => fs::read(&path).map_err(io_error("reading", &path))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let has_runs = !self.run_files()?.is_empty();
-                return Ok(if has_runs {
-                    Found::Damaged("it is missing, but runs are there")
-                } else {
-                    Found::Nothing
-                });
-            }
-            Err(error) => return Err(io_error("reading", &path)(error)),
-        };
-        let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
-            return Ok(Found::Damaged("its first line is cut off"));
-        };
-        let Ok(line) = std::str::from_utf8(&bytes[..end]) else {
-            return Ok(Found::Damaged("its first line is not text"));
-        };
-        let mut words = line.split(' ');
-        let (Some(MANIFEST_MAGIC), Some(version), Some(crc), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
-            return Ok(Found::Damaged("it does not start like a manifest"));
-        };
-        let json = &bytes[end + 1..];
-        if crc != format!("{:08x}", crc32c::crc32c(json)) {
-            return Ok(Found::Damaged("its checksum does not match"));
-        }
-        match version.parse::<u32>() {
-            Ok(FORMAT) => {}
-            Ok(found) => {
-                return Err(EngineError::UnknownFormat {
-                    path,
-                    found,
-                    known: FORMAT,
-                });
-            }
-            Err(_) => return Ok(Found::Damaged("its version is not a number")),
-        }
-        match serde_json::from_slice(json) {
-            Ok(manifest) => Ok(Found::State(manifest)),
-            Err(_) => Ok(Found::Damaged("it does not hold what a manifest holds")),
-        }
-    }
-
-    /// The runs in the directory and unfinished files.
-    fn run_files(&self) -> Result<Vec<PathBuf>, EngineError> {
+    /// The files of runs in the directory, unfinished ones too.
+    pub(crate) fn run_files(&self) -> Result<Vec<PathBuf>, EngineError> {
         let entries = fs::read_dir(&self.dir).map_err(io_error("listing", &self.dir))?;
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.map_err(io_error("listing", &self.dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with("run-") || name == "MANIFEST.tmp") {
+            if name.is_some_and(|name| name.starts_with("run-")) {
                 found.push(path);
             }
         }
         Ok(found)
     }
 
-    /// Removes the run files that are not among `keep`, and unfinished files.
+    /// Removes the run files that are not among `keep`, and unfinished ones.
     pub(crate) fn remove_leftovers(
         &self,
         keep: &std::collections::HashSet<Serial>,

@@ -2,22 +2,26 @@
 
 use crate::config::{EngineConfig, check_limit};
 use crate::damage::DamagedRange;
-use crate::disk::{Disk, Manifest, RunEntry, TreeKind};
+use crate::disk::{Disk, TreeKind};
 use crate::error::{BatchError, EngineError};
-use crate::head::{Head, fold_records};
 use crate::maintenance::Worker;
-use crate::memory::{Charge, MB, Memory, MemoryUse};
+use crate::manifest::{Manifest, RunEntry};
+use crate::memory::{MB, Memory, MemoryUse};
+use crate::place::{SHARDS, shard_of};
 use crate::record::{BlockRecord, KeySpan, MarkedAt};
 use crate::row::{Entry, Record, Row};
-use crate::run::{Run, RunBuilder, Serial};
-use crate::shard::{BlockCounts, SHARDS, Shard, SnapshotId, shard_of};
+use crate::run::{Run, Serial};
+use crate::shard::{BlockCounts, Shard, SnapshotId};
+use crate::swap::Swap;
 use crate::tree::Tree;
 use crate::{BlockId, BlockState, Mark};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashSet;
-use std::mem::size_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// How often all shards are asked to give up states, at most.
+const STEPS: usize = 4;
 
 /// All runs of the engine.
 #[derive(Debug, Default, Clone)]
@@ -73,13 +77,14 @@ pub(crate) struct Inner {
     /// The runs the manifest on disk names; locked while it is replaced.
     pub(crate) committed: Mutex<HashSet<Serial>>,
     pub(crate) damaged: RwLock<Vec<DamagedRange>>,
+    pub(crate) generation: AtomicU64,
     pub(crate) next_serial: AtomicU64,
     next_snapshot: AtomicU64,
     full: AtomicBool,
     /// Marks in all heads, counted when a shard is looked after.
-    new_marks: AtomicUsize,
+    pub(crate) new_marks: AtomicUsize,
     /// Marks in runs that are not on disk, about.
-    unsaved: AtomicU64,
+    pub(crate) unsaved: AtomicU64,
     pub(crate) maintenance: Mutex<()>,
     pub(crate) wake: crate::maintenance::Wake,
     /// The last error of work nobody waited for; the next [`Engine::sync`] reports it.
@@ -98,13 +103,19 @@ impl Engine {
             Some(path) => Some(Disk::open(path)?),
             None => None,
         };
+        let swap = match &disk {
+            Some(disk) => Some(Arc::new(Swap::create(disk.path())?)),
+            None => None,
+        };
+        let shard = |_| Apart(Mutex::new(Shard::new(&memory, swap.as_ref())));
         let inner = Arc::new(Inner {
-            shards: std::array::from_fn(|_| Apart(Mutex::new(Shard::new(&memory)))),
+            shards: std::array::from_fn(shard),
             trees: RwLock::default(),
             memory,
             disk,
             committed: Mutex::default(),
             damaged: RwLock::default(),
+            generation: AtomicU64::new(0),
             next_serial: AtomicU64::new(1),
             next_snapshot: AtomicU64::new(1),
             full: AtomicBool::new(false),
@@ -125,7 +136,8 @@ impl Engine {
     /// Marks `block`; returns the state it has now. `Mark::Clear` ignores `marked`, see [`Engine::clear`].
     ///
     /// # Errors
-    /// `InvalidTransition` and `MemoryFull`; with either nothing was changed.
+    /// `InvalidTransition`, `MemoryFull`, and `Io` and `Damaged` if the block's state is on disk and can't be read. With any of them
+    /// nothing was changed.
     pub fn mark(
         &self,
         block: BlockId,
@@ -172,7 +184,7 @@ impl Engine {
     /// Makes `block` CLEAN: it was flushed, backed up, or its deletion was confirmed. Its latest mark stays known.
     ///
     /// # Errors
-    /// `BlockNotFound`; with persistence also `MemoryFull`.
+    /// `BlockNotFound`; with persistence also `MemoryFull`, `Io` and `Damaged`, as [`Engine::mark`].
     pub fn clear(&self, block: BlockId) -> Result<(), EngineError> {
         self.inner.clear(block)
     }
@@ -180,9 +192,9 @@ impl Engine {
     /// The state of `block`, in constant time.
     ///
     /// # Errors
-    /// `BlockNotFound` if it was never marked.
+    /// `BlockNotFound` if it was never marked; `Io` and `Damaged` if its state is on disk and can't be read.
     pub fn state(&self, block: BlockId) -> Result<BlockState, EngineError> {
-        let status = self.inner.lock(shard_of(block)).tables.get(block);
+        let status = self.inner.lock(shard_of(block)).states.get(block)?;
         if status.is_known() {
             Ok(status.state())
         } else if self.inner.is_damaged(block) {
@@ -212,12 +224,12 @@ impl Engine {
     /// What the engine holds in memory.
     pub fn memory(&self) -> MemoryUse {
         for shard in 0..SHARDS {
-            self.inner.lock(shard).account(0);
+            self.inner.lock(shard).account();
         }
         self.inner.memory.usage()
     }
 
-    /// Bytes of [`MemoryUse::current`] that are block states, about; the rest is records and indexes.
+    /// Bytes of [`MemoryUse::current`] that are block states; the rest is records and indexes.
     pub fn bitmap_bytes(&self) -> u64 {
         let shards = (0..SHARDS).map(|shard| self.inner.lock(shard).state_bytes());
         shards.sum::<usize>() as u64
@@ -317,18 +329,13 @@ impl Inner {
     }
 
     /// How many marks a shard's head takes.
-    fn head_rows(&self) -> usize {
+    pub(crate) fn head_rows(&self) -> usize {
         (self.memory.limit() / 8192).clamp(1024, 1 << 16) as usize
     }
 
     /// How many marks all heads take, about.
-    fn all_head_rows(&self) -> usize {
+    pub(crate) fn all_head_rows(&self) -> usize {
         4 * self.head_rows()
-    }
-
-    /// By how much a shard's account may be off.
-    fn slack(&self) -> usize {
-        self.memory.limit() as usize / SHARDS / 32
     }
 
     pub(crate) fn mark(
@@ -346,9 +353,7 @@ impl Inner {
         if growth > 0 {
             shard = self.admit_growth(shard, shard_of(block), growth)?;
         }
-        let state = shard
-            .mark(block, mark, marked, span)
-            .map_err(|source| EngineError::InvalidTransition { block, source })?;
+        let state = shard.mark(block, mark, marked, span)?;
         if growth > 0 || self.is_due(&shard) {
             self.look_after(shard);
         }
@@ -380,9 +385,7 @@ impl Inner {
                     if growth > 0 {
                         guard = self.admit_growth(guard, wanted, growth)?;
                     }
-                    guard
-                        .mark(block, mark, marked, None)
-                        .map_err(|source| EngineError::InvalidTransition { block, source })?;
+                    guard.mark(block, mark, marked, None)?;
                     if growth > 0 || self.is_due(&guard) {
                         self.look_after(guard);
                     } else {
@@ -407,10 +410,10 @@ impl Inner {
         } else {
             self.lock(shard_of(block))
         };
-        if !damaged && !shard.tables.get(block).is_known() {
+        if !damaged && !shard.states.get(block)?.is_known() {
             return Err(EngineError::BlockNotFound(block));
         }
-        shard.clear(block, log);
+        shard.clear(block, log)?;
         if self.is_due(&shard) {
             self.look_after(shard);
         }
@@ -419,7 +422,7 @@ impl Inner {
 
     /// Keeps the account, seals full heads and keeps the memory limit.
     fn look_after(&self, mut shard: MutexGuard<'_, Shard>) {
-        shard.account(self.slack());
+        shard.account();
         let new = if self.is_due(&shard) {
             self.account_every()
         } else {
@@ -431,12 +434,23 @@ impl Inner {
         if full {
             self.seal_full();
         }
+        self.make_room();
+    }
+
+    /// Moves to disk what is above the comfortable part of the limit.
+    pub(crate) fn make_room(&self) {
         if self.memory.current() > self.memory.comfortable() {
             self.evict(self.memory.comfortable());
             if self.memory.current() > self.memory.nearly_full() {
                 self.relieve(self.memory.comfortable());
             }
         }
+    }
+
+    /// Are states on disk only?
+    pub(crate) fn is_spilled(&self) -> bool {
+        let mut shards = self.shards.iter();
+        shards.any(|shard| shard.0.lock().states.is_spilled())
     }
 
     /// Locks a shard for a mark, unless the engine is full.
@@ -479,12 +493,13 @@ impl Inner {
 
     /// Is it time to bring a shard's account up to date?
     fn is_due(&self, shard: &Shard) -> bool {
-        shard.head.len().is_multiple_of(self.account_every())
+        // No division: every mark passes here.
+        shard.head.len() & (self.account_every() - 1) == 0
     }
 
-    /// Marks of a shard between two looks at its account: less where memory is little.
+    /// Marks of a shard between two looks at its account, a power of two: less where memory is little.
     fn account_every(&self) -> usize {
-        (self.memory.limit() >> 18).clamp(16, 1024) as usize
+        1 << (self.memory.limit() >> 18).clamp(16, 1024).ilog2()
     }
 
     pub(crate) fn is_damaged(&self, block: BlockId) -> bool {
@@ -497,7 +512,7 @@ impl Inner {
     pub(crate) fn block(&self, block: BlockId) -> Result<BlockRecord, EngineError> {
         let trees = self.trees.read();
         let mut shard = self.lock(shard_of(block));
-        let status = shard.tables.get(block);
+        let status = shard.states.get(block)?;
         let newer = shard.head.find(block);
         drop(shard);
         if !status.is_known() {
@@ -534,98 +549,8 @@ impl Inner {
         self.trees.read()
     }
 
-    fn seal_full(&self) {
-        let limit = self.head_rows();
-        {
-            let mut trees = self.trees.write();
-            let full = (0..SHARDS).any(|shard| self.shards[shard].0.lock().head.len() >= limit);
-            if !full && self.new_marks.load(Relaxed) < self.all_head_rows() {
-                return;
-            }
-            self.seal_into(&mut trees, None);
-        }
-        if self.unsaved.load(Relaxed) >= self.full_run()
-            && let Err(error) = self.persist()
-        {
-            *self.trouble.lock() = Some(error);
-        }
-        self.wake.notify();
-        self.keep_pace();
-    }
-
-    /// Makes runs of all heads. With `snapshot`, opens it at that moment and returns the trees as of then.
-    pub(crate) fn seal(&self, snapshot: Option<SnapshotId>) -> Trees {
-        let mut trees = self.trees.write();
-        self.seal_into(&mut trees, snapshot);
-        let sealed = trees.clone();
-        drop(trees);
-        self.wake.notify();
-        sealed
-    }
-
     pub(crate) fn new_snapshot(&self) -> SnapshotId {
         SnapshotId(self.next_snapshot.fetch_add(1, Relaxed))
-    }
-
-    fn seal_into(&self, trees: &mut Trees, snapshot: Option<SnapshotId>) {
-        let mut heads: [Head; SHARDS] = std::array::from_fn(|_| Head::default());
-        let slack = self.slack();
-        self.new_marks.store(0, Relaxed);
-        for (guard, head) in self.lock_all().iter_mut().zip(&mut heads) {
-            std::mem::swap(&mut guard.head, head);
-            guard.account(slack);
-            if let Some(snapshot) = snapshot {
-                guard.open_snapshot(snapshot);
-            }
-        }
-        let rows = heads.iter().map(Head::len).sum();
-        if rows == 0 {
-            return;
-        }
-        self.unsaved.fetch_add(rows as u64, Relaxed);
-        let held: usize = heads.iter().map(Head::heap_bytes).sum();
-        let _charge = Charge::new(
-            &self.memory,
-            held + rows * (2 * size_of::<Record>() + 2 * size_of::<Entry>()),
-        );
-        let mut records = Vec::with_capacity(rows);
-        for head in heads {
-            head.append_records(&mut records);
-        }
-        // Marks mostly come in the order of time and WAL: sort what is nearly sorted, before it is sorted by block.
-        let once = records
-            .iter()
-            .all(|r| r.kind.is_mark() && !r.kind.is_remarked());
-        let mut by_time = Vec::new();
-        let mut by_wal = Vec::new();
-        if once {
-            by_time = indexed(&records, Record::time_entry);
-            by_wal = indexed(&records, Record::wal_entry);
-        }
-        fold_records(&mut records);
-        if !once {
-            by_time = indexed(&records, Record::time_entry);
-            by_wal = indexed(&records, Record::wal_entry);
-        }
-        self.add_runs(&mut trees.records, &records);
-        self.add_runs(&mut trees.by_time, &by_time);
-        self.add_runs(&mut trees.by_wal, &by_wal);
-    }
-
-    /// Adds sorted rows as runs without wide holes: threads that mark in order in different places then make runs
-    /// that overlap nothing.
-    fn add_runs<R: Row>(&self, tree: &mut Tree<R>, rows: &[R]) {
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return;
-        };
-        let hole = (last.key().0 - first.key().0) / 16;
-        for rows in rows.chunk_by(|a, b| b.key().0 - a.key().0 <= hole.max(1)) {
-            let mut builder = RunBuilder::new();
-            builder.push_all(rows);
-            if let Some(run) = builder.finish(self.serial(), &self.memory) {
-                tree.add(run);
-            }
-        }
     }
 
     /// Writes what is not on disk yet, and the manifest; removes files nobody names any more.
@@ -640,6 +565,7 @@ impl Inner {
         write_missing(disk, &trees.by_time, TreeKind::ByTime)?;
         write_missing(disk, &trees.by_wal, TreeKind::ByWal)?;
         disk.write_manifest(&Manifest {
+            generation: self.generation.fetch_add(1, Relaxed) + 1,
             next_serial: self.next_serial.load(Relaxed),
             damaged: self.damaged.read().clone(),
             records: entries_of(&trees.records),
@@ -661,8 +587,7 @@ impl Inner {
         if self.memory.current() > target {
             for shard in &self.shards {
                 let mut shard = shard.0.lock();
-                shard.tables.compact();
-                shard.account(0);
+                shard.states.compact();
             }
         }
         if self.memory.current() > target && self.disk.is_some() {
@@ -680,8 +605,32 @@ impl Inner {
         self.full.store(full, Relaxed);
     }
 
-    /// Drops the copies in memory of runs that are on disk, the least recently used first.
+    /// Moves to disk until `target` bytes are held: first the copies in memory of runs that are there already, then
+    /// states, which every mark needs; of each the least recently used first.
     fn evict(&self, target: u64) {
+        self.evict_runs(target);
+        if self.disk.is_none() || self.memory.current() <= target {
+            return;
+        }
+        // Some more than needed, so that it is not needed again at once.
+        let target = target - target / 32;
+        // Small steps, so that all shards give the coldest they have.
+        for _ in 0..STEPS {
+            let excess = self.memory.current().saturating_sub(target) as usize;
+            if excess == 0 {
+                return;
+            }
+            for shard in 0..SHARDS {
+                let evicted = self.lock(shard).states.evict(excess / SHARDS + 1);
+                if let Err(error) = evicted {
+                    *self.trouble.lock() = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn evict_runs(&self, target: u64) {
         if self.memory.current() <= target {
             return;
         }
@@ -698,16 +647,6 @@ impl Inner {
             run.evict();
         }
     }
-}
-
-/// The sorted index entries of `records`.
-fn indexed(records: &[Record], entry: fn(&Record) -> Entry) -> Vec<Entry> {
-    let mut entries = Vec::with_capacity(records.len());
-    entries.extend(records.iter().filter(|r| r.kind.is_indexed()).map(entry));
-    if !entries.is_sorted() {
-        entries.sort();
-    }
-    entries
 }
 
 trait Evict {

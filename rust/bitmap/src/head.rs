@@ -4,6 +4,7 @@
 //! its latest mark is caught up by the first lookup that needs it.
 
 use crate::BlockId;
+use crate::error::EngineError;
 use crate::record::{KeySpan, MarkedAt, Timestamp, WalOffset};
 use crate::row::{Entry, NO_SPAN, Record, RecordKind, Row, ordered};
 use hashbrown::HashMap;
@@ -93,7 +94,8 @@ impl Head {
         }
     }
 
-    fn record(&self, row: usize) -> Record {
+    /// Row `row` as a record.
+    pub(crate) fn record(&self, row: usize) -> Record {
         let Position { block, marked } = self.rows[row];
         let span = if self.spans.is_empty() {
             None
@@ -147,9 +149,9 @@ impl Head {
         axis: Axis,
         low: u64,
         high: u64,
-        mut remarked: impl FnMut(BlockId) -> Option<bool>,
+        mut remarked: impl FnMut(BlockId) -> Result<Option<bool>, EngineError>,
         out: &mut Vec<Entry>,
-    ) {
+    ) -> Result<(), EngineError> {
         for zone in 0..self.zones.len() {
             let Zone { wal, time } = self.zones[zone];
             let (from, to) = match axis {
@@ -168,7 +170,7 @@ impl Head {
                 if at < low || at > high || !self.kinds[row].is_mark() {
                     continue;
                 }
-                let latest = match remarked(record.block) {
+                let latest = match remarked(record.block)? {
                     None => false,
                     Some(false) => true,
                     Some(true) => self.latest_row(record.block) == Some(row as u32),
@@ -181,11 +183,13 @@ impl Head {
                 }
             }
         }
+        Ok(())
     }
 
-    /// All rows as records, oldest first.
-    pub(crate) fn append_records(&self, out: &mut Vec<Record>) {
-        out.extend((0..self.rows.len()).map(|row| self.record(row)));
+    /// The block and kind of every row, oldest first.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (BlockId, RecordKind)> {
+        let blocks = self.rows.iter().map(|row| row.block);
+        blocks.zip(self.kinds.iter().copied())
     }
 
     /// Marks of a clear carry no position.
@@ -200,24 +204,6 @@ impl Head {
         };
         self.push(block, RecordKind::clear(), marked, None);
     }
-}
-
-/// Sorts `records`, oldest first among those of one block, and folds them to one per block.
-pub(crate) fn fold_records(records: &mut Vec<Record>) {
-    if !records.is_sorted_by_key(|record| record.block) {
-        // Sorting small pairs and moving each record once beats sorting the records themselves.
-        let pairs = records.iter().enumerate();
-        let mut order: Vec<(u64, u32)> = pairs.map(|(i, r)| (r.block.0, i as u32)).collect();
-        order.sort();
-        *records = order.iter().map(|&(_, i)| records[i as usize]).collect();
-    }
-    records.dedup_by(|newer, older| {
-        let same = newer.block == older.block;
-        if same {
-            *older = Record::fold(newer, older);
-        }
-        same
-    });
 }
 
 #[cfg(test)]
@@ -237,14 +223,12 @@ mod tests {
         head.push(BlockId(1), dirty(false), MarkedAt::new(3, 6), None);
         assert_eq!(head.find(BlockId(1)).unwrap().marked, MarkedAt::new(3, 6));
         let mut found = Vec::new();
-        head.entries(Axis::Wal, 0, 9, |block| Some(block.0 == 1), &mut found);
+        head.entries(Axis::Wal, 0, 9, |block| Ok(Some(block.0 == 1)), &mut found)
+            .unwrap();
         let found: Vec<_> = found.iter().map(|e| (e.at, e.block.0)).collect();
         assert_eq!(found, [(2, 2), (3, 1)]);
-        let mut records = Vec::new();
-        head.append_records(&mut records);
-        fold_records(&mut records);
-        assert_eq!(records.len(), 2);
-        assert_eq!(records[0].key(), (1, 0));
+        let rows: Vec<_> = head.rows().map(|(block, _)| block.0).collect();
+        assert_eq!(rows, [1, 2, 1]);
     }
 
     #[test]

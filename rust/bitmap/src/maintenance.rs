@@ -7,9 +7,9 @@ use crate::disk::TreeKind;
 use crate::engine::{Inner, Trees};
 use crate::error::EngineError;
 use crate::memory::Charge;
+use crate::place::shard_of;
 use crate::row::{Entry, Record, Row};
 use crate::run::{Run, RunBuilder, Serial};
-use crate::shard::shard_of;
 use crate::tree::{Cursor, Tree, Work};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
@@ -264,12 +264,12 @@ impl Inner {
 
     /// Without persistence clears leave no record, so the state itself is asked. With it the records decide: an
     /// entry must not disappear from disk before the clear is there.
-    fn belongs_in_index(&self, record: &Record) -> bool {
-        record.kind.is_indexed()
-            && (self.disk.is_some() || {
-                let shard = self.lock(shard_of(record.block));
-                shard.tables.get(record.block).is_found()
-            })
+    fn belongs_in_index(&self, record: &Record) -> Result<bool, EngineError> {
+        if !record.kind.is_indexed() || self.disk.is_some() {
+            return Ok(record.kind.is_indexed());
+        }
+        let mut shard = self.lock(shard_of(record.block));
+        Ok(shard.states.get(record.block)?.is_found())
     }
 
     fn index(
@@ -285,11 +285,11 @@ impl Inner {
         let mut entries = Vec::new();
         loop {
             let record = records.next()?;
-            entries.extend(
-                record
-                    .filter(|r| self.belongs_in_index(r))
-                    .map(|r| entry(&r)),
-            );
+            if let Some(record) = &record
+                && self.belongs_in_index(record)?
+            {
+                entries.push(entry(record));
+            }
             if record.is_none() || entries.len() as u64 >= self.full_run() {
                 entries.sort_unstable();
                 let mut builder = RunBuilder::new();

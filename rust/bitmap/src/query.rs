@@ -8,9 +8,10 @@ use crate::BlockId;
 use crate::engine::{Engine, Inner, Trees};
 use crate::error::EngineError;
 use crate::head::Axis;
+use crate::place::{SHARDS, shard_of};
 use crate::row::{Entry, ordered};
-use crate::shard::{SHARDS, Shard, SnapshotId, shard_of};
-use crate::tables::Status;
+use crate::shard::{Shard, SnapshotId};
+use crate::status::Status;
 use crate::tree::{Cursor, Finder, Tree};
 use parking_lot::MutexGuard;
 use std::ops::RangeInclusive;
@@ -124,7 +125,7 @@ fn find_short(
 ) -> Result<Option<Vec<BlockId>>, EngineError> {
     let trees = inner.trees();
     let mut shards = inner.lock_all();
-    let Some(newest) = newest_entries(&mut shards, axis, low, high) else {
+    let Some(newest) = newest_entries(&mut shards, axis, low, high)? else {
         return Ok(None);
     };
     let mut cursor = tree(&trees, axis).cursor((low, 0))?;
@@ -140,8 +141,8 @@ fn find_short(
         }
         let statuses: Vec<Status> = page
             .iter()
-            .map(|entry| shards[shard_of(entry.block)].tables.get(entry.block))
-            .collect();
+            .map(|entry| shards[shard_of(entry.block)].states.get(entry.block))
+            .collect::<Result<_, _>>()?;
         let mut finder = trees.records.finder();
         for (&entry, status) in page.iter().zip(statuses) {
             if status.is_found()
@@ -186,21 +187,21 @@ fn newest_entries(
     axis: Axis,
     low: u64,
     high: u64,
-) -> Option<Vec<Entry>> {
+) -> Result<Option<Vec<Entry>>, EngineError> {
     let mut newest = Vec::new();
     for shard in shards.iter_mut() {
-        let Shard { tables, head, .. } = &mut **shard;
+        let Shard { states, head, .. } = &mut **shard;
         let remarked = |block| {
-            let status = tables.get(block);
-            status.is_found().then_some(status.is_remarked())
+            let status = states.get(block)?;
+            Ok(status.is_found().then_some(status.is_remarked()))
         };
-        head.entries(axis, low, high, remarked, &mut newest);
+        head.entries(axis, low, high, remarked, &mut newest)?;
         if newest.len() > SHORT_QUERY {
-            return None;
+            return Ok(None);
         }
     }
     newest.sort_unstable();
-    Some(newest)
+    Ok(Some(newest))
 }
 
 /// A range query as of one moment, read page by page. Marks made while it is open cost memory until it is dropped.
@@ -265,11 +266,11 @@ impl BlockCursor {
             if held.as_ref().is_some_and(|(at, _)| *at != wanted) {
                 held = None;
             }
-            let guard = match held.take() {
+            let mut guard = match held.take() {
                 Some((_, guard)) => guard,
                 None => self.inner.lock(wanted),
             };
-            statuses.push(guard.status_at(self.snapshot, entry.block));
+            statuses.push(guard.status_at(self.snapshot, entry.block)?);
             held = Some((wanted, guard));
         }
         drop(held);

@@ -2,17 +2,21 @@
 //! range dirty, damaged indexes are rebuilt.
 
 use crate::BlockId;
+use crate::chunk::CHUNK_ROWS;
 use crate::damage::DamagedRange;
-use crate::disk::{Disk, Found, Manifest, ReadRun, RunEntry, TreeKind};
+use crate::disk::{Disk, ReadRun, TreeKind};
 use crate::engine::Inner;
 use crate::error::EngineError;
+use crate::manifest::{Found, Manifest, RunEntry};
+use crate::memory::Charge;
+use crate::place::{Place, shard_of};
 use crate::record::MarkedAt;
-use crate::row::{Entry, Key, Row, signed};
+use crate::row::{Entry, Key, Record, Row, signed};
 use crate::run::{Run, RunBuilder, Serial};
-use crate::shard::shard_of;
 use crate::tree::Tree;
 use crate::{Mark, Timestamp, WalOffset};
 use std::collections::{BTreeMap, HashSet};
+use std::mem::size_of;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,6 +48,7 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
             return disk.remove_leftovers(&HashSet::new());
         }
     };
+    inner.generation.store(manifest.generation, Relaxed);
     inner.next_serial.store(manifest.next_serial, Relaxed);
     *inner.damaged.write() = manifest.damaged.clone();
     let named = serials(&manifest);
@@ -133,31 +138,40 @@ fn read_tree<R: Row>(
 
 fn rebuild_states(inner: &Inner) -> Result<(), EngineError> {
     let trees = inner.trees();
+    let most = inner.full_run() as usize / 2;
+    let _charge = Charge::new(&inner.memory, most * size_of::<Record>());
+    let mut batch = Vec::with_capacity(most);
     for level in trees.records.levels() {
         for run in level.iter() {
             for index in 0..run.fences.len() {
                 let Some(chunk) = run.chunk(index)? else {
                     continue;
                 };
-                let mut row = 0;
-                while row < chunk.len() {
-                    let shard = shard_of(chunk.row(row).block);
-                    let mut guard = inner.lock(shard);
-                    while row < chunk.len() {
-                        let record = chunk.row(row);
-                        if shard_of(record.block) != shard {
-                            break;
-                        }
-                        guard.recover(&record);
-                        row += 1;
-                    }
+                batch.extend((0..chunk.len()).map(|row| chunk.row(row)));
+                if batch.len() + CHUNK_ROWS > most {
+                    recover_batch(inner, &mut batch)?;
                 }
             }
         }
+        recover_batch(inner, &mut batch)?;
     }
-    for shard in inner.lock_all().iter_mut() {
-        shard.account(0);
+    Ok(())
+}
+
+/// Takes over records of different blocks.
+fn recover_batch(inner: &Inner, batch: &mut Vec<Record>) -> Result<(), EngineError> {
+    if inner.is_spilled() {
+        // Reads each page once, not once a record.
+        batch.sort_by_key(|record| Place::of(record.block));
     }
+    for records in batch.chunk_by(|a, b| shard_of(a.block) == shard_of(b.block)) {
+        let mut shard = inner.lock(shard_of(records[0].block));
+        for record in records {
+            shard.recover(record)?;
+        }
+    }
+    batch.clear();
+    inner.make_room();
     Ok(())
 }
 
@@ -176,8 +190,8 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
             offset: lost.offset,
             what: lost.what.into(),
         });
-        for shard in inner.lock_all() {
-            for block in shard.tables.known_in(first, last) {
+        for mut shard in inner.lock_all() {
+            for block in shard.states.known_in(first, last)? {
                 suspects.insert(block, UNKNOWN);
             }
         }
@@ -205,13 +219,8 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
             at.time = at.time.max(record.marked.time);
         }
         let mut shard = inner.lock(shard_of(block));
-        shard.clear(block, false);
-        if let Err(error) = shard.mark(block, Mark::Dirty, *at, None) {
-            return Err(EngineError::InvalidTransition {
-                block,
-                source: error,
-            });
-        }
+        shard.clear(block, false)?;
+        shard.mark(block, Mark::Dirty, *at, None)?;
     }
     Ok(())
 }

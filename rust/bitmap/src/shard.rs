@@ -1,24 +1,16 @@
 //! One shard: the states and the newest marks of the blocks that hash to it. A mark changes both under one lock.
 
+use crate::error::EngineError;
 use crate::head::Head;
 use crate::memory::{Charge, Memory};
+use crate::pages::Pages;
 use crate::record::{KeySpan, MarkedAt};
 use crate::row::{Record, RecordKind};
-use crate::tables::{Status, Tables};
-use crate::{BlockId, BlockState, Mark, StateTransitionError};
+use crate::status::Status;
+use crate::swap::Swap;
+use crate::{BlockId, BlockState, Mark};
 use hashbrown::HashMap;
 use std::sync::Arc;
-
-/// How many shards an engine has: enough that a few threads seldom meet in one.
-pub(crate) const SHARDS: usize = 64;
-
-/// The shard of a block. 65 536 neighbours in a table share one, as they share a Roaring container, and so do the
-/// same windows of 16 neighbouring tables, which are often marked one after another.
-pub(crate) fn shard_of(block: BlockId) -> usize {
-    let tables = (block.0 >> 36).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let windows = (block.0 >> 16 & 0xFFFF).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    ((tables ^ windows) >> 58) as usize
-}
 
 /// Numbers of blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,41 +57,34 @@ impl BlockCounts {
     }
 }
 
-/// What a block costs at most in a bitmap of many, in bytes.
-const WORST_BLOCK: usize = 3;
-
 /// Names an open snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SnapshotId(pub(crate) u64);
 
 #[derive(Debug)]
 pub(crate) struct Shard {
-    pub(crate) tables: Tables,
+    pub(crate) states: Pages,
     pub(crate) head: Head,
     pub(crate) counts: BlockCounts,
     /// Per open snapshot the statuses that blocks had when it was taken, for those that changed since.
     undo: Vec<(SnapshotId, HashMap<u64, Status>)>,
     charge: Charge,
-    measured: usize,
-    measured_at: u64,
 }
 
 impl Shard {
-    pub(crate) fn new(memory: &Arc<Memory>) -> Self {
+    pub(crate) fn new(memory: &Arc<Memory>, swap: Option<&Arc<Swap>>) -> Self {
         Self {
-            tables: Tables::default(),
+            states: Pages::new(memory, swap.cloned()),
             head: Head::default(),
             counts: BlockCounts::default(),
             undo: Vec::new(),
             charge: Charge::new(memory, 0),
-            measured: 0,
-            measured_at: 0,
         }
     }
 
     /// Bytes that one more mark may take at once, 0 if there is room for it.
     pub(crate) fn next_growth(&self) -> usize {
-        self.tables.next_growth() + self.head.next_growth()
+        self.head.next_growth()
     }
 
     /// Applies `mark`; a refused one changes nothing.
@@ -109,14 +94,13 @@ impl Shard {
         mark: Mark,
         marked: MarkedAt,
         span: Option<KeySpan>,
-    ) -> Result<BlockState, StateTransitionError> {
-        let window = block.window().0;
-        let mut slot = self.tables.slot(block);
-        let from = slot.get(window);
-        let state = from.state().after(mark)?;
-        let to = Status::known(state, from.is_known());
+    ) -> Result<BlockState, EngineError> {
+        let (from, to) = self.states.change(block, |from| {
+            let state = from.state().after(mark)?;
+            Ok(Status::known(state, from.is_known()))
+        })?;
+        let state = to.state();
         if from != to {
-            slot.set(window, from, to);
             self.counts.change(from, to);
         }
         if !self.undo.is_empty() {
@@ -128,13 +112,12 @@ impl Shard {
         Ok(state)
     }
 
-    /// Makes `block` CLEAN and returns what it was. `log`: the change must survive a restart.
-    pub(crate) fn clear(&mut self, block: BlockId, log: bool) -> Status {
-        let window = block.window().0;
-        let from = self.tables.get(block);
-        let to = Status::known(BlockState::Clean, from.is_remarked());
+    /// Makes `block` CLEAN. `log`: the change must survive a restart.
+    pub(crate) fn clear(&mut self, block: BlockId, log: bool) -> Result<(), EngineError> {
+        let (from, to) = self.states.change(block, |from| {
+            Ok(Status::known(BlockState::Clean, from.is_remarked()))
+        })?;
         if from != to {
-            self.tables.slot(block).set(window, from, to);
             self.counts.change(from, to);
             if !self.undo.is_empty() {
                 self.remember(block, from);
@@ -143,20 +126,19 @@ impl Shard {
                 self.head.push_clear(block);
             }
         }
-        from
+        Ok(())
     }
 
     /// Takes over what a record on disk says of its block. Older records come first.
-    pub(crate) fn recover(&mut self, record: &Record) {
-        let window = record.block.window().0;
-        let mut slot = self.tables.slot(record.block);
-        let from = slot.get(window);
-        let remarked = from.is_known() || record.kind.is_remarked();
-        let to = Status::known(record.kind.state(), remarked);
+    pub(crate) fn recover(&mut self, record: &Record) -> Result<(), EngineError> {
+        let (from, to) = self.states.change(record.block, |from| {
+            let remarked = from.is_known() || record.kind.is_remarked();
+            Ok(Status::known(record.kind.state(), remarked))
+        })?;
         if from != to {
-            slot.set(window, from, to);
             self.counts.change(from, to);
         }
+        Ok(())
     }
 
     fn remember(&mut self, block: BlockId, from: Status) {
@@ -174,33 +156,26 @@ impl Shard {
     }
 
     /// The status `block` had when the snapshot was taken.
-    pub(crate) fn status_at(&self, snapshot: SnapshotId, block: BlockId) -> Status {
-        self.undo
-            .iter()
-            .find(|(id, _)| *id == snapshot)
-            .and_then(|(_, undo)| undo.get(&block.0))
-            .copied()
-            .unwrap_or_else(|| self.tables.get(block))
-    }
-
-    /// What block states take, as of the last walk over the bitmaps.
-    pub(crate) fn state_bytes(&self) -> usize {
-        self.tables.map_bytes() + self.measured
-    }
-
-    /// Brings the memory account up to date. Between two walks over the bitmaps, new blocks count at their worst;
-    /// a walk is due when that adds up to `slack` bytes, or at once with a `slack` of 0.
-    pub(crate) fn account(&mut self, slack: usize) {
-        let known = self.counts.total;
-        let mut grown = (known - self.measured_at.min(known)) as usize * WORST_BLOCK;
-        if grown >= slack.max(self.measured / 2) || slack == 0 {
-            self.measured = self.tables.bitmap_bytes();
-            self.measured_at = known;
-            grown = 0;
+    pub(crate) fn status_at(
+        &mut self,
+        snapshot: SnapshotId,
+        block: BlockId,
+    ) -> Result<Status, EngineError> {
+        let undo = self.undo.iter().find(|(id, _)| *id == snapshot);
+        match undo.and_then(|(_, undo)| undo.get(&block.0)) {
+            Some(&status) => Ok(status),
+            None => self.states.get(block),
         }
+    }
+
+    /// What block states take in memory.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.states.held_bytes()
+    }
+
+    /// Brings the memory account of the head up to date; that of the states always is.
+    pub(crate) fn account(&mut self) {
         let undo: usize = self.undo.iter().map(|(_, u)| u.allocation_size()).sum();
-        self.charge.resize(
-            self.tables.map_bytes() + self.measured + grown + self.head.heap_bytes() + undo,
-        );
+        self.charge.resize(self.head.heap_bytes() + undo);
     }
 }

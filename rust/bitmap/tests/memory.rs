@@ -1,7 +1,7 @@
 //! The memory limit and the memory account. One test at a time: they compare with the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bitmap::{BlockId, Engine, EngineConfig, EngineError, Mark, MarkedAt};
+use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, Mark, MarkedAt};
 use std::sync::Mutex;
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -119,6 +119,89 @@ fn a_full_engine_with_persistence_goes_on_and_answers_from_disk() {
         .find_by_time(i64::MIN..=i64::MAX, usize::MAX)
         .unwrap();
     assert_eq!(found, after);
+}
+
+/// What the test below expects of block `i` of `blocks`: every 7th was marked again, every 11th cleared.
+fn check_spilled(engine: &Engine, blocks: u64) {
+    let state = |i: u64| match i {
+        _ if i.is_multiple_of(11) => BlockState::Clean,
+        _ if i.is_multiple_of(5) => BlockState::New,
+        _ => BlockState::Dirty,
+    };
+    let wal = |i: u64| if i.is_multiple_of(7) { blocks + i } else { i };
+    let states = (0..blocks).map(|i| engine.state(id(i)).unwrap());
+    assert!(states.eq((0..blocks).map(state)));
+    let counts = engine.counts();
+    let of = |wanted| (0..blocks).filter(|&i| state(i) == wanted).count() as u64;
+    assert_eq!(
+        (counts.total, counts.dirty, counts.new),
+        (blocks, of(BlockState::Dirty), of(BlockState::New))
+    );
+    let mut expected: Vec<_> = (0..blocks)
+        .filter(|&i| state(i) != BlockState::Clean)
+        .map(|i| (wal(i), id(i)))
+        .collect();
+    expected.sort_unstable();
+    let found = engine.find_by_wal(0..=u64::MAX, usize::MAX).unwrap();
+    assert!(
+        found
+            .into_iter()
+            .eq(expected.iter().map(|&(_, block)| block))
+    );
+    let low = blocks / 2;
+    let expected = expected.iter().filter(|(wal, _)| *wal >= low);
+    let found = engine.find_by_wal(low..=u64::MAX, 1000).unwrap();
+    assert!(found.iter().eq(expected.take(1000).map(|(_, block)| block)));
+    let last = engine.block(id(blocks - 1)).unwrap();
+    assert_eq!(
+        last.marked,
+        MarkedAt::new(wal(blocks - 1), wal(blocks - 1) as i64)
+    );
+}
+
+#[test]
+fn an_engine_whose_states_alone_exceed_the_limit_keeps_them_on_disk() {
+    let _alone = ALONE.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        max_memory_mb: 4,
+        persistence_path: Some(dir.path().to_path_buf()),
+    };
+    let blocks = 400_000u64;
+    let before = resident();
+    let engine = Engine::open(&config).unwrap();
+    let mark = |i: u64, mark: Mark, wal: u64| {
+        let marked = MarkedAt::new(wal, wal as i64);
+        engine.mark(id(i), mark, marked).unwrap();
+    };
+    for i in 0..blocks {
+        mark(
+            i,
+            if i.is_multiple_of(5) {
+                Mark::New
+            } else {
+                Mark::Dirty
+            },
+            i,
+        );
+    }
+    for i in (0..blocks).step_by(7) {
+        mark(i, Mark::Dirty, blocks + i);
+    }
+    for i in (0..blocks).step_by(11) {
+        engine.clear(id(i)).unwrap();
+    }
+    let usage = engine.memory();
+    assert!(usage.peak <= 4 * MB * 105 / 100, "{usage:?}");
+    let process = resident() - before;
+    assert!(process < 20 * MB, "the process grew by {process} bytes");
+    check_spilled(&engine, blocks);
+    drop(engine);
+    let engine = Engine::open(&config).unwrap();
+    assert!(engine.damage().is_empty());
+    check_spilled(&engine, blocks);
+    let usage = engine.memory();
+    assert!(usage.peak <= 4 * MB * 105 / 100, "{usage:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Ma
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -247,6 +248,7 @@ fn run(persistent: bool, default: usize) {
         ..Config::default()
     });
     let history = proptest::collection::vec(operation(), length);
+    let (done, marks) = (AtomicU64::new(0), AtomicU64::new(0));
     runner
         .run(&history, |history| {
             let dir = tempfile::tempdir().unwrap();
@@ -258,10 +260,22 @@ fn run(persistent: bool, default: usize) {
             let mut model = Model::default();
             for operation in &history {
                 check(&mut engine, &config, &mut model, operation);
+                let made = match *operation {
+                    Operation::Mark(..) => 1,
+                    Operation::Burst(_, count, ..) => count,
+                    _ => 0,
+                };
+                marks.fetch_add(made, Relaxed);
             }
+            done.fetch_add(history.len() as u64, Relaxed);
             Ok(())
         })
         .unwrap();
+    println!(
+        "{} operations with {} marks (persistent: {persistent}): every answer equal",
+        done.into_inner(),
+        marks.into_inner()
+    );
 }
 
 #[test]

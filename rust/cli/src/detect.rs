@@ -1,14 +1,15 @@
 //! `incremental_bitmap_tool --detect`.
 
-use crate::{Exit, human, progress::Bar, stdout};
+use crate::{Exit, human, progress::Bar, server::ServerArgs, stdout};
 use backup::{
     atomic_file,
     detect::{self, Detection, Request, Since},
-    report,
+    names, report,
     window::WindowWidth,
 };
 use capture::SourceChoice;
 use clap::{ArgGroup, Args, ValueEnum};
+use config::Settings;
 use std::{
     error::Error,
     path::{Path, PathBuf},
@@ -19,11 +20,15 @@ use tdfiles::{Version, VgId};
 /// What `--detect` takes.
 #[derive(Debug, Args)]
 #[group(skip)]
-#[command(group = ArgGroup::new("start").required(true).args(["since_version", "since"]))]
+#[command(group = ArgGroup::new("start").args(["since_version", "since"]))]
 pub struct DetectArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+
     /// The server's data directory (dataDir in taos.cfg, the one that holds vnode/); repeat it for every tier
-    #[arg(long = "data-dir", value_name = "DIR", required = true)]
-    data_dirs: Vec<PathBuf>,
+    /// [default: with --host, what the server says]
+    #[arg(long = "data-dir", value_name = "DIR")]
+    data_dirs: Vec<String>,
 
     /// The database; may be left out when the directories hold only one
     #[arg(long, value_name = "DB")]
@@ -76,11 +81,43 @@ enum Source {
 impl DetectArgs {
     /// What is wrong with the values, if anything.
     pub fn check(&self) -> Result<(), String> {
-        self.request().map(|_| ())
+        let settings = self.settings()?;
+        let request = self.request(&settings)?;
+        match request.data_dirs.is_empty() && settings.source.host.is_none() {
+            true => Err(
+                "where are the server's files? Give --data-dir, or --host to ask the server"
+                    .to_owned(),
+            ),
+            false => Ok(()),
+        }
     }
 
-    fn request(&self) -> Result<Request, String> {
-        let since = match (&self.since_version, &self.since) {
+    fn settings(&self) -> Result<Settings, String> {
+        let mut flags: Vec<(&'static str, String)> = Vec::new();
+        flags.extend(
+            self.data_dirs
+                .iter()
+                .map(|dir| ("source.data_dirs", dir.clone())),
+        );
+        flags.extend(
+            self.database
+                .iter()
+                .map(|name| ("source.database", name.clone())),
+        );
+        flags.extend(
+            self.since
+                .iter()
+                .map(|since| ("source.since", since.clone())),
+        );
+        let config = self
+            .server
+            .config(flags)
+            .map_err(|error| error.to_string())?;
+        Ok(config.settings)
+    }
+
+    fn request(&self, settings: &Settings) -> Result<Request, String> {
+        let since = match (&self.since_version, &settings.source.since) {
             (Some(version), _) if *version >= Version::BEGINNING.0 => {
                 Since::Version(Version(*version))
             }
@@ -90,7 +127,12 @@ impl DetectArgs {
                 ));
             }
             (None, Some(text)) => parse_since(text)?,
-            (None, None) => return Err("give --since-version or --since".to_owned()),
+            (None, None) => {
+                return Err(
+                    "from when on? Give --since-version, --since, or source.since in --config"
+                        .to_owned(),
+                );
+            }
         };
         let window = match self.window {
             None => None,
@@ -116,8 +158,8 @@ impl DetectArgs {
             }
         }
         Ok(Request {
-            data_dirs: self.data_dirs.clone(),
-            database: self.database.clone(),
+            data_dirs: settings.source.data_dirs.clone(),
+            database: settings.source.database.clone(),
             vgroup: self.vgroup.map(VgId),
             since,
             source: match self.source {
@@ -141,7 +183,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Epoch seconds, RFC 3339, or else a file.
-fn parse_since(text: &str) -> Result<Since, String> {
+pub fn parse_since(text: &str) -> Result<Since, String> {
     if let Ok(seconds) = text.parse::<i64>() {
         return seconds
             .checked_mul(1_000_000)
@@ -171,10 +213,21 @@ fn looks_like_a_time(text: &str) -> bool {
 /// before the checkpoint, so that a checkpoint never stands for changes that nobody has.
 pub fn run(args: &DetectArgs) -> Result<Exit, Box<dyn Error>> {
     let started = Instant::now();
-    let request = args.request()?;
+    let settings = args.settings()?;
+    let mut request = args.request(&settings)?;
+    let server = match settings.source.host {
+        Some(_) => Some(args.server.connect(&settings)?.1),
+        None => None,
+    };
+    if let Some(server) = &server {
+        request.data_dirs = names::data_dirs(server, &request.data_dirs)?;
+    }
     let bar = Bar::new();
-    let detection = detect::run(&request, &bar)?;
+    let mut detection = detect::run(&request, &bar)?;
     bar.finish();
+    if let Some(server) = &server {
+        names::name_tables(server, &detection.database, &mut detection.plan)?;
+    }
     let taken = started.elapsed();
     let json = match args.json || args.output.is_some() {
         true => Some(report::to_json(&detection)?),

@@ -1,8 +1,12 @@
 //! The command-line programs: arguments in, calls into `backup`, text and exit codes out.
 
 pub mod detect;
+pub mod export;
 mod human;
 mod progress;
+pub mod script;
+pub mod server;
+pub mod settings;
 mod stdout;
 pub mod taosdump;
 pub mod verify;

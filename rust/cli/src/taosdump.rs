@@ -1,7 +1,7 @@
 //! `taosdump --incremental`: what the patched taosdump hands over, done.
 
 mod options;
-mod report;
+pub(crate) mod report;
 
 use crate::{Exit, progress::TableBar};
 use backup::{dump, restore};

@@ -426,7 +426,7 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
             "same file",
         ),
         (&["--verify", "--backup", "a", "--threads", "0"], "1..=1024"),
-        (&[], "--detect|--verify"),
+        (&[], "--detect|--export|--verify"),
     ] {
         Command::cargo_bin("incremental_bitmap_tool")
             .unwrap()
@@ -436,4 +436,113 @@ fn wrong_usage_exits_2_and_says_what_is_wrong() {
             .stdout("")
             .stderr(predicate::str::contains(says));
     }
+}
+
+/// A copy of recorded files that a test may damage.
+fn copy(name: &str) -> tempfile::TempDir {
+    fn copy_tree(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy_tree(&entry.path(), &target),
+                false => drop(fs::copy(entry.path(), target).unwrap()),
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    copy_tree(&recorded::data_dir(name), dir.path());
+    dir
+}
+
+#[test]
+fn a_chain_that_a_real_dump_made_is_intact() {
+    let dir = copy("chain");
+    let links = [dir.path().join("full"), dir.path().join("inc")];
+    let (code, report, codes) = report(&mut verify(&links));
+    assert_eq!((code, codes), (0, vec![]));
+    // 7 rows and 2 tag records; 1 and 1.
+    assert_eq!(report["links"][0]["rows"], 9);
+    assert_eq!(report["links"][1]["rows"], 2);
+}
+
+#[test]
+fn a_dump_of_an_unpatched_taosdump_is_decoded_and_blocks_are_looked_for_in_it() {
+    let dir = copy("stock_dump");
+    let (dump, blocks) = (dir.path().join("dump"), dir.path().join("blocks.json"));
+    let run = || report(verify(&[&dump]).arg("--blocks").arg(&blocks));
+    let (code, good, codes) = run();
+    assert_eq!((code, codes), (0, vec![]));
+    assert_eq!(good["links"][0]["kind"], "taosdump");
+    assert_eq!(
+        good["links"][0]["rows"], 10,
+        "6 rows, 3 children, 1 normal table"
+    );
+    assert_eq!(good["blocks"]["tables_covered"], 3);
+
+    let data = dump.join("taosdump.3590539759447");
+    for lost in [
+        "data0-73/d1.3590539759459.1.avro",
+        "data0-0/d1.3590539759502.0.avro",
+    ] {
+        let good = fs::read(data.join(lost)).unwrap();
+        fs::remove_file(data.join(lost)).unwrap();
+        let (code, report, codes) = run();
+        if lost.contains("data0-0") {
+            assert_eq!(
+                (code, codes),
+                (1, vec!["not_covered".to_owned()]),
+                "{report}"
+            );
+        }
+        let mut cut = good.clone();
+        cut.truncate(good.len() - 5);
+        fs::write(data.join(lost), cut).unwrap();
+        let (code, report, codes) = run();
+        assert_eq!(code, 1, "{report}");
+        assert!(codes.contains(&"content_unreadable".to_owned()), "{report}");
+        fs::write(data.join(lost), good).unwrap();
+    }
+    let tags = data.join("d1.73.avro-tbtags");
+    let good = fs::read(&tags).unwrap();
+    fs::remove_file(&tags).unwrap();
+    let (code, _, codes) = run();
+    assert_eq!(
+        (code, codes),
+        (1, vec!["not_covered".to_owned(), "not_covered".to_owned()]),
+        "the children are not there"
+    );
+    fs::write(&tags, good).unwrap();
+    assert_eq!(run().0, 0);
+
+    // A list of another database, and a link's list with a drop and a delete.
+    let chain = Chain::new().unwrap();
+    let other = chain.blocks(30, 59).unwrap();
+    let (code, report, _) = report(verify(&[&dump]).arg("--blocks").arg(&other));
+    assert_eq!(code, 1);
+    let text = report.to_string();
+    assert!(
+        text.contains("holds no database") && text.contains("was dropped"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_dump_that_lacks_a_database_it_names_is_refused() {
+    let dir = copy("stock_dump");
+    let dump = dir.path().join("dump");
+    let (main, own) = (
+        dump.join("dbs.sql"),
+        dump.join("taosdump.3590539759447/dbs.sql"),
+    );
+    let text = fs::read_to_string(&main).unwrap();
+    fs::write(&main, format!("{text}#!dumpdb: d2: \n")).unwrap();
+    let (code, found, codes) = report(&mut verify(&[&dump]));
+    assert_eq!((code, codes), (1, vec!["file_unreadable".to_owned()]));
+    assert!(found.to_string().contains("d2"));
+    fs::write(&main, text).unwrap();
+    assert_eq!(report(&mut verify(&[&dump])).0, 0);
+    fs::remove_file(own).unwrap();
+    assert_eq!(report(&mut verify(&[&dump])).0, 1);
 }

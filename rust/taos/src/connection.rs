@@ -11,7 +11,13 @@ use std::{
     marker::PhantomData,
     ptr,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long to wait for a server that is busy, and between two tries.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection to the server. Closed when dropped.
 pub struct Connection {
@@ -70,6 +76,12 @@ impl SqlError {
         )
     }
 
+    /// Whether the server is still at something else that will be over soon.
+    fn is_busy(&self) -> bool {
+        // A database in creating, a conflicting transaction, no leader yet, restoring after a start.
+        matches!(self.code & 0xffff, 0x0396 | 0x03d3 | 0x090c | 0x0914)
+    }
+
     /// Whether the server can't be reached, as opposed to having refused the statement.
     pub fn is_disconnected(&self) -> bool {
         // RPC_NETWORK_UNAVAIL, RPC_TIMEOUT, RPC_SOMENODE_NOT_CONNECTED, RPC_BROKEN_LINK and their like.
@@ -122,9 +134,18 @@ impl Connection {
         unsafe { text_at((self.api.server_info)(self.handle)) }
     }
 
-    /// Runs a statement that has no rows to return, and says how many it affected.
+    /// Runs a statement that has no rows to return, and says how many it affected. While the server says that it is
+    /// busy with something that the statement needs, it is asked again, for half a minute.
     pub fn execute(&self, sql: &str) -> Result<u64, SqlError> {
-        let rows = self.query(sql)?;
+        let deadline = Instant::now() + PATIENCE;
+        let rows = loop {
+            match self.query(sql) {
+                Err(error) if error.is_busy() && Instant::now() < deadline => {
+                    thread::sleep(PAUSE);
+                }
+                outcome => break outcome?,
+            }
+        };
         // SAFETY: the result is live.
         Ok(unsafe { (self.api.affected_rows)(rows.result) }.max(0) as u64)
     }

@@ -84,6 +84,16 @@ impl Library {
         Self::resolve(Dynamic::this(), "this program")
     }
 
+    /// The library that this process is linked to, else the one that the system's linker finds.
+    pub fn find() -> Result<Self, LoadError> {
+        let name = if cfg!(target_os = "macos") {
+            "libtaos.dylib"
+        } else {
+            "libtaos.so"
+        };
+        Self::in_process().or_else(|_| Self::load(name.as_ref()))
+    }
+
     /// Loads the library from `path`; a bare file name is looked for where the system's linker looks.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         // SAFETY: TDengine's client has no constructors that ask anything of its caller.

@@ -22,6 +22,8 @@ pub struct Statement<'c> {
 #[derive(Debug, Clone)]
 pub struct Column {
     data_type: DataType,
+    /// Digits behind the point of a DECIMAL.
+    scale: u8,
     bytes: Vec<u8>,
     /// The length of each value; `None` for NULL.
     lengths: Vec<Option<usize>>,
@@ -30,10 +32,25 @@ pub struct Column {
 impl Column {
     /// An empty column.
     pub fn new(data_type: DataType) -> Self {
+        Self::decimal(data_type, 0)
+    }
+
+    /// An empty column of DECIMALs with `scale` digits behind the point. Their values are text.
+    pub fn decimal(data_type: DataType, scale: u8) -> Self {
         Self {
             data_type,
+            scale,
             bytes: Vec::new(),
             lengths: Vec::new(),
+        }
+    }
+
+    /// The bytes of one value; `None` for types of variable length.
+    fn width(&self) -> Option<usize> {
+        match self.data_type {
+            DataType::Decimal64 => Some(8),
+            DataType::Decimal => Some(16),
+            data_type => data_type.width(),
         }
     }
 
@@ -67,7 +84,7 @@ impl Column {
         }
         match (self.data_type, value) {
             (_, Value::Null) => {
-                let width = self.data_type.width().unwrap_or(0);
+                let width = self.width().unwrap_or(0);
                 self.bytes.extend(std::iter::repeat_n(0, width));
                 self.lengths.push(None);
                 return true;
@@ -86,6 +103,16 @@ impl Column {
             }
             (DataType::Double, Value::Double(value)) => {
                 self.bytes.extend_from_slice(&value.to_le_bytes())
+            }
+            (DataType::Decimal, Value::Bytes(text)) => match unscaled(text, self.scale) {
+                Some(value) => self.bytes.extend_from_slice(&value.to_le_bytes()),
+                None => return false,
+            },
+            (DataType::Decimal64, Value::Bytes(text)) => {
+                match unscaled(text, self.scale).map(i64::try_from) {
+                    Some(Ok(value)) => self.bytes.extend_from_slice(&value.to_le_bytes()),
+                    _ => return false,
+                }
             }
             (data_type, Value::Bytes(bytes)) if data_type.width().is_none() => {
                 self.bytes.extend_from_slice(bytes);
@@ -111,14 +138,14 @@ impl Column {
                 .unwrap_or(0)
                 .max(1)
         };
-        self.data_type.width().unwrap_or_else(longest)
+        self.width().unwrap_or_else(longest)
     }
 
     /// What the library wants: every value in a slot of the same size.
     fn slots(&self) -> Slots {
         let stride = self.stride();
         let mut buffer;
-        if self.data_type.width().is_some() {
+        if self.width().is_some() {
             buffer = self.bytes.clone();
         } else {
             buffer = vec![0; stride * self.len()];
@@ -148,6 +175,26 @@ impl Column {
                 .collect(),
         }
     }
+}
+
+/// A decimal number times ten to the power of `scale`: how the server keeps it. `None` if it is no number, or has more
+/// digits behind the point or in all.
+fn unscaled(text: &[u8], scale: u8) -> Option<i128> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let missing = usize::from(scale).checked_sub(part.len())?;
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() && part.is_empty() || !all_digits(whole) || !all_digits(part) {
+        return None;
+    }
+    let value: i128 = format!("{whole}{part}{}", "0".repeat(missing))
+        .parse()
+        .ok()?;
+    Some(if negative { -value } else { value })
 }
 
 struct Slots {
@@ -219,7 +266,7 @@ impl<'c> Statement<'c> {
                 buffer_type: column.data_type as c_int,
                 buffer: slots.buffer.as_mut_ptr().cast(),
                 buffer_length: slots.stride,
-                length: if column.data_type.width().is_some() {
+                length: if column.width().is_some() {
                     ptr::null_mut()
                 } else {
                     slots.lengths.as_mut_ptr()
@@ -272,6 +319,35 @@ mod tests {
             (slots.stride, slots.lengths, slots.nulls),
             (3, vec![3, 0, 0], vec![0, 1, 0])
         );
+    }
+
+    #[test]
+    fn decimals_are_bound_as_the_server_keeps_them() {
+        for (text, scale, expected) in [
+            ("12.5", 4, Some(125_000)),
+            ("-0.5", 1, Some(-5)),
+            ("7", 0, Some(7)),
+            ("-.25", 2, Some(-25)),
+            (
+                "99999999999999999999999999999999999999",
+                0,
+                Some(10_i128.pow(38) - 1),
+            ),
+            ("1.25", 1, None),
+            ("1e3", 1, None),
+            ("--1", 0, None),
+            ("", 0, None),
+            (".", 0, None),
+            ("999999999999999999999999999999999999999999", 0, None),
+        ] {
+            assert_eq!(unscaled(text.as_bytes(), scale), expected, "{text}");
+        }
+        let mut column = Column::decimal(DataType::Decimal64, 1);
+        assert!(column.push(Value::Bytes(b"-0.1")) && column.push(Value::Null));
+        assert!(!column.push(Value::Bytes(b"999999999999999999999")));
+        let slots = column.slots();
+        assert_eq!((slots.stride, slots.nulls), (8, vec![0, 1]));
+        assert_eq!(slots.buffer[..8], (-1_i64).to_le_bytes());
     }
 
     #[test]

@@ -141,7 +141,7 @@ fn fill(c: &Connection, rows: i64) {
     c.execute("create database db vgroups 2 stt_trigger 1")
         .unwrap();
     c.execute(
-        "create table db.s (ts timestamp, i int, v varchar(10)) tags (t int, place varchar(10))",
+        "create table db.s (ts timestamp, i bigint, v varchar(10)) tags (t int, place varchar(10))",
     )
     .unwrap();
     for n in 0..TABLES {

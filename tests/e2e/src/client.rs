@@ -8,6 +8,8 @@ use std::{
     path::Path,
     ptr,
     sync::{Arc, OnceLock},
+    thread,
+    time::{Duration, Instant},
 };
 
 type Handle = *mut c_void;
@@ -380,6 +382,28 @@ unsafe fn read(data_type: i8, cell: *const c_void, len: c_int) -> Cell {
                 Cell::Decimal(digits.to_string_lossy().into_owned())
             }
             _ => Cell::Text(bytes()),
+        }
+    }
+}
+
+/// A vgroup that is committing, or a transaction of the mnode that is not done, makes the server say so and ask for
+/// another try.
+pub(crate) fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<T, SqlError>,
+) -> Result<T, SqlError> {
+    const BUSY: [i32; 4] = [
+        0x8000_0117_u32 as i32, // invalid pointer: seen once, of a query that was answered when it was repeated
+        0x8000_03d3_u32 as i32, // conflicting transaction
+        0x8000_0530_u32 as i32, // vnode is stopped or not yet open
+        0x8000_0904_u32 as i32, // sync is not leader yet
+    ];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match attempt() {
+            Err(e) if BUSY.contains(&e.code) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            outcome => return outcome,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Everything a database holds, as SQL tells it, and where two databases differ. Names of databases, uids and times
 //! of creation do not count: a restored database has others.
 
-use crate::{Cell, Connection, SqlError};
+use crate::{Cell, Connection, SqlError, client::patiently};
 use std::{collections::BTreeMap, fmt::Debug};
 
 /// The content of one database at one moment. The database must not be written to while it is read.
@@ -51,6 +51,10 @@ pub fn quoted(name: &str) -> String {
 impl Content {
     /// Reads all of it.
     pub fn read(c: &Connection, database: &str) -> Result<Self, SqlError> {
+        patiently(|| Self::read_once(c, database))
+    }
+
+    fn read_once(c: &Connection, database: &str) -> Result<Self, SqlError> {
         let db = quoted(database);
         // The client library answers SHOW CREATE from its memory, whatever another client has altered.
         c.execute("reset query cache")?;

@@ -43,7 +43,7 @@ impl Installation {
     }
 
     /// The directory of its client library.
-    pub(crate) fn library_dir(&self) -> PathBuf {
+    pub fn library_dir(&self) -> PathBuf {
         self.library.parent().map(Into::into).unwrap_or_default()
     }
 
@@ -165,6 +165,12 @@ impl Server {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_crashed(&mut self) -> bool {
+        let ended = |process: &mut Child| process.try_wait().is_ok_and(|status| status.is_some());
+        self.process.as_mut().is_some_and(ended)
     }
 
     /// Runs the benchmark program of the installation against the server; false where there is none.

@@ -69,6 +69,11 @@ impl<'a> Workbench<'a> {
         self.c.execute(&sql.replace('$', &quoted(&self.database)))
     }
 
+    /// Asks; `$` stands for the database.
+    pub fn query(&self, sql: &str) -> Result<Vec<Vec<String>>, SqlError> {
+        self.c.query(&sql.replace('$', &quoted(&self.database)))
+    }
+
     /// What the database holds now.
     pub fn content(&self) -> Result<Content, SqlError> {
         Content::read(&self.c, &self.database)

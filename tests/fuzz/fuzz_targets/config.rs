@@ -9,7 +9,10 @@ fuzz_target!(|data: &[u8]| {
     };
     if let Ok(config) = Config::from(&Layers::default().text(text)) {
         let again = Config::from(&Layers::default().text(config.to_json()));
-        assert_eq!(again.map(|again| again.settings).ok(), Some(config.settings));
+        assert_eq!(
+            again.map(|again| again.settings).ok(),
+            Some(config.settings)
+        );
     }
     if let Some((name, value)) = text.split_once('=') {
         let _ = Config::from(&Layers::default().taosx([(name, value)]));

@@ -18,11 +18,35 @@ fn main() -> Result<(), Box<dyn Error>> {
     let prefix = "written".to_owned();
     let mut written = Corpus { root, prefix, n: 0 };
     written.add("config", config::Config::default().to_json().as_bytes())?;
-    written.add("config", b"[plugins.incremental_bitmap]\nmax_blocks = 3\nenable = true\n")?;
+    written.add(
+        "config",
+        b"[plugins.incremental_bitmap]\nmax_blocks = 3\nenable = true\n",
+    )?;
     written.add(
         "blocks",
         br#"{"format":1,"database":"d","precision":"ms","window":"1","vnodes":[{"vgroup":2,"db_id":"7","from_version":"1","to_version":"2","source":"tsdb","complete":true,"reasons":[]}],"tables":[{"vgroup":2,"suid":"0","uid":"5","name":"t","state":"dirty","rows":1,"spans":[["1","2"]],"deletes":[]}],"blocks":[]"#,
     )?;
+    let chain = links::Chain::new()?;
+    for link in ["full", "inc1", "inc2"] {
+        for path in chain.files(link)? {
+            let bytes = fs::read(chain.path(link).join(&path))?;
+            if path.ends_with("incremental/manifest.json") {
+                // The target adds the checksum again.
+                let end = bytes.windows(12).rposition(|w| w == b",\"checksum\":");
+                written.add(
+                    "link",
+                    bytes.get(..end.unwrap_or(bytes.len())).unwrap_or(&bytes),
+                )?;
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "avro")
+            {
+                for choice in 0..4_u8 {
+                    written.add("data_file", &[&[choice], bytes.as_slice()].concat())?;
+                }
+            }
+        }
+    }
     for state in ["base", "incr_wal", "incr_flushed"] {
         for vnode in ["vnode2", "vnode3"] {
             let dir = Path::new(&data).join(state).join("vnode").join(vnode);
@@ -106,7 +130,7 @@ fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {
             .and_then(|n| n.to_str())
             .and_then(SegmentName::parse);
         let Some(name) = name else { continue };
-        let bytes = fs::read(&path)?;
+        let bytes = fs::read(chain.path(link).join(&path))?;
         let mut reader = SegmentReader::new(bytes.as_slice(), name, false)?;
         while let Ok(record) = reader.next_record() {
             let body = record.body.unwrap_or_default();

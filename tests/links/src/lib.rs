@@ -304,7 +304,7 @@ impl Maker {
 
     fn rows(&mut self, mut change: TableChange, rows: std::ops::Range<i64>) -> Result<(), Failure> {
         let types = vec![DataType::Timestamp, DataType::Int, DataType::Varchar];
-        let layout = Layout::rows(types, BTreeSet::new())?;
+        let layout = Layout::rows("db", types, BTreeSet::new())?;
         let directory = if change.name == "n" {
             "data0-0"
         } else {
@@ -327,7 +327,7 @@ impl Maker {
     }
 
     fn tags(&mut self, tables: &[&str]) -> Result<(), Failure> {
-        let layout = Layout::tags(vec![DataType::Int], BTreeSet::new())?;
+        let layout = Layout::tags("db", vec![DataType::Int], BTreeSet::new())?;
         let name = "taosdump.1/db.1.avro-tbtags".to_owned();
         let mut writer = FileWriter::create(&self.root.join(&name), &layout, Compression::Null)?;
         for table in tables {

@@ -1,7 +1,11 @@
 //! Reading the catalogue by SQL.
 
 use super::{Catalogue, Coding, Column, Database, Schema, SuperTable, Table, after_name};
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    thread,
+    time::Duration,
+};
 use taos::{Connection, SqlError, sql};
 use tdfiles::{Precision, Suid, Uid, VgId};
 
@@ -53,6 +57,7 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
         stables,
         tables,
         not_covered,
+        unreadable: BTreeMap::new(),
     };
     reader.normal_tables(&mut catalogue)?;
     Ok(catalogue)
@@ -214,6 +219,15 @@ impl Reader<'_> {
                 table.comment.as_deref(),
             )?;
             match schema {
+                Some(schema) if schema.has_lost_precision() => {
+                    let reason = "the server has lost the precision of its DECIMAL columns when a column was dropped, \
+                                  and can't read their values any more; copy what is left of it into a new table and \
+                                  drop this one";
+                    catalogue
+                        .unreadable
+                        .insert(table.name.clone(), reason.to_owned());
+                    gone.push(table.name.clone());
+                }
                 Some(mut schema) => {
                     if let Some(ids) = &ids {
                         set_ids(&mut schema, ids.get(&table.name));
@@ -237,8 +251,11 @@ impl Reader<'_> {
             self.in_database
         );
         let rows = match self.connection.query(&query) {
-            // No such column before 3.3.7.
-            Err(error) if error.code & 0xffff == INVALID_COLUMN => return Ok(None),
+            // No such column before 3.3.7. And 3.3.7.5 refuses while there is a table whose DECIMALs have lost their
+            // precision.
+            Err(error) if [INVALID_COLUMN, INVALID_PARAMETERS].contains(&(error.code & 0xffff)) => {
+                return Ok(None);
+            }
             rows => rows?,
         };
         let mut ids = Ids::new();
@@ -252,8 +269,72 @@ impl Reader<'_> {
     }
 }
 
-/// "Invalid column name".
+/// "Invalid column name" and "Invalid parameters".
 const INVALID_COLUMN: u32 = 0x2602;
+const INVALID_PARAMETERS: u32 = 0x0118;
+
+/// How often to ask again for a table that the server says is missing although it lists it, and how long to wait.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Asks about a table or super table; `None` if there is none. "Table does not exist" alone is not taken for it, as a
+/// backup that believed it wrongly would drop the table: the list of tables has to agree.
+pub(crate) fn if_there<T>(
+    connection: &Connection,
+    database: &str,
+    table: &str,
+    mut ask: impl FnMut() -> Result<T, SqlError>,
+) -> Result<Option<T>, SqlError> {
+    let mut tries = 0;
+    loop {
+        match ask() {
+            Err(error) if error.is_missing() => {
+                if !is_listed(connection, database, table)? {
+                    return Ok(None);
+                }
+                tries += 1;
+                if tries == TRIES {
+                    return Err(error);
+                }
+                thread::sleep(PAUSE);
+            }
+            answer => return answer.map(Some),
+        }
+    }
+}
+
+fn is_listed(connection: &Connection, database: &str, table: &str) -> Result<bool, SqlError> {
+    connection.execute("RESET QUERY CACHE")?;
+    let (database, table) = (sql::text(database), sql::text(table));
+    for (list, name) in [("ins_tables", "table_name"), ("ins_stables", "stable_name")] {
+        let query = format!(
+            "SELECT {name} FROM information_schema.{list} WHERE db_name = {database} AND {name} = {table}"
+        );
+        if connection.query(&query)?.next()?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The names and ids of a database's child and normal tables.
+pub(crate) fn listed(
+    connection: &Connection,
+    database: &str,
+) -> Result<HashMap<String, Uid>, SqlError> {
+    let query = format!(
+        "SELECT table_name, uid FROM information_schema.ins_tables WHERE db_name = {}",
+        sql::text(database)
+    );
+    let mut tables = HashMap::new();
+    connection.query(&query)?.for_each(|row| {
+        if let Some(uid) = row.get(1).as_i64() {
+            tables.insert(row.text(0), Uid(uid));
+        }
+        Ok::<_, SqlError>(())
+    })?;
+    Ok(tables)
+}
 
 /// A table's or super table's columns, tags and options, without column ids; `None` if there is no such table.
 pub(crate) fn schema(
@@ -265,9 +346,13 @@ pub(crate) fn schema(
     let target = sql::table(database, table);
     let mut columns = Vec::new();
     let mut tags = Vec::new();
-    let rows = match connection.query(&format!("DESCRIBE {target}")) {
-        Err(error) if error.is_missing() => return Ok(None),
-        rows => rows?,
+    let ask = |statement: &str| {
+        if_there(connection, database, table, || {
+            connection.query(&format!("{statement} {target}"))
+        })
+    };
+    let Some(rows) = ask("DESCRIBE")? else {
+        return Ok(None);
     };
     let coded = rows.fields().len() >= 7;
     rows.for_each(|row| {
@@ -304,9 +389,8 @@ pub(crate) fn schema(
         }
         Ok(())
     })?;
-    let mut rows = match connection.query(&format!("SHOW CREATE TABLE {target}")) {
-        Err(error) if error.is_missing() => return Ok(None),
-        rows => rows?,
+    let Some(mut rows) = ask("SHOW CREATE TABLE")? else {
+        return Ok(None);
     };
     let create = rows.next()?.map(|row| row.text(1)).unwrap_or_default();
     let options = options_of(&create)

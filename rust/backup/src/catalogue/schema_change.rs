@@ -154,59 +154,83 @@ fn base_type(column: &Column) -> &str {
     }
 }
 
+/// Columns are added at the end, so those that are kept are the first ones of `new`, in the order of `old`.
 fn columns(old: &[Column], new: &[Column], alters: &mut Vec<Alter>) -> Result<(), NoWay> {
-    let kept = |column: &Column| new.iter().find(|new| is_same(column, new));
-    for column in old.iter().filter(|column| kept(column).is_none()) {
-        if column.key {
-            return Err(NoWay(format!("key column {} is gone", column.name)));
-        }
-        alters.push(Alter::DropColumn {
-            name: column.name.clone(),
-        });
+    let mut rest = old;
+    let mut kept: Vec<(&Column, &Column)> = Vec::new();
+    for now in new {
+        let at = rest.iter().position(|before| is_same(before, now));
+        let Some((before, after)) = at.and_then(|at| rest.get(at..)?.split_first()) else {
+            break;
+        };
+        kept.push((before, now));
+        rest = after;
     }
-    let mut names: BTreeSet<&str> = old
+    let is_kept = |column: &Column| kept.iter().any(|(before, _)| *before == column);
+    let dropped: Vec<&Column> = old.iter().filter(|column| !is_kept(column)).collect();
+    let added = new.get(kept.len()..).unwrap_or_default();
+    if let Some(key) = dropped.iter().find(|column| column.key) {
+        return Err(NoWay(format!("key column {} is gone", key.name)));
+    }
+    let drops = dropped.iter().map(|column| Alter::DropColumn {
+        name: column.name.clone(),
+    });
+    let adds = added.iter().map(|column| Alter::AddColumn {
+        name: column.name.clone(),
+        sql_type: column.sql_type.clone(),
+        coding: column.coding.clone(),
+    });
+    if kept.len() < 2 && !dropped.is_empty() {
+        // A table must keep a column beside its timestamp.
+        let taken = |column: &Column| dropped.iter().any(|before| before.name == column.name);
+        if let Some(column) = added.iter().find(|column| taken(column)) {
+            return Err(NoWay(format!(
+                "all its columns were replaced, {} by another one of its name",
+                column.name
+            )));
+        }
+        alters.extend(adds.chain(drops));
+        return changed(&kept, alters);
+    }
+    alters.extend(drops);
+    changed(&kept, alters)?;
+    alters.extend(adds);
+    Ok(())
+}
+
+/// What changed about columns that are kept.
+fn changed(kept: &[(&Column, &Column)], alters: &mut Vec<Alter>) -> Result<(), NoWay> {
+    let mut names: BTreeSet<&str> = kept
         .iter()
-        .filter(|column| kept(column).is_some())
-        .map(|c| c.name.as_str())
+        .map(|(before, _)| before.name.as_str())
         .collect();
-    for column in old {
-        let Some(now) = kept(column) else { continue };
-        if now.name != column.name {
+    for (before, now) in kept {
+        if now.name != before.name {
             if names.contains(now.name.as_str()) {
                 return Err(NoWay(format!(
                     "columns changed names with each other ({})",
                     now.name
                 )));
             }
-            names.remove(column.name.as_str());
+            names.remove(before.name.as_str());
             names.insert(&now.name);
             alters.push(Alter::RenameColumn {
-                from: column.name.clone(),
+                from: before.name.clone(),
                 to: now.name.clone(),
             });
         }
-        if now.sql_type != column.sql_type {
+        if now.sql_type != before.sql_type {
             alters.push(Alter::ResizeColumn {
                 name: now.name.clone(),
                 sql_type: now.sql_type.clone(),
             });
         }
-        if let Some(coding) = now.coding.as_ref().filter(|_| now.coding != column.coding) {
+        if let Some(coding) = now.coding.as_ref().filter(|_| now.coding != before.coding) {
             alters.push(Alter::RecodeColumn {
                 name: now.name.clone(),
                 coding: coding.clone(),
             });
         }
-    }
-    for column in new
-        .iter()
-        .filter(|new| !old.iter().any(|old| is_same(old, new)))
-    {
-        alters.push(Alter::AddColumn {
-            name: column.name.clone(),
-            sql_type: column.sql_type.clone(),
-            coding: column.coding.clone(),
-        });
     }
     Ok(())
 }
@@ -363,12 +387,31 @@ mod tests {
 
     #[test]
     fn a_column_without_an_id_is_another_one_when_its_type_is() {
-        let old = schema(&[(0, "ts", "TIMESTAMP"), (0, "a", "INT")], &[]);
-        let new = schema(&[(0, "ts", "TIMESTAMP"), (0, "a", "BIGINT")], &[]);
+        let old = [(0, "ts", "TIMESTAMP"), (0, "a", "INT"), (0, "b", "INT")];
+        let old = schema(&old, &[]);
+        let new = [(0, "ts", "TIMESTAMP"), (0, "b", "INT"), (0, "a", "BIGINT")];
         assert_eq!(
-            clauses(&old, &new),
+            clauses(&old, &schema(&new, &[])),
             ["DROP COLUMN `a`", "ADD COLUMN `a` BIGINT"]
         );
+        // One that moved to the end was dropped and added again.
+        let new = [(0, "ts", "TIMESTAMP"), (0, "b", "INT"), (0, "a", "INT")];
+        assert_eq!(
+            clauses(&old, &schema(&new, &[])),
+            ["DROP COLUMN `a`", "ADD COLUMN `a` INT"]
+        );
+    }
+
+    #[test]
+    fn a_table_keeps_a_column_beside_its_timestamp() {
+        let old = schema(&[(1, "ts", "TIMESTAMP"), (2, "a", "INT")], &[]);
+        let new = schema(&[(1, "ts", "TIMESTAMP"), (3, "b", "INT")], &[]);
+        assert_eq!(
+            clauses(&old, &new),
+            ["ADD COLUMN `b` INT", "DROP COLUMN `a`"]
+        );
+        let same_name = schema(&[(1, "ts", "TIMESTAMP"), (3, "a", "INT")], &[]);
+        assert!(alters(&old, &same_name).is_err());
     }
 
     #[test]

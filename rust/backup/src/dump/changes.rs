@@ -141,7 +141,7 @@ impl Changes {
     ) {
         let alters = match own_alters(before, table) {
             Ok(alters) => alters,
-            // Nothing but another table of the same name leads there.
+            // It has to be made again.
             Err(_) => return self.created(table, true),
         };
         let mut deletes = Vec::new();
@@ -159,7 +159,7 @@ impl Changes {
                 deletes.extend_from_slice(&planned.spans);
             }
         }
-        if suspects.is_one(table) {
+        if suspects.is_one(before, table) {
             spans.push(KeySpan::ALL);
         }
         if let Some(expired) = ranges.expired.get(&table.vgroup) {
@@ -219,6 +219,12 @@ fn own_alters(before: &Table, table: &Table) -> Result<Vec<Alter>, schema_change
         (Some(before), Some(after)) => schema_change::alters(before, after)?,
         _ => Vec::new(),
     };
+    let drops = |alter: &Alter| matches!(alter, Alter::DropColumn { .. });
+    if alters.iter().any(drops) && before.schema.as_ref().is_some_and(Schema::has_decimals) {
+        return Err(schema_change::NoWay(
+            "a server that drops its column may lose the precision of its DECIMALs".to_owned(),
+        ));
+    }
     if before.comment != table.comment {
         alters.push(Alter::Comment {
             text: table.comment.clone().unwrap_or_default(),
@@ -261,8 +267,8 @@ impl Ranges {
     }
 }
 
-/// Tables whose column may have been dropped and added again under its name, without a column id to tell: servers
-/// before 3.3.7. Only the time of the last change of a super table's schema hints at it; a normal table has not
+/// Tables whose column may have been dropped and added again under its name, without column ids on both sides to tell:
+/// servers before 3.3.7. Only the time of the last change of a super table's schema hints at it; a normal table has not
 /// even that. Their rows are all copied when the schema changed, so that old values of such a column do not stay.
 struct Suspects {
     stables: BTreeSet<String>,
@@ -276,7 +282,7 @@ impl Suspects {
             if let Some(after) = now.stables.get(&before.name)
                 && after.suid == before.suid
                 && after.updated != before.updated
-                && has_no_ids(&after.schema)
+                && (has_no_ids(&before.schema) || has_no_ids(&after.schema))
             {
                 stables.insert(before.name.clone());
             }
@@ -287,10 +293,11 @@ impl Suspects {
         }
     }
 
-    fn is_one(&mut self, table: &Table) -> bool {
+    fn is_one(&mut self, before: &Table, table: &Table) -> bool {
+        let mut schemas = before.schema.iter().chain(&table.schema);
         let name = match &table.stable {
             Some(stable) if self.stables.contains(stable) => stable,
-            None if table.schema.as_ref().is_some_and(has_no_ids) => &table.name,
+            None if schemas.any(has_no_ids) => &table.name,
             _ => return false,
         };
         self.found.insert(name.clone());
@@ -301,8 +308,8 @@ impl Suspects {
         let names: Vec<&str> = self.found.iter().map(String::as_str).collect();
         (!names.is_empty()).then(|| {
             format!(
-                "this server version tells no column ids: all rows of {} were copied, as a column may have been \
-                 dropped and added again",
+                "the server does not tell column ids, or did not at the base: all rows of {} were copied, as a \
+                 column may have been dropped and added again",
                 names.join(", ")
             )
         })

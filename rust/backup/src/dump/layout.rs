@@ -18,7 +18,7 @@ use crate::{
     data_file::{self, FileEntry, Hashing},
     link::{MANIFEST, Manifest},
 };
-use apache_avro::{Schema, Writer, types::Record};
+use apache_avro::{Writer, types::Record};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -368,9 +368,10 @@ impl Layout {
                 source: Box::new(error),
             })
         };
-        let schema = Schema::parse_str(
-            r#"{"type":"record","name":"_ntb","fields":[
-                {"name":"tbname","type":["null","string"]},{"name":"sql","type":["null","string"]}]}"#,
+        let schema = data_file::record_schema(
+            &self.database,
+            "_ntb",
+            r#"{"name":"tbname","type":["null","string"]},{"name":"sql","type":["null","string"]}"#,
         )
         .map_err(failed)?;
         let mut writer = Writer::new(&schema, Vec::new()).map_err(failed)?;

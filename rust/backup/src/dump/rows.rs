@@ -8,7 +8,7 @@ use super::{
     layout::{Layout, where_clause},
 };
 use crate::{
-    catalogue::{Catalogue, Schema, Table},
+    catalogue::{Catalogue, Schema, Table, read::if_there},
     data_file::{self, DataFileError, FileEntry, FileWriter},
 };
 use std::{
@@ -38,6 +38,10 @@ const SCAN_FROM: usize = 500;
 /// How often a lost connection is made again for a table, and how long to wait before that.
 const RETRIES: u32 = 5;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a query that the server refuses is made again: what it says is not always so a moment later.
+const REFUSALS: u32 = 2;
+const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn dump(
     dump: &Dump<'_>,
@@ -93,6 +97,11 @@ pub(super) fn dump(
                 }
             }
             TableResult::Failed(error) => {
+                // A restore leaves the rows it has alone.
+                if let Some(change) = changes.tables.get_mut(&name) {
+                    change.spans.clear();
+                    change.deletes.clear();
+                }
                 failures.push(format!(
                     "table {}: {error}",
                     sql::table(&catalogue.database.name, &name)
@@ -309,19 +318,19 @@ impl Work<'_> {
     fn table(&self, slot: &mut Option<Connection>, table: &TableJob) -> Result<(), DumpError> {
         let mut as_bytes = BTreeSet::new();
         let mut lost = 0;
+        let mut refused = 0;
         let result = loop {
             let outcome = self
                 .connection(slot)
                 .map_err(TableError::from)
                 .and_then(|connection| self.read_table(connection, table, &as_bytes));
             match outcome {
-                Ok(file) => break TableResult::Rows(file),
+                Ok(result) => break result,
                 // Only known once it is met: that column is written as bytes then.
                 Err(TableError::Data(DataFileError::NotText(column))) => {
                     as_bytes.insert(column);
                 }
                 Err(TableError::Data(error)) => return Err(error.into()),
-                Err(TableError::Sql(error)) if error.is_missing() => break TableResult::Gone,
                 Err(TableError::Sql(error)) if error.is_disconnected() => {
                     lost += 1;
                     if lost > RETRIES {
@@ -333,7 +342,14 @@ impl Work<'_> {
                     *slot = None;
                     thread::sleep(RETRY_PAUSE);
                 }
-                Err(TableError::Sql(error)) => break TableResult::Failed(error.to_string()),
+                Err(TableError::Sql(error)) if refused == REFUSALS => {
+                    break TableResult::Failed(error.to_string());
+                }
+                Err(TableError::Sql(_)) => {
+                    refused += 1;
+                    *slot = None;
+                    thread::sleep(REFUSAL_PAUSE);
+                }
             }
             self.remove(&table.file)?;
         };
@@ -359,16 +375,19 @@ impl Work<'_> {
         connection: &Connection,
         table: &TableJob,
         as_bytes: &BTreeSet<usize>,
-    ) -> Result<Option<FileEntry>, TableError> {
+    ) -> Result<TableResult, TableError> {
         let target = sql::table(self.database, &table.name);
         let layout = OnceCell::new();
         let mut writer: Option<FileWriter<'_>> = None;
         for span in &table.spans {
             let condition = where_clause(&table.columns.key, *span);
-            let mut rows = connection.query(&format!(
-                "SELECT {} FROM {target}{condition}",
-                table.columns.list
-            ))?;
+            let query = format!("SELECT {} FROM {target}{condition}", table.columns.list);
+            let rows = if_there(connection, self.database, &table.name, || {
+                connection.query(&query)
+            })?;
+            let Some(mut rows) = rows else {
+                return Ok(TableResult::Gone);
+            };
             if layout.get().is_none() {
                 let types = rows.fields().iter().map(|field| field.data_type).collect();
                 let _ = layout.set(self.file_layout(types, as_bytes, &table.file)?);
@@ -382,9 +401,8 @@ impl Work<'_> {
                 writer.append(&[&table.name], &|column| row.get(column))?;
             }
         }
-        Ok(writer
-            .map(|writer| writer.finish(table.file.clone()))
-            .transpose()?)
+        let file = writer.map(|writer| writer.finish(table.file.clone()));
+        Ok(TableResult::Rows(file.transpose()?))
     }
 
     fn file_layout(
@@ -393,9 +411,11 @@ impl Work<'_> {
         as_bytes: &BTreeSet<usize>,
         file: &str,
     ) -> Result<data_file::Layout, DataFileError> {
-        data_file::Layout::rows(types, as_bytes.clone()).map_err(|problem| DataFileError::Corrupt {
-            path: self.layout.root().join(file),
-            problem,
+        data_file::Layout::rows(self.database, types, as_bytes.clone()).map_err(|problem| {
+            DataFileError::Corrupt {
+                path: self.layout.root().join(file),
+                problem,
+            }
         })
     }
 

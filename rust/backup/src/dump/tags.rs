@@ -3,7 +3,10 @@
 
 use super::{Changes, Dump, DumpError, Known, layout::Layout};
 use crate::{
-    catalogue::{Catalogue, SuperTable, TagsDigest},
+    catalogue::{
+        Catalogue, SuperTable, TagsDigest,
+        read::{if_there, listed},
+    },
     data_file::{self, DataFileError, FileWriter, hex},
     link::TagFile,
 };
@@ -54,8 +57,18 @@ pub(super) fn dump(
             file,
         }));
     }
+    if without_tags.is_empty() {
+        return Ok(files);
+    }
     // Dropped since the catalogue was read.
+    let listed = listed(dump.connection, &catalogue.database.name)?;
     for name in without_tags {
+        let uid = catalogue.tables.get(&name).map(|table| table.uid);
+        if listed.get(&name).copied() == uid {
+            return Err(DumpError::NoTags {
+                table: sql::table(&catalogue.database.name, &name),
+            });
+        }
         catalogue.tables.remove(&name);
         match known.is_some_and(|known| known.tables.contains_key(&name)) {
             true => changes.drop_table(&name),
@@ -90,9 +103,12 @@ fn one(
         names.join(", "),
         sql::table(&catalogue.database.name, &stable.name)
     );
-    let mut rows = match dump.connection.query(&query) {
-        Err(error) if error.is_missing() => return Ok(None),
-        rows => rows?,
+    let database = &catalogue.database.name;
+    let rows = if_there(dump.connection, database, &stable.name, || {
+        dump.connection.query(&query)
+    })?;
+    let Some(mut rows) = rows else {
+        return Ok(None);
     };
     let types: Vec<DataType> = rows
         .fields()
@@ -100,12 +116,13 @@ fn one(
         .skip(1)
         .map(|field| field.data_type)
         .collect();
-    let file_layout = data_file::Layout::tags(types, as_bytes.clone()).map_err(|problem| {
-        DataFileError::Corrupt {
-            path: layout.tags_path(&stable.name),
-            problem,
-        }
-    })?;
+    let file_layout =
+        data_file::Layout::tags(database, types, as_bytes.clone()).map_err(|problem| {
+            DataFileError::Corrupt {
+                path: layout.tags_path(&stable.name),
+                problem,
+            }
+        })?;
     let mut writer: Option<FileWriter<'_>> = None;
     let moved = changes.tags_moved.contains(&stable.name);
     while let Some(row) = rows.next()? {

@@ -130,65 +130,39 @@ fn ticks(precision: Precision) -> i64 {
     precision.ticks_per_second()
 }
 
-/// The columns of a table, and how they are written. Prepared statements take any value but no DECIMAL; SQL text takes
-/// that, but no NaN and no NUL byte. So a row with a DECIMAL goes in two parts under the same key, which the server
-/// puts together. A table with a BLOB takes no prepared statement at all: the client library (3.3.7.5) ends the
-/// process.
+/// The columns of a table.
 struct Shape {
     key: String,
-    types: Vec<DataType>,
-    /// The columns of the prepared statement.
-    bound: Option<Part>,
-    /// The columns of the SQL text, key first.
-    text: Option<Part>,
-}
-
-/// Some columns of a table.
-struct Part {
-    /// As they stand in an INSERT.
     names: String,
-    indexes: Vec<usize>,
+    types: Vec<DataType>,
+    /// Empty ones, to bind.
+    columns: Vec<Column>,
 }
 
 impl Shape {
     fn of(schema: &Schema) -> Result<Self, String> {
-        let types: Vec<DataType> = schema
-            .columns
+        let columns = &schema.columns;
+        let names: Vec<String> = columns.iter().map(|c| sql::name(&c.name)).collect();
+        let types: Vec<DataType> = columns
             .iter()
             .map(|column| column.data_type())
             .collect::<Result<_, _>>()?;
-        let part = |takes: &dyn Fn(usize) -> bool| {
-            let indexes: Vec<usize> = (0..types.len()).filter(|i| takes(*i)).collect();
-            let names: Vec<String> = indexes
-                .iter()
-                .map(|i| sql::name(&schema.columns[*i].name))
-                .collect();
-            Part {
-                names: names.join(", "),
-                indexes,
-            }
-        };
-        let is_key = |i: usize| i == 0 || schema.columns[i].key;
-        let is_decimal = |i: usize| types[i].is_decimal();
-        let is_blob = |data_type| matches!(data_type, &DataType::Blob | &DataType::MediumBlob);
-        let (bound, text) = if types.iter().any(is_blob) {
-            (None, Some(part(&|_| true)))
-        } else if (0..types.len()).any(is_decimal) {
-            let text = part(&|i| is_key(i) || is_decimal(i));
-            (Some(part(&|i| !is_decimal(i))), Some(text))
-        } else {
-            (Some(part(&|_| true)), None)
-        };
         Ok(Self {
-            key: schema
-                .columns
-                .first()
-                .map(|column| column.name.clone())
-                .unwrap_or_default(),
-            bound,
-            text,
+            key: columns.first().map(|c| c.name.clone()).unwrap_or_default(),
+            names: names.join(", "),
+            columns: columns
+                .iter()
+                .zip(&types)
+                .map(|(column, data_type)| Column::decimal(*data_type, column.scale()))
+                .collect(),
             types,
         })
+    }
+
+    /// The client library (3.3.7.5) ends the process when a row of a table with a BLOB is bound.
+    fn needs_text(&self) -> bool {
+        let is_blob = |data_type| matches!(data_type, &DataType::Blob | &DataType::MediumBlob);
+        self.types.iter().any(is_blob)
     }
 }
 
@@ -392,46 +366,43 @@ impl<'a> Batch<'a> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        if let Some(part) = &self.shape.bound {
-            self.send_bound(connection, part)?;
+        if self.shape.needs_text() {
+            self.send_text(connection)
+        } else {
+            self.send_bound(connection)
         }
-        if let Some(part) = &self.shape.text {
-            self.send_text(connection, part)?;
-        }
-        Ok(())
     }
 
-    fn send_bound(&self, connection: &Connection, part: &Part) -> Result<(), TableError> {
-        let Part { names, indexes } = part;
-        let mut columns: Vec<Column> = indexes
-            .iter()
-            .map(|i| Column::new(self.shape.types[*i]))
-            .collect();
+    fn send_bound(&self, connection: &Connection) -> Result<(), TableError> {
+        let mut columns = self.shape.columns.clone();
         for row in &self.rows {
-            for (column, i) in columns.iter_mut().zip(indexes) {
-                if !column.push(row[*i].as_value()) {
+            for (column, value) in columns.iter_mut().zip(row) {
+                if !column.push(value.as_value()) {
                     return Err(TableError::Value(format!(
-                        "a value does not fit its column: {:?}",
-                        row[*i]
+                        "a value does not fit its column: {value:?}"
                     )));
                 }
             }
         }
         let marks = vec!["?"; columns.len()].join(", ");
-        let mut statement =
-            connection.prepare(&format!("INSERT INTO ? ({names}) VALUES ({marks})"))?;
+        let mut statement = connection.prepare(&format!(
+            "INSERT INTO ? ({}) VALUES ({marks})",
+            self.shape.names
+        ))?;
         statement.set_table(self.table)?;
         Ok(statement.insert(&columns)?)
     }
 
-    fn send_text(&self, connection: &Connection, part: &Part) -> Result<(), TableError> {
-        let head = format!("INSERT INTO {} ({}) VALUES", self.table, part.names);
+    fn send_text(&self, connection: &Connection) -> Result<(), TableError> {
+        let head = format!("INSERT INTO {} ({}) VALUES", self.table, self.shape.names);
         let mut text = head.clone();
         for row in &self.rows {
-            let literals: Vec<String> = part
-                .indexes
+            let literals: Vec<String> = self
+                .shape
+                .types
                 .iter()
-                .map(|i| literal(self.shape.types[*i], row[*i].as_value()))
+                .zip(row)
+                .map(|(data_type, value)| literal(*data_type, value.as_value()))
                 .collect::<Result<_, _>>()
                 .map_err(TableError::Value)?;
             text.push_str(&format!(" ({})", literals.join(", ")));

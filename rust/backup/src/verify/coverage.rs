@@ -25,7 +25,7 @@ struct Held {
 }
 
 /// Problems named one by one; the others are counted.
-const NAMED: usize = 20;
+pub(super) const NAMED: usize = 20;
 
 impl Coverage {
     pub(super) fn of(file: &Path, blocks: Blocks) -> Self {

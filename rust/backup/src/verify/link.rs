@@ -1,7 +1,7 @@
 //! One link: every file, and whether its lists, its manifest and its parent agree.
 
 use super::{
-    DatabaseReport, LinkReport, ManifestReport, ProblemCode, Problems, Progress,
+    DatabaseReport, Kind, LinkReport, ManifestReport, ProblemCode, Problems, Progress,
     content::{self, Content, FileJob},
     coverage::Coverage,
 };
@@ -97,6 +97,10 @@ impl Check<'_> {
         unknown_files(&link.root, &named, notes);
         let report = LinkReport {
             directory: link.root.display().to_string(),
+            kind: match link.manifest.export {
+                true => Kind::Export,
+                false => Kind::Link,
+            },
             manifest: Some(manifest(&link)),
             files: counted.files,
             bytes: counted.bytes,

@@ -2,7 +2,14 @@
 //! taosdump.
 
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
-use cli::{Exit, detect::DetectArgs, verify::VerifyArgs};
+use cli::{
+    Exit,
+    detect::DetectArgs,
+    export::{ExportArgs, RangeArgs},
+    script::ScriptArgs,
+    settings::PrintConfigArgs,
+    verify::VerifyArgs,
+};
 use std::{
     env,
     error::Error,
@@ -10,28 +17,54 @@ use std::{
     process::ExitCode,
 };
 
-/// Incremental backup of a TDengine database next to an unpatched taosdump: finds what changed, and checks backups.
+/// Incremental backup of a TDengine database next to an unpatched taosdump: finds what changed, exports it, and checks
+/// backups.
 ///
-/// The options depend on the job: see --detect --help and --verify --help.
+/// The options depend on the job: see, for example, --detect --help. With --config and no job, the job is --detect.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, after_help = EXIT_CODES)]
-#[command(group = ArgGroup::new("job").required(true).args(["detect", "verify"]))]
+#[command(group = ArgGroup::new("job").required(true).args(JOBS))]
 struct Overview {
     /// List every row range that changed since a start
     #[arg(long)]
     detect: bool,
 
-    /// Check a link or a chain of links, without a server
+    /// Read the rows that a list of blocks names from the server
+    #[arg(long)]
+    export: bool,
+
+    /// Check a link, a chain of links, an export or a dump, without a server
     #[arg(long)]
     verify: bool,
+
+    /// Write a shell script that detects, dumps with taosdump and verifies
+    #[arg(long)]
+    generate_script: bool,
+
+    /// Print the first and last key that a list of blocks names
+    #[arg(long)]
+    print_range: bool,
+
+    /// Print every setting with its value and where it comes from
+    #[arg(long)]
+    print_config: bool,
 }
+
+const JOBS: [&str; 6] = [
+    "detect",
+    "export",
+    "verify",
+    "generate_script",
+    "print_range",
+    "print_config",
+];
 
 /// Finds what changed in a TDengine database since the last backup, from the server's own files.
 #[derive(Debug, Parser)]
 #[command(name = NAME, version, after_help = DETECT_HELP)]
 struct Detect {
     /// The job: list every row range that changed since the start
-    #[arg(long, required = true)]
+    #[arg(long)]
     detect: bool,
 
     #[command(flatten)]
@@ -49,6 +82,56 @@ struct Verify {
 
     #[command(flatten)]
     options: VerifyArgs,
+}
+
+/// Reads the rows that a list of blocks names from the server, into a directory that a restore can apply to a database
+/// which is as the source was when the list begins.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = EXPORT_HELP)]
+struct Export {
+    /// The job: read the rows of a list of blocks
+    #[arg(long, required = true)]
+    export: bool,
+
+    #[command(flatten)]
+    options: ExportArgs,
+}
+
+/// Writes a shell script that detects what changed, dumps it with an unpatched taosdump, and verifies the dump.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = SCRIPT_HELP)]
+struct GenerateScript {
+    /// The job: write a script
+    #[arg(long, required = true)]
+    generate_script: bool,
+
+    #[command(flatten)]
+    options: ScriptArgs,
+}
+
+/// Prints the first and the last key of everything that a list of blocks names, for taosdump's -S and -E; `-` for one
+/// that is open, nothing if there is nothing to copy.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = EXIT_CODES)]
+struct PrintRange {
+    /// The job: print the range
+    #[arg(long, required = true)]
+    print_range: bool,
+
+    #[command(flatten)]
+    options: RangeArgs,
+}
+
+/// Prints every setting with its value and where it comes from.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = EXIT_CODES)]
+struct PrintConfig {
+    /// The job: print settings
+    #[arg(long, required = true)]
+    print_config: bool,
+
+    #[command(flatten)]
+    options: PrintConfigArgs,
 }
 
 const NAME: &str = "incremental_bitmap_tool";
@@ -72,6 +155,26 @@ Examples:
   incremental_bitmap_tool --detect --data-dir /var/lib/taos --database db --since db.ckpt --output changes.json \\
       --checkpoint db.ckpt.next";
 
+const EXPORT_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed: the directory can't be taken for an export
+  2  wrong usage: nothing was tried
+  3  done, but some tables could not be read
+
+Example:
+  incremental_bitmap_tool --export --host db1 --blocks changes.json --output export";
+
+const SCRIPT_HELP: &str = "\
+Exit codes:
+  0  done
+  1  the script could not be written
+  2  wrong usage: nothing was tried
+
+Example:
+  incremental_bitmap_tool --generate-script --host db1 --database db --since 2026-01-31T00:00:00Z \\
+      --backup /backup/db --output nightly.sh";
+
 const VERIFY_HELP: &str = "\
 Exit codes:
   0  intact: everything is there as it was written
@@ -83,27 +186,59 @@ Examples:
   incremental_bitmap_tool --verify --backup full --backup inc1 --backup inc2
   incremental_bitmap_tool --verify --backup inc2 --blocks changes.json --report report.json";
 
-/// Whether a word stands in the command line, before a `--`.
-fn given(word: &str) -> bool {
+/// Whether an option stands in the command line, before a `--`.
+fn given(option: &str) -> bool {
     env::args_os()
         .skip(1)
         .take_while(|arg| arg != "--")
-        .any(|arg| arg == word)
+        .filter_map(|arg| arg.into_string().ok())
+        .any(|arg| {
+            arg == option
+                || arg
+                    .strip_prefix(option)
+                    .is_some_and(|rest| rest.starts_with('='))
+        })
+}
+
+/// The jobs in the command line. With settings and no job, it is detection.
+fn jobs() -> Vec<&'static str> {
+    let flag = |job: &&str| given(&format!("--{}", job.replace('_', "-")));
+    let jobs: Vec<&str> = JOBS.into_iter().filter(flag).collect();
+    match jobs.is_empty() && given("--config") {
+        true => vec!["detect"],
+        false => jobs,
+    }
 }
 
 fn main() -> ExitCode {
-    let done = match (given("--detect"), given("--verify")) {
-        (true, false) => {
+    let done = match jobs().as_slice() {
+        ["detect"] => {
             let args = Detect::parse();
             refuse::<Detect>(args.options.check());
             // Every needed file of a vnode is held open at once.
             let _ = rlimit::increase_nofile_limit(u64::MAX);
             cli::detect::run(&args.options)
         }
-        (false, true) => {
+        ["export"] => {
+            let args = Export::parse();
+            refuse::<Export>(args.options.check());
+            cli::export::run(&args.options)
+        }
+        ["verify"] => {
             let args = Verify::parse();
             refuse::<Verify>(args.options.check());
             cli::verify::run(&args.options)
+        }
+        ["generate_script"] => {
+            let args = GenerateScript::parse();
+            refuse::<GenerateScript>(args.options.check());
+            cli::script::run(&args.options)
+        }
+        ["print_range"] => cli::export::print_range(&PrintRange::parse().options),
+        ["print_config"] => {
+            let args = PrintConfig::parse();
+            refuse::<PrintConfig>(args.options.check());
+            cli::settings::run(&args.options)
         }
         _ => {
             // Ends the program unless the command line holds exactly one job.

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 /// Failures shown; all are counted.
 const SHOWN: usize = 20;
 
-pub(super) fn dumped(outcome: &DumpOutcome, json: bool) -> Exit {
+pub(crate) fn dumped(outcome: &DumpOutcome, json: bool) -> Exit {
     let manifest = &outcome.link.manifest;
     let exit = if manifest.failures.is_empty() {
         Exit::Done
@@ -60,7 +60,11 @@ pub(super) fn dumped(outcome: &DumpOutcome, json: bool) -> Exit {
         ));
     }
     text.push_str(&format!(
-        "link {} is in {}\n",
+        "{} {} is in {}\n",
+        match manifest.export {
+            true => "export",
+            false => "link",
+        },
         manifest.id,
         outcome.link.root.display()
     ));

@@ -78,8 +78,9 @@ impl DataType {
     }
 
     /// A type that the second half of a key can have.
-    pub(super) fn random_key(rng: &mut StdRng) -> Self {
-        match rng.random_range(0..5) {
+    pub(super) fn random_key(rng: &mut StdRng, dialect: super::Dialect) -> Self {
+        let kinds = if dialect.before_3_3_7 { 4 } else { 5 };
+        match rng.random_range(0..kinds) {
             0 => Self::Int,
             1 => Self::BigInt,
             2 => Self::UInt,

@@ -1,0 +1,362 @@
+//! Backups that a host process drives, one after the other: detect, export, verify, and only then move on.
+//!
+//! What a [`Session::backup`] leaves behind, below the directory for backups:
+//!
+//! | path | holds |
+//! |---|---|
+//! | `RUN/blocks.json` | what changed ([`report`](crate::report)) |
+//! | `RUN/export/` | the rows ([`dump::export`](crate::dump::export())) |
+//! | `RUN/report.json` | that it was verified ([`verify`](crate::verify)) |
+//!
+//! `RUN` is the time in UTC and a random part. Where the next one starts is kept apart, in a checkpoint that moves
+//! only after a run was verified as intact.
+
+mod estimate;
+
+use crate::{
+    atomic_file,
+    checkpoint::CheckpointError,
+    data_file::Compression,
+    detect::{self, DetectError, Detection, Request, Since},
+    dump::{self, DumpError, DumpOutcome, ExportJob, Progress},
+    link::LinkId,
+    names,
+    report::{self, Blocks},
+    restore::{self, RestoreError, RestoreJob, RestoreOutcome},
+    verify::{self, Verdict},
+    watermark::WatermarkError,
+};
+use capture::SourceChoice;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+use taos::{Library, Login, SqlError, sql};
+
+/// Where backups are taken from.
+#[derive(Debug)]
+pub struct Session {
+    /// The server's client library and how to log in; without it only detection works.
+    pub server: Option<(Library, Login)>,
+    /// The server's data directories; empty to ask the server.
+    pub data_dirs: Vec<PathBuf>,
+    /// How many connections read or write rows.
+    pub threads: usize,
+    /// How many rows are restored at a time, at most.
+    pub batch: usize,
+    /// How data files are compressed.
+    pub compression: Compression,
+}
+
+/// A step that could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// There is no server.
+    #[error("{0} needs a server: give its host (source.host, TD_CONNECT_IP)")]
+    NoServer(&'static str),
+    /// The server refused a statement.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The server's data directories can't be told.
+    #[error(transparent)]
+    DataDirs(#[from] WatermarkError),
+    /// What changed could not be told.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// A checkpoint can't be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The rows could not be exported.
+    #[error(transparent)]
+    Export(#[from] DumpError),
+    /// A backup could not be restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A file can't be written.
+    #[error(transparent)]
+    Write(#[from] atomic_file::WriteError),
+    /// A directory can't be made.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// What was written is not what should be there.
+    #[error("the backup in {path} is not intact: {problem}; it does not count, run it again")]
+    NotIntact {
+        /// The run's directory.
+        path: PathBuf,
+        /// The first problem.
+        problem: String,
+    },
+}
+
+/// A backup that was done and verified.
+#[derive(Debug)]
+pub struct Done {
+    /// Its directory.
+    pub run: PathBuf,
+    /// Blocks with changed rows.
+    pub blocks: u64,
+    /// Of these, blocks of tables that could not be read. With any, the next backup starts where this one did.
+    pub failed: u64,
+    /// Bytes exported.
+    pub bytes: u64,
+    /// Whether the detection was exact.
+    pub exact: bool,
+    /// Things the operator should know.
+    pub notes: Vec<String>,
+}
+
+impl Session {
+    fn connected(&self, what: &'static str) -> Result<(&Library, &Login), SessionError> {
+        let server = self.server.as_ref().ok_or(SessionError::NoServer(what))?;
+        Ok((&server.0, &server.1))
+    }
+
+    /// Finds what changed.
+    pub fn detect(&self, database: Option<&str>, since: Since) -> Result<Detection, SessionError> {
+        let connection = match &self.server {
+            Some((library, login)) => Some(library.connect(login)?),
+            None => None,
+        };
+        let data_dirs = match &connection {
+            Some(connection) => names::data_dirs(connection, &self.data_dirs)?,
+            None => self.data_dirs.clone(),
+        };
+        if data_dirs.is_empty() {
+            return Err(SessionError::NoServer("detection without data directories"));
+        }
+        let request = Request {
+            data_dirs,
+            database: database.map(str::to_owned),
+            vgroup: None,
+            since,
+            source: SourceChoice::Auto,
+            window: None,
+        };
+        let mut detection = detect::run(&request, &())?;
+        if let Some(connection) = &connection {
+            names::name_tables(connection, &detection.database, &mut detection.plan)?;
+        }
+        Ok(detection)
+    }
+
+    /// Reads the rows of blocks from the server.
+    pub fn export(
+        &self,
+        blocks: Blocks,
+        out: &Path,
+        progress: &dyn Progress,
+    ) -> Result<DumpOutcome, SessionError> {
+        let (library, login) = self.connected("an export")?;
+        let job = ExportJob {
+            login: login.clone(),
+            blocks,
+            out: out.into(),
+            threads: self.threads,
+            compression: self.compression,
+        };
+        Ok(dump::export(job, library, progress)?)
+    }
+
+    /// How many bytes an export of these blocks would write for rows and tags. A few tables are exported to a directory
+    /// below `temporary` to find out, which is removed.
+    pub fn estimate(&self, blocks: &Blocks, temporary: &Path) -> Result<u64, SessionError> {
+        self.connected("an estimate")?;
+        estimate::estimate(self, blocks, temporary)
+    }
+
+    /// Restores a link or an export to a database of this name.
+    pub fn restore(
+        &self,
+        path: &Path,
+        target: &str,
+        progress: &dyn Progress,
+    ) -> Result<RestoreOutcome, SessionError> {
+        let (library, login) = self.connected("a restore")?;
+        let links = [path.to_owned()].to_vec();
+        let mut rename = BTreeMap::new();
+        for link in restore::open_chain(&links)? {
+            for database in &link.manifest.databases {
+                rename.insert(database.database.name.clone(), target.to_owned());
+            }
+        }
+        let job = RestoreJob {
+            login: login.clone(),
+            links,
+            rename,
+            threads: self.threads,
+            batch: self.batch,
+        };
+        Ok(restore::run(&job, library, progress)?)
+    }
+
+    /// Does a whole backup: from `since`, else from where the last one ended, else from `first`.
+    /// `cache` is the directory of the checkpoint, `out` the one for backups.
+    pub fn backup(
+        &self,
+        database: &str,
+        since: Option<Since>,
+        first: Since,
+        cache: &Path,
+        out: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Done, SessionError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| SessionError::Io { path, source }
+        };
+        self.connected("a backup")?;
+        let checkpoint = checkpoint_path(cache, database);
+        let since = match since {
+            Some(since) => since,
+            None if checkpoint.exists() => Since::Checkpoint(checkpoint.clone()),
+            None => first,
+        };
+        fs::create_dir_all(cache).map_err(io(cache))?;
+        let run = out.join(format!(
+            "{}-{:.8}",
+            jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"),
+            LinkId::random().0
+        ));
+        fs::create_dir_all(&run).map_err(io(&run))?;
+
+        progress.step(&format!("finding what changed in {database}"));
+        let detection = self.detect(Some(database), since)?;
+        let blocks_file = run.join("blocks.json");
+        let json = report::to_json(&detection).map_err(|error| SessionError::Io {
+            path: blocks_file.clone(),
+            source: error.into(),
+        })?;
+        atomic_file::write(&blocks_file, &json)?;
+        let blocks = detection.plan.blocks.len() as u64;
+        let exact = detection.plan.is_complete();
+
+        let export = run.join("export");
+        let next = detection.checkpoint.clone();
+        let tables: BTreeMap<String, tdfiles::Uid> = detection
+            .plan
+            .tables
+            .iter()
+            .filter_map(|table| Some((table.name.clone()?, table.table.uid)))
+            .collect();
+        let by_block: Vec<tdfiles::Uid> = detection.plan.blocks.iter().map(|b| b.uid).collect();
+        let outcome = self.export(detection.into(), &export, progress)?;
+        let failures = &outcome.link.manifest.failures;
+        let failed: BTreeSet<tdfiles::Uid> = tables
+            .iter()
+            .filter(|(name, _)| {
+                let begins = format!("table {}:", sql::table(database, name));
+                failures.iter().any(|failure| failure.starts_with(&begins))
+            })
+            .map(|(_, uid)| *uid)
+            .collect();
+        let failed_blocks = by_block.iter().filter(|uid| failed.contains(uid)).count() as u64;
+
+        progress.step("checking what was written");
+        let verified = verify::run(
+            &verify::Job {
+                links: vec![export],
+                blocks: Some(blocks_file),
+                threads: self.threads,
+            },
+            &(),
+        );
+        let report_file = run.join("report.json");
+        let json = verified.to_json().map_err(|error| SessionError::Io {
+            path: report_file.clone(),
+            source: error.into(),
+        })?;
+        atomic_file::write(&report_file, &json)?;
+        match verified.result {
+            Verdict::Intact => next.save(&checkpoint)?,
+            Verdict::Incomplete if !failures.is_empty() => {}
+            _ => {
+                let problem = verified.problems.into_iter().next();
+                return Err(SessionError::NotIntact {
+                    path: run,
+                    problem: problem.map(|problem| problem.text).unwrap_or_default(),
+                });
+            }
+        }
+        let mut notes = outcome.notes;
+        notes.extend(failures.iter().cloned());
+        Ok(Done {
+            run,
+            blocks,
+            failed: match failures.is_empty() {
+                true => 0,
+                false => failed_blocks.max(1),
+            },
+            bytes: outcome.link.bytes(),
+            exact,
+            notes,
+        })
+    }
+}
+
+/// Where the checkpoint of a database is kept.
+pub fn checkpoint_path(dir: &Path, database: &str) -> PathBuf {
+    dir.join(format!("{}.checkpoint", file_name(database)))
+}
+
+/// A database's name as that of a file.
+fn file_name(database: &str) -> String {
+    database
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte).to_string(),
+            byte => format!("%{byte:02x}"),
+        })
+        .collect()
+}
+
+impl From<Detection> for Blocks {
+    fn from(detection: Detection) -> Self {
+        Self {
+            database: detection.database,
+            precision: detection.precision,
+            plan: detection.plan,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_databases_make_different_files_in_one_directory() {
+        assert_eq!(file_name("db_1"), "db_1");
+        for name in ["../x", "a/b", "风", ".", "%2e", ""] {
+            let file = file_name(name);
+            assert!(!file.contains(['/', '.']), "{file}");
+        }
+        assert_ne!(file_name("%2e"), file_name("."));
+    }
+
+    #[test]
+    fn without_a_server_what_needs_one_is_refused() {
+        let session = Session {
+            server: None,
+            data_dirs: Vec::new(),
+            threads: 1,
+            batch: 1,
+            compression: Compression::default(),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let backup = session.backup("d", None, Since::Time(0), dir.path(), dir.path(), &());
+        assert!(matches!(backup, Err(SessionError::NoServer(_))));
+        let detected = session.detect(None, Since::Time(0));
+        assert!(matches!(detected, Err(SessionError::NoServer(_))));
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            0,
+            "nothing was made"
+        );
+    }
+}

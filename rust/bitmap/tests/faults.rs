@@ -1,0 +1,195 @@
+//! A disk that is full, or refuses to write: the documented error, nothing lost, no lie about what is durable.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, Mark, MarkedAt};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn config(path: &Path) -> EngineConfig {
+    EngineConfig {
+        max_memory_mb: 4,
+        persistence_path: Some(path.to_path_buf()),
+    }
+}
+
+fn id(i: u64) -> BlockId {
+    BlockId(i.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// Marks block after block and syncs every 500, until something is refused. Returns how many marks were made, how
+/// many of them were reported as durable, and what was refused.
+fn mark_until_refused(engine: &Engine) -> (u64, u64, EngineError) {
+    let mut durable = 0;
+    for i in 0..2_000_000 {
+        let marked = MarkedAt::new(i, -(i as i64));
+        if let Err(error) = engine.mark(id(i), Mark::Dirty, marked) {
+            return (i, durable, error);
+        }
+        if i % 500 == 499 {
+            match engine.sync() {
+                Ok(()) => durable = i + 1,
+                Err(error) => return (i + 1, durable, error),
+            }
+        }
+    }
+    panic!("the disk never was full");
+}
+
+/// All of the first `marks` blocks are there, and nothing else.
+fn check_all(engine: &Engine, marks: u64) {
+    assert!(engine.damage().is_empty(), "{:?}", engine.damage());
+    assert_eq!(engine.counts().dirty, marks);
+    for i in 0..marks {
+        assert_eq!(engine.state(id(i)).unwrap(), BlockState::Dirty, "{i}");
+    }
+    let found = engine.find_by_wal(0..=u64::MAX, usize::MAX).unwrap();
+    assert!(found.into_iter().eq((0..marks).map(id)));
+}
+
+fn is_documented(error: &EngineError) -> bool {
+    matches!(
+        error,
+        EngineError::Io { .. } | EngineError::MemoryFull { .. }
+    )
+}
+
+/// Runs `script` in a shell, in which `"$0" "$@"` is the test `child` of this program. `None` if it could not start.
+fn run_child(child: &str, dir: &Path, script: &str) -> Option<bool> {
+    let mut shell = Command::new("unshare");
+    shell.args(["-rm", "sh", "-c", script]);
+    shell.arg(std::env::current_exe().unwrap());
+    shell.args([child, "--exact", "--ignored", "--nocapture"]);
+    shell.env("ENGINE_FAULT_DIR", dir);
+    let status = shell.status().ok()?;
+    // 77 is what the script says if it can't do its part.
+    (status.code() != Some(77)).then(|| status.success())
+}
+
+fn fault_dir() -> Option<PathBuf> {
+    std::env::var_os("ENGINE_FAULT_DIR").map(PathBuf::from)
+}
+
+#[test]
+#[ignore = "run by `a_full_disk_loses_nothing`"]
+fn full_disk_child() {
+    let Some(dir) = fault_dir() else { return };
+    let ballast = dir.join("ballast");
+    fs::write(&ballast, vec![1; 1 << 20]).unwrap();
+    let path = dir.join("state");
+    let engine = Engine::open(&config(&path)).unwrap();
+    let (marks, durable, error) = mark_until_refused(&engine);
+    assert!(is_documented(&error), "{error}");
+    assert!(durable > 0 && marks >= durable);
+    // It says so again, and everything is still known.
+    assert!(engine.sync().is_err());
+    check_all(&engine, marks);
+    // With space again, the same engine goes on and everything becomes durable.
+    fs::remove_file(&ballast).unwrap();
+    engine.sync().or_else(|_| engine.sync()).unwrap();
+    check_all(&engine, marks);
+    drop(engine);
+    let engine = Engine::open(&config(&path)).unwrap();
+    check_all(&engine, marks);
+    // Once more, but closed while the disk is full: what was reported as durable is there.
+    let (more, durable, error) = mark_until_refused(&engine);
+    assert!(is_documented(&error), "{error}");
+    drop(engine);
+    // Opening may need a little space itself.
+    let engine = Engine::open(&config(&path)).unwrap();
+    let known = engine.counts().dirty;
+    assert!((durable..=more.max(marks)).contains(&known) && known >= marks);
+    println!("full disk: {marks} marks kept, then {durable} of {more} durable and {known} kept");
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let script =
+        "mount -t tmpfs -o size=6m tmpfs \"$ENGINE_FAULT_DIR\" || exit 77; exec \"$0\" \"$@\"";
+    match run_child("full_disk_child", dir.path(), script) {
+        Some(passed) => assert!(passed),
+        None => println!("skipped: no small file system can be mounted here"),
+    }
+}
+
+#[test]
+#[ignore = "run by `a_write_that_fails_is_reported_and_loses_nothing`"]
+fn failing_writes_child() {
+    let Some(dir) = fault_dir() else { return };
+    let engine = Engine::open(&config(&dir)).unwrap();
+    let (marks, mut durable, error) = mark_until_refused(&engine);
+    assert!(is_documented(&error), "{error}");
+    // What failed may have been a merge in the background: the marks themselves may still fit.
+    if engine.sync().is_ok() {
+        durable = marks;
+    }
+    for i in 0..marks {
+        assert_eq!(engine.state(id(i)).unwrap(), BlockState::Dirty, "{i}");
+    }
+    fs::write(dir.join("acknowledged"), durable.to_string()).unwrap();
+}
+
+#[test]
+fn a_write_that_fails_is_reported_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // No file may be longer than 256 KiB: a write beyond that fails.
+    let script = "trap '' XFSZ; ulimit -f 512 || exit 77; exec \"$0\" \"$@\"";
+    match run_child("failing_writes_child", dir.path(), script) {
+        Some(passed) => assert!(passed),
+        None => {
+            println!("skipped: no process with limits can be started here");
+            return;
+        }
+    }
+    let durable = fs::read_to_string(dir.path().join("acknowledged")).unwrap();
+    let durable: u64 = durable.parse().unwrap();
+    assert!(durable > 0);
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    let known = engine.counts().dirty;
+    assert!(known >= durable, "{known} of {durable}");
+    check_all(&engine, known);
+    println!("failing writes: {durable} acknowledged, {known} kept");
+}
+
+#[test]
+fn a_run_cut_under_a_running_engine_is_an_error_not_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    for i in 0..20_000 {
+        let marked = MarkedAt::new(i, i as i64);
+        engine.mark(id(i), Mark::Dirty, marked).unwrap();
+    }
+    engine.compact().unwrap();
+    engine.sync().unwrap();
+    engine.cleanup_memory(0);
+    for file in fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("run-")
+        {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        }
+    }
+    let refused = engine.find_by_wal(0..=u64::MAX, usize::MAX);
+    assert!(
+        matches!(
+            refused,
+            Err(EngineError::Io { .. } | EngineError::Damaged { .. })
+        ),
+        "{refused:?}"
+    );
+    // States are elsewhere.
+    assert_eq!(engine.state(id(5)).unwrap(), BlockState::Dirty);
+    drop(engine);
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    assert!(!engine.damage().is_empty());
+    for i in 0..20_000 {
+        assert_eq!(engine.state(id(i)).unwrap(), BlockState::Dirty, "{i}");
+    }
+}

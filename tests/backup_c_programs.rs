@@ -1,0 +1,108 @@
+//! C programs against `plugin_api.h` and `incremental_backup_tool.h`, without a server. tests/e2e runs them on one.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod c_build;
+
+use c_build::{compiler, install, root, run};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn build(dir: &Path, source: &str, linkage: &str) -> PathBuf {
+    let program = dir.join(format!("{source}-{linkage}"));
+    let lib = dir.join("lib");
+    let mut command = compiler(source);
+    command
+        .arg("-I")
+        .arg(dir.join("include/incremental_bitmap"))
+        .arg("-o")
+        .arg(&program);
+    match linkage {
+        "static" => command
+            .arg(lib.join("libincremental_bitmap.a"))
+            .args(["-ldl", "-lm"]),
+        "shared" => command
+            .arg("-L")
+            .arg(&lib)
+            .arg("-lincremental_bitmap_plugin"),
+        _ => command.arg("-ldl"),
+    };
+    run(&mut command);
+    program
+}
+
+fn command(dir: &Path, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .current_dir(dir)
+        .env("LD_LIBRARY_PATH", dir.join("lib"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("TD_") || text.starts_with("TDENGINE_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+#[test]
+fn a_host_loads_the_plugin_and_detects_in_recorded_data() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let program = build(dir.path(), "plugin_host.c", "loaded");
+    let output = run(command(dir.path(), &program)
+        .arg(dir.path().join("lib/libincremental_bitmap_plugin.so"))
+        .arg("recorded")
+        .arg(root().join("tests/data/incr_wal")));
+    assert_eq!(output.stdout, b"done\n");
+    assert!(!dir.path().join("never-made").exists());
+}
+
+#[test]
+fn misuse_of_the_tool_gets_the_documented_codes_and_its_script_is_harmless() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    for linkage in ["static", "shared"] {
+        let program = build(dir.path(), "backup_tool.c", linkage);
+        let script = dir.path().join(format!("{linkage}.sh"));
+        run(command(dir.path(), &program).arg("misuse").arg(&script));
+        let text = std::fs::read_to_string(&script).unwrap();
+        assert!(text.contains("'--host=$(touch x)'") && text.contains("--since-version=-1"));
+        // It fails, as there is no such program, and nothing else happens.
+        let status = Command::new("bash")
+            .arg(&script)
+            .current_dir(dir.path())
+            .env("PATH", "/usr/bin:/bin")
+            .output()
+            .unwrap();
+        assert_eq!(status.status.code(), Some(127));
+        assert!(!dir.path().join("x").exists());
+    }
+}
+
+#[test]
+fn the_headers_are_good_cpp() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("headers.cpp");
+    std::fs::write(
+        &source,
+        "#include \"incremental_backup_tool.h\"\n#include \"plugin_api.h\"\n\
+         int main() { return backup_plugin_get_interface()->abi_version != BACKUP_PLUGIN_ABI; }\n",
+    )
+    .unwrap();
+    let mut command = Command::new("c++");
+    command
+        .args([
+            "-std=c++11",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            "-c",
+            "-o",
+        ])
+        .arg(dir.path().join("headers.o"))
+        .arg("-I")
+        .arg(root().join("c-shim/include"))
+        .arg(source);
+    run(&mut command);
+}

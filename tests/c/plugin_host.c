@@ -1,0 +1,166 @@
+/*
+ * A host that loads the plugin and drives a backup through its table.
+ *
+ *   plugin_host PLUGIN recorded DATA_DIR                             detects in recorded data; there is no server
+ *   plugin_host PLUGIN backup CONFIG DATABASE SINCE_NS OUT TARGET    detects, exports and restores on a server
+ */
+#include <dlfcn.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugin_api.h"
+
+#define CHECK(condition)                                                                             \
+  do {                                                                                               \
+    if (!(condition)) {                                                                              \
+      fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, plugin ? plugin->error() : ""); \
+      exit(1);                                                                                       \
+    }                                                                                                \
+  } while (0)
+
+static const SBackupPluginInterface *plugin;
+
+static const SBackupPluginInterface *load(const char *path) {
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  SBackupPluginInterface *(*get)(void);
+  if (library == NULL) {
+    fprintf(stderr, "%s\n", dlerror());
+    exit(1);
+  }
+  *(void **)&get = dlsym(library, "backup_plugin_get_interface");
+  CHECK(get != NULL);
+  const SBackupPluginInterface *table = get();
+  CHECK(table != NULL && table->abi_version == BACKUP_PLUGIN_ABI);
+  CHECK(table->size >= sizeof(SBackupPluginInterface));
+  CHECK(strcmp(table->get_plugin_name(), "incremental_bitmap") == 0);
+  CHECK(table->get_plugin_version()[0] >= '0');
+  CHECK(table->taosdump()->abi_version == TAOSDUMP_ENGINE_ABI);
+  return table;
+}
+
+static void before_init(void) {
+  SBackupStats       stats;
+  SIncrementalBlock *blocks = (SIncrementalBlock *)1;
+  uint64_t           id = 0;
+  uint32_t           count = 7;
+  plugin->destroy();
+  CHECK(plugin->get_stats(&stats) == ERR_NOT_STARTED);
+  CHECK(plugin->reset_stats() == ERR_NOT_STARTED);
+  CHECK(plugin->get_dirty_blocks(0, UINT64_MAX, &id, 1) == 0);
+  CHECK(plugin->get_incremental_blocks(0, UINT64_MAX, NULL, 0) == 0);
+  CHECK(plugin->estimate_backup_size(0, UINT64_MAX) == 0);
+  CHECK(plugin->detect_incremental_blocks("d", 0, &blocks, &count) == ERR_NOT_STARTED);
+  CHECK(blocks == NULL && count == 0);
+  CHECK(plugin->export_blocks(NULL, 0, "x") == ERR_NOT_STARTED);
+  CHECK(plugin->restore_blocks("x", "y") == ERR_NOT_STARTED);
+  CHECK(strstr(plugin->error(), "init") != NULL);
+  CHECK(plugin->init("{\"backup\": {\"batch_size\": 0}}") == ERR_CONFIG);
+  CHECK(strstr(plugin->error(), "backup.batch_size is 0") != NULL);
+  CHECK(plugin->init("/nonexistent.json") == ERR_CONFIG);
+  CHECK(plugin->init("\xff") == ERR_INVALID_PARAM);
+  plugin->free_blocks(NULL, 5);
+}
+
+static void recorded(const char *data_dir) {
+  char               config[4096];
+  SIncrementalBlock *blocks = NULL;
+  SIncrementalBlock  known[64];
+  SBackupStats       stats;
+  uint64_t           ids[64];
+  uint32_t           count = 0, found, n;
+  before_init();
+  snprintf(config, sizeof config, "{\"source\": {\"data_dirs\": [\"%s\"], \"database\": \"sdb\"}}", data_dir);
+  CHECK(plugin->init(config) == ERR_SUCCESS);
+  CHECK(plugin->get_stats(NULL) == ERR_INVALID_PARAM);
+  CHECK(plugin->get_stats(&stats) == ERR_SUCCESS && stats.total_blocks == 0 && stats.start_time == 0);
+  CHECK(plugin->get_dirty_blocks(0, UINT64_MAX, ids, 64) == 0);
+  CHECK(plugin->export_blocks(NULL, 0, "x") == ERR_NOT_DETECTED);
+
+  CHECK(plugin->detect_incremental_blocks(NULL, 0, NULL, &count) == ERR_INVALID_PARAM);
+  CHECK(plugin->detect_incremental_blocks("", 0, &blocks, &count) == ERR_INVALID_PARAM);
+  CHECK(plugin->detect_incremental_blocks("sdb", -1, &blocks, &count) == ERR_INVALID_PARAM);
+  CHECK(plugin->detect_incremental_blocks("other", 0, &blocks, &count) == ERR_INVALID_PARAM);
+  CHECK(strstr(plugin->error(), "sdb") != NULL);
+  CHECK(plugin->detect_incremental_blocks("sdb", INT64_MAX, &blocks, &count) == ERR_DETECT);
+  CHECK(blocks == NULL && count == 0);
+
+  /* Between base and the changes: 1 810 rows in 18 blocks of 18 tables. */
+  CHECK(plugin->detect_incremental_blocks(NULL, INT64_C(1795242100000000000), &blocks, &count) == ERR_SUCCESS);
+  CHECK(count == 18);
+  uint64_t rows = 0, newest = 0;
+  for (n = 0; n < count; n++) {
+    rows += blocks[n].data_size;
+    newest = blocks[n].wal_offset > newest ? blocks[n].wal_offset : newest;
+    CHECK(blocks[n].data == NULL && blocks[n].timestamp > INT64_C(1700000000000000000));
+    CHECK(n == 0 || blocks[n - 1].block_id < blocks[n].block_id);
+  }
+  CHECK(rows == 1810 && newest > 25);
+
+  found = plugin->get_dirty_blocks(0, UINT64_MAX, ids, 64);
+  CHECK(found == count);
+  CHECK(plugin->get_incremental_blocks(0, UINT64_MAX, known, 64) == count);
+  for (n = 1; n < found; n++) CHECK(known[n - 1].wal_offset <= known[n].wal_offset && known[n].block_id == ids[n]);
+  CHECK(plugin->get_dirty_blocks(newest, newest, ids, 64) >= 1);
+  CHECK(plugin->get_dirty_blocks(newest + 1, UINT64_MAX, ids, 64) == 0);
+  CHECK(plugin->get_dirty_blocks(UINT64_MAX, 0, ids, 64) == 0);
+  ids[3] = 42;
+  CHECK(plugin->get_dirty_blocks(0, UINT64_MAX, ids, 3) == 3 && ids[3] == 42);
+
+  /* Rows come from a server, and there is none. */
+  CHECK(plugin->estimate_backup_size(0, UINT64_MAX) == 0 && strstr(plugin->error(), "server") != NULL);
+  CHECK(plugin->export_blocks(blocks, count, "never-made") == ERR_SERVER);
+  CHECK(strstr(plugin->error(), "host") != NULL);
+  CHECK(plugin->restore_blocks("never-made", "d2") == ERR_SERVER);
+  CHECK(plugin->export_blocks(NULL, 1, "never-made") == ERR_INVALID_PARAM);
+  CHECK(plugin->export_blocks(blocks, count, NULL) == ERR_INVALID_PARAM);
+  CHECK(plugin->restore_blocks(NULL, "d2") == ERR_INVALID_PARAM);
+  blocks[0].block_id ^= 1;
+  CHECK(plugin->export_blocks(blocks, count, "never-made") == ERR_NOT_DETECTED);
+
+  CHECK(plugin->get_stats(&stats) == ERR_SUCCESS);
+  CHECK(stats.total_blocks == count && stats.processed_blocks == 0 && stats.failed_blocks == count);
+  CHECK(stats.start_time > 0 && stats.end_time >= stats.start_time);
+  CHECK(plugin->reset_stats() == ERR_SUCCESS && plugin->get_stats(&stats) == ERR_SUCCESS);
+  CHECK(stats.total_blocks == 0 && stats.failed_blocks == 0);
+  plugin->free_blocks(blocks, count);
+  plugin->destroy();
+  CHECK(plugin->get_stats(&stats) == ERR_NOT_STARTED);
+}
+
+static void backup(char **arguments) {
+  const char        *database = arguments[1], *out = arguments[3], *target = arguments[4];
+  SIncrementalBlock *blocks = NULL;
+  SBackupStats       stats;
+  uint32_t           count = 0;
+  CHECK(plugin->init(arguments[0]) == ERR_SUCCESS);
+  int64_t since = strtoll(arguments[2], NULL, 10);
+  CHECK(plugin->detect_incremental_blocks(database, since, &blocks, &count) == ERR_SUCCESS);
+  uint64_t estimate = plugin->estimate_backup_size(0, UINT64_MAX);
+  CHECK(estimate > 0);
+  CHECK(plugin->export_blocks(blocks, count, out) == ERR_SUCCESS);
+  CHECK(plugin->export_blocks(blocks, count, out) == ERR_EXPORT); /* it is not empty */
+  CHECK(plugin->get_stats(&stats) == ERR_SUCCESS);
+  CHECK(stats.processed_blocks == count && stats.failed_blocks == count && stats.total_size > 0);
+  CHECK(plugin->restore_blocks(out, "no_such_database") == ERR_RESTORE);
+  CHECK(plugin->restore_blocks(out, target) == ERR_SUCCESS);
+  CHECK(plugin->restore_blocks(out, target) == ERR_SUCCESS); /* twice is as good as once */
+  plugin->free_blocks(blocks, count);
+  printf("blocks %" PRIu32 " estimate %" PRIu64 "\n", count, estimate);
+  plugin->destroy();
+}
+
+int main(int argc, char **argv) {
+  if (argc < 2) return 2;
+  plugin = load(argv[1]);
+  if (argc == 4 && strcmp(argv[2], "recorded") == 0) {
+    recorded(argv[3]);
+  } else if (argc == 8 && strcmp(argv[2], "backup") == 0) {
+    backup(argv + 3);
+  } else {
+    return 2;
+  }
+  puts("done");
+  return 0;
+}

@@ -1,0 +1,1 @@
+{"version":1,"name":"n","cols": [{"name":"ts", "type":9},{"name":"d", "type":7}]}

@@ -1,0 +1,1 @@
+{"version":1,"name":"s","cols": [{"name":"ts", "type":9},{"name":"i", "type":4},{"name":"v", "type":8}],"tags": [{"name":"t", "type":4}]}

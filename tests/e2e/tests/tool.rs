@@ -1,0 +1,524 @@
+//! `incremental_bitmap_tool` beside an unpatched taosdump: the generated script on a real server, and exports.
+//!
+//! The tool is the one of this build: `cargo build -p cli`, in the same profile.
+
+use e2e::{Connection, Content, Installation, Run, Server, SqlError};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+type Test = fn(&Bench) -> Result<(), String>;
+
+const TESTS: [(&str, Test); 6] = [
+    (
+        "the_script_backs_up_run_after_run_with_a_stock_taosdump",
+        script,
+    ),
+    (
+        "the_script_fails_when_the_server_is_gone_and_goes_on_later",
+        server_gone,
+    ),
+    ("a_dump_that_lacks_changed_rows_is_found", lacking),
+    ("an_export_holds_every_kind_of_change", export),
+    (
+        "a_c_host_of_the_plugin_exports_and_restores_every_kind_of_change",
+        plugin_host,
+    ),
+    ("a_c_program_does_backups_with_the_tool", backup_tool),
+];
+
+/// A server with a database `d1`, and programs.
+struct Bench {
+    server: Server,
+    c: Connection,
+    stock: PathBuf,
+    tool: PathBuf,
+    libraries: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let installation = Installation::find();
+    if let Err(reason) = &installation {
+        eprintln!("skipped: {reason}");
+    }
+    let skip = installation.is_err();
+    let trials = TESTS.into_iter().map(|(name, test)| {
+        let installation = installation.clone();
+        let test = move || test(&Bench::new(&installation?)?).map_err(Failed::from);
+        Trial::test(name, test).with_ignored_flag(skip)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn tool() -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(text)?;
+    let profile = own.ancestors().nth(2).ok_or("no target directory")?;
+    let tool = profile.join("incremental_bitmap_tool");
+    match tool.is_file() {
+        true => Ok(tool),
+        false => Err(format!(
+            "no {}: cargo build -p cli makes it",
+            tool.display()
+        )),
+    }
+}
+
+/// Seconds since the epoch, once no record of before has this second or a later one.
+fn a_new_second() -> Result<u64, String> {
+    std::thread::sleep(Duration::from_millis(1_100));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Ok(now.map_err(text)?.as_secs())
+}
+
+impl Bench {
+    fn new(installation: &Installation) -> Result<Self, String> {
+        let server = Server::start(installation).map_err(text)?;
+        let bench = Self {
+            c: server.connect().map_err(text)?,
+            stock: installation.stock_taosdump(),
+            tool: tool()?,
+            libraries: installation.library_dir(),
+            dir: tempfile::tempdir().map_err(text)?,
+            server,
+        };
+        bench.make("d1")?;
+        Ok(bench)
+    }
+
+    /// A database as it is before any change.
+    fn make(&self, database: &str) -> Result<(), String> {
+        let statements = [
+            "create database $ vgroups 2 keep 36500",
+            "create table $.s (ts timestamp, i int, v varchar(20)) tags (t int)",
+            "create table $.c1 using $.s tags (1)",
+            "create table $.c2 using $.s tags (2)",
+            "create table $.n (ts timestamp, d double)",
+            "insert into $.c1 values (1704067200000, 1, 'a') (1704067201000, 2, 'b') (1704067202000, 3, 'c')",
+            "insert into $.c2 values (1704067200000, 1, 'a') (1704067201000, 2, 'b')",
+            "insert into $.n values (1704067200000, 1.5) (1704067300000, 2.5)",
+        ];
+        let statements = statements.map(|sql| sql.replace('$', database));
+        self.sql(&statements.each_ref().map(String::as_str))
+    }
+
+    /// Every kind of change but those of a super table's columns, and tables of 30 sizes.
+    fn change(&self) -> Result<(), String> {
+        self.sql(&[
+            "insert into d1.c1 values (1704067201000, 99, 'updated') (1704067000000, 0, 'late')",
+            "delete from d1.n where ts = 1704067200000",
+            "drop table d1.c2",
+            "create table d1.c3 using d1.s tags (3)",
+            "insert into d1.c3 values (1704067250000, 1, 'new')",
+            "alter table d1.c1 set tag t = 11",
+            "create table d1.m (ts timestamp, i bigint, v varchar(40)) tags (t int)",
+        ])?;
+        for table in 0..30_i64 {
+            let rows: String = (0..100 + 40 * table)
+                .map(|n| {
+                    let noise = (n * 2_654_435_761 + table * 40_503) % 1_000_003;
+                    format!(
+                        " ({}, {noise}, 'value {}')",
+                        1_704_067_200_000 + n * 1_000,
+                        noise * 7
+                    )
+                })
+                .collect();
+            self.sql(&[&format!(
+                "insert into d1.m{table} using d1.m tags ({table}) values{rows}"
+            )])?;
+        }
+        Ok(())
+    }
+
+    /// The C library, installed, and a program built with it.
+    fn c_program(&self, source: &str) -> Result<PathBuf, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let prefix = self.path("prefix");
+        let profile = self.tool.parent().ok_or("no target directory")?;
+        let mut install = Command::new(root.join("c-shim/install.sh"));
+        Run::of(install.arg(&prefix).arg(profile))
+            .map_err(text)?
+            .expect_code(0)?;
+        let program = self.path(source.trim_end_matches(".c"));
+        let mut compiler = Command::new("cc");
+        compiler
+            .args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-o"])
+            .arg(&program)
+            .arg(root.join("tests/c").join(source))
+            .arg("-I")
+            .arg(prefix.join("include/incremental_bitmap"))
+            .arg("-L")
+            .arg(prefix.join("lib"))
+            .args(["-lincremental_bitmap_plugin", "-ldl"]);
+        Run::of(&mut compiler).map_err(text)?.expect_code(0)?;
+        Ok(program)
+    }
+
+    /// A program that finds both libraries.
+    fn c_command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        let libraries = [self.path("prefix/lib"), self.libraries.clone()];
+        if let Ok(libraries) = env::join_paths(libraries) {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command.current_dir(self.dir.path());
+        command
+    }
+
+    /// Bytes of rows and tags below a directory.
+    fn data_bytes(&self, dir: &Path) -> u64 {
+        let files = e2e::files_below(dir).into_iter();
+        let data = files.filter(|path| {
+            let end = path.extension().and_then(|end| end.to_str());
+            matches!(end, Some("avro" | "avro-tbtags"))
+        });
+        data.filter_map(|path| Some(fs::metadata(path).ok()?.len()))
+            .sum()
+    }
+
+    fn sql(&self, statements: &[&str]) -> Result<(), String> {
+        let run = |sql: &&str| self.c.execute(sql).map(|_| ());
+        statements.iter().try_for_each(run).map_err(text)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("LD_LIBRARY_PATH", &self.libraries)
+            .current_dir(self.dir.path());
+        command
+    }
+
+    fn tool(&self, job: &str, arguments: &[&str]) -> Result<Run, String> {
+        let mut command = self.command(&self.tool);
+        command.arg(job).args(arguments);
+        if matches!(job, "--detect" | "--export" | "--generate-script") {
+            command
+                .args([
+                    "--host",
+                    "localhost",
+                    "--port",
+                    &self.server.port().to_string(),
+                ])
+                .arg("--config-dir")
+                .arg(self.server.config_dir());
+        }
+        Run::of(&mut command).map_err(text)
+    }
+
+    /// Makes the script; it starts at `since`.
+    fn make_script(&self, since: u64) -> Result<PathBuf, String> {
+        let (script, backup, since) = (
+            self.path("nightly.sh"),
+            self.path("backup"),
+            since.to_string(),
+        );
+        let arguments = [
+            "--database",
+            "d1",
+            "--since",
+            &since,
+            "--backup",
+            backup.to_str().unwrap_or_default(),
+            "--taosdump",
+            self.stock.to_str().unwrap_or_default(),
+            "--output",
+            script.to_str().unwrap_or_default(),
+        ];
+        self.tool("--generate-script", &arguments)?.expect_code(0)?;
+        Ok(script)
+    }
+
+    fn run_script(&self, script: &Path) -> Result<Run, String> {
+        let mut command = self.command(Path::new("bash"));
+        Run::of(command.args(["-euo", "pipefail"]).arg(script)).map_err(text)
+    }
+
+    /// The directories of the script's runs, the oldest first.
+    fn runs(&self) -> Result<Vec<PathBuf>, String> {
+        let mut runs = Vec::new();
+        for entry in fs::read_dir(self.path("backup")).map_err(text)? {
+            let path = entry.map_err(text)?.path();
+            if path.is_dir() {
+                runs.push(path);
+            }
+        }
+        runs.sort_by_key(|path| fs::metadata(path).and_then(|m| m.modified()).ok());
+        Ok(runs)
+    }
+
+    /// Dumps or restores with the stock tool.
+    fn stock(&self, arguments: &[&str]) -> Result<(), String> {
+        let mut command = self.command(&self.stock);
+        command
+            .arg("-c")
+            .arg(self.server.config_dir())
+            .args(["-h", "localhost", "-P", &self.server.port().to_string()])
+            .args(arguments);
+        Run::of(&mut command)
+            .map_err(text)?
+            .expect_code(0)
+            .map(|_| ())
+    }
+
+    fn content(&self, database: &str) -> Result<Content, SqlError> {
+        Content::read(&self.c, database)
+    }
+
+    /// The rows of all tables of a database, as SQL tells them.
+    fn rows(&self, database: &str) -> Result<Vec<Vec<String>>, String> {
+        let mut rows = Vec::new();
+        for table in ["c1", "c2", "c3", "n"] {
+            match self.c.query(&format!("select * from {database}.{table}")) {
+                Ok(found) => rows.extend(found.into_iter().map(|mut row| {
+                    row.insert(0, table.to_owned());
+                    row
+                })),
+                Err(_) => rows.push(vec![table.to_owned(), "is not there".to_owned()]),
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn script(bench: &Bench) -> Result<(), String> {
+    let full = bench.path("full");
+    fs::create_dir(&full).map_err(text)?;
+    let since = a_new_second()?;
+    bench.stock(&["-D", "d1", "-o", full.to_str().unwrap_or_default()])?;
+    let script = bench.make_script(since)?;
+    // Late rows, updates, appended rows, a new table.
+    bench.sql(&[
+        "insert into d1.c1 values (1704067201000, 99, 'updated') (1704067000000, 0, 'late')",
+        "insert into d1.n values (1704067400000, 3.5)",
+        "create table d1.c3 using d1.s tags (3)",
+        "insert into d1.c3 values (1704067250000, 1, 'new')",
+    ])?;
+    bench.run_script(&script)?.expect_code(0)?;
+    bench.sql(&["insert into d1.c2 values (1704067202000, 3, 'second run')"])?;
+    bench.run_script(&script)?.expect_code(0)?;
+    // Nothing at all.
+    bench.run_script(&script)?.expect_code(0)?;
+    let runs = bench.runs()?;
+    if runs.len() != 3 {
+        return Err(format!("3 runs were expected: {runs:?}"));
+    }
+    let dumps = runs.iter().map(|run| run.join("dump"));
+    for dump in std::iter::once(full).chain(dumps) {
+        bench.stock(&["-i", dump.to_str().unwrap_or_default(), "-W", "d1=d2"])?;
+    }
+    let (source, restored) = (bench.rows("d1")?, bench.rows("d2")?);
+    if source != restored {
+        return Err(format!("restored {restored:?}, the source has {source:?}"));
+    }
+    // What a stock dump can't hold makes it 3, and the report says what.
+    bench.sql(&[
+        "delete from d1.c1 where ts = 1704067202000",
+        "drop table d1.c2",
+    ])?;
+    bench.run_script(&script)?.expect_code(3)?;
+    let last = bench.runs()?.pop().ok_or("no run")?;
+    let report = fs::read_to_string(last.join("report.json")).map_err(text)?;
+    for word in [
+        "\"c2\\\" was dropped",
+        "\"c1\\\" were deleted",
+        "not_in_a_stock_dump",
+    ] {
+        if !report.contains(word) {
+            return Err(format!("{word} is not in {report}"));
+        }
+    }
+    Ok(())
+}
+
+fn server_gone(bench: &Bench) -> Result<(), String> {
+    let script = bench.make_script(a_new_second()?)?;
+    bench.sql(&["insert into d1.n values (1704067400000, 3.5)"])?;
+    let whole = fs::read_to_string(&script).map_err(text)?;
+    let port = bench.server.port().to_string();
+    let broken = bench.path("broken.sh");
+    // No server listens on port 1.
+    fs::write(&broken, whole.replace(&port, "1")).map_err(text)?;
+    bench.run_script(&broken)?.expect_code(1)?;
+    // A taosdump that ends badly.
+    let text_of_stock = bench.stock.display().to_string();
+    fs::write(&broken, whole.replace(&text_of_stock, "/bin/false")).map_err(text)?;
+    bench.run_script(&broken)?.expect_code(1)?;
+    if bench.path("backup/checkpoint").exists() {
+        return Err("a run that failed moved the checkpoint".to_owned());
+    }
+    let run = bench.run_script(&script)?.expect_code(0)?;
+    match run.stdout.contains("1 rows in 1 tables") {
+        true => Ok(()),
+        false => Err(run.output()),
+    }
+}
+
+fn lacking(bench: &Bench) -> Result<(), String> {
+    let since = a_new_second()?;
+    bench.sql(&["insert into d1.n values (1704067400000, 3.5) (1704067500000, 4.5)"])?;
+    let (blocks, dump) = (bench.path("blocks.json"), bench.path("dump"));
+    let (blocks, dump) = (
+        blocks.to_str().unwrap_or_default(),
+        dump.to_str().unwrap_or_default(),
+    );
+    let since = since.to_string();
+    bench
+        .tool(
+            "--detect",
+            &["--database", "d1", "--since", &since, "--output", blocks],
+        )?
+        .expect_code(0)?;
+    fs::create_dir(dump).map_err(text)?;
+    bench.stock(&["-D", "d1", "-o", dump, "-E", "1704067400000"])?;
+    let run = bench.tool("--verify", &["--backup", dump, "--blocks", blocks])?;
+    let run = run.expect_code(1)?;
+    match run.stdout.contains("2 rows changed") && run.stdout.contains("the dump holds 1 there") {
+        true => Ok(()),
+        false => Err(run.output()),
+    }
+}
+
+fn export(bench: &Bench) -> Result<(), String> {
+    let since = a_new_second()?.to_string();
+    bench.sql(&[
+        "insert into d1.c1 values (1704067201000, 99, 'updated')",
+        "delete from d1.n where ts = 1704067200000",
+        "drop table d1.c2",
+        "create table d1.c3 using d1.s tags (3)",
+        "insert into d1.c3 values (1704067250000, 1, 'new')",
+        "alter table d1.c1 set tag t = 11",
+    ])?;
+    bench.content("d1").map_err(text)?;
+    let (blocks, out) = (bench.path("blocks.json"), bench.path("export"));
+    let (blocks, out) = (
+        blocks.to_str().unwrap_or_default(),
+        out.to_str().unwrap_or_default(),
+    );
+    bench
+        .tool(
+            "--detect",
+            &["--database", "d1", "--since", &since, "--output", blocks],
+        )?
+        .expect_code(0)?;
+    bench
+        .tool("--export", &["--blocks", blocks, "--output", out])?
+        .expect_code(0)?;
+    let arguments = ["--backup", out, "--blocks", blocks, "--json"];
+    let run = bench.tool("--verify", &arguments)?.expect_code(0)?;
+    // A second export into the same directory is refused, and the first stays.
+    bench
+        .tool("--export", &["--blocks", blocks, "--output", out])?
+        .expect_code(1)?;
+    bench.tool("--verify", &arguments)?.expect_code(0)?;
+    match run.stdout.contains("\"kind\":\"export\"") && run.stdout.contains("\"tables_covered\":4")
+    {
+        true => Ok(()),
+        false => Err(run.output()),
+    }
+}
+
+fn plugin_host(bench: &Bench) -> Result<(), String> {
+    let program = bench.c_program("plugin_host.c")?;
+    bench.make("d2")?;
+    let since = a_new_second()? * 1_000_000_000;
+    bench.change()?;
+    let config = bench.path("config.json");
+    let json = format!(
+        r#"{{"source": {{"host": "localhost", "port": {}}}, "bitmap_engine": {{"persistence_path": "{}"}}}}"#,
+        bench.server.port(),
+        bench.path("state").display()
+    );
+    fs::write(&config, json).map_err(text)?;
+    let out = bench.path("out");
+    let mut command = bench.c_command(&program);
+    command
+        .arg(bench.path("prefix/lib/libincremental_bitmap_plugin.so"))
+        .arg("backup")
+        .arg(&config)
+        .args(["d1", &since.to_string()])
+        .arg(&out)
+        .arg("d2");
+    let run = Run::of(&mut command).map_err(text)?.expect_code(0)?;
+    let (source, restored) = (
+        bench.content("d1").map_err(text)?,
+        bench.content("d2").map_err(text)?,
+    );
+    if source != restored {
+        return Err(format!(
+            "{}: {source:?} was restored as {restored:?}",
+            run.output()
+        ));
+    }
+    if !bench.path("state/d1.checkpoint").exists() {
+        return Err("the next detection would not know where to start".to_owned());
+    }
+    let estimate = run.stdout.split_once("estimate ").map(|(_, rest)| rest);
+    let estimate = estimate.and_then(|rest| rest.lines().next()?.parse::<f64>().ok());
+    let estimate = estimate.ok_or_else(|| run.output())?;
+    let written = bench.data_bytes(&out) as f64;
+    println!("estimated {estimate} bytes, written {written}");
+    if (estimate / written - 1.0).abs() > 0.1 {
+        return Err(format!("estimated {estimate} bytes, written {written}"));
+    }
+    Ok(())
+}
+
+fn backup_tool(bench: &Bench) -> Result<(), String> {
+    let program = bench.c_program("backup_tool.c")?;
+    let backup = || {
+        let mut command = bench.c_command(&program);
+        command.args([
+            "backup",
+            "localhost",
+            &bench.server.port().to_string(),
+            "d1",
+            "out",
+            "cache",
+        ]);
+        Run::of(&mut command).map_err(text)?.expect_code(0)
+    };
+    // The first from the beginning, the second from where that ended, the third has nothing to do.
+    let first = backup()?;
+    bench.change()?;
+    let second = backup()?;
+    let third = backup()?;
+    if !third.stdout.contains("blocks 0") || second.stdout.contains("blocks 0") {
+        return Err(format!(
+            "{}{}{}",
+            first.output(),
+            second.output(),
+            third.output()
+        ));
+    }
+    for entry in fs::read_dir(bench.path("out")).map_err(text)? {
+        let run = entry.map_err(text)?.path();
+        if !run.join("export").exists() {
+            // The one that began in the future.
+            continue;
+        }
+        let (export, blocks) = (run.join("export"), run.join("blocks.json"));
+        let arguments = [
+            "--backup",
+            export.to_str().unwrap_or_default(),
+            "--blocks",
+            blocks.to_str().unwrap_or_default(),
+        ];
+        bench.tool("--verify", &arguments)?.expect_code(0)?;
+    }
+    Ok(())
+}

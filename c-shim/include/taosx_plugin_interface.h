@@ -38,12 +38,14 @@ typedef struct {
 
 /* Settings: those of the table [plugins.incremental_bitmap] of the configuration of taosX.
  *   enable                true/false (true): false makes _start succeed and every event refused
- *   max_blocks            1 to 4294967295 (1000000): as many blocks have room in the memory limit at least
+ *   max_blocks            0 to 4294967295 (0, as many as the memory limit allows): blocks beyond it are not held one by
+ *                         one; their events count as dropped, and they count as dirty in a range
  *   memory_limit_mb       1 to 1048576 (1024)
- *   enable_persistence    true/false (false)
- *   persist_path          a directory, made where missing; needed with enable_persistence
- *   event_buffer_size     1 to 4294967295 (10000)
- *   callback_threads      1 to 64 (IB_CALLBACK_THREADS, or twice the processors, at most 64)
+ *   enable_persistence    true/false (true): whether persist_path, if it is given, is used
+ *   persist_path          a directory, made where missing (none: state is in memory only)
+ *   event_buffer_size     1 to 16777216 (10000)
+ *   callback_threads      0 to 64 (0: twice the processors, at most 64); IB_CALLBACK_THREADS of the environment counts
+ *                         more
  *   lru_cleanup_threshold 1 to 100 (80): percent of the memory limit above which memory goes to disk
  *   enable_memory_monitor true/false (true): whether the threshold is watched
  * A key that is left out has the value in brackets. */

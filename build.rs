@@ -1,9 +1,8 @@
 //! Reads the public headers, so that the Rust side of the C ABI uses the headers' own types and every exported
 //! function is checked against its declaration.
 
-use std::fmt::Write as _;
-use std::path::Path;
-use std::{env, fs};
+#[path = "rust/ffi/read_headers.rs"]
+mod read_headers;
 
 /// The headers whose functions are written in Rust.
 const HEADERS: &[&str] = &[
@@ -18,52 +17,8 @@ const HEADERS: &[&str] = &[
     "taosdump_engine",
 ];
 
-type Failure = Box<dyn std::error::Error>;
-
-fn main() -> Result<(), Failure> {
-    let out = env::var("OUT_DIR")?;
-    for header in HEADERS {
-        let path = format!("c-shim/include/{header}.h");
-        println!("cargo:rerun-if-changed={path}");
-        let read = || {
-            bindgen::Builder::default()
-                .header(&path)
-                .allowlist_file(format!(".*/{header}\\.h"))
-                // Types of an included header come from that header's own turn.
-                .allowlist_recursively(false)
-                .prepend_enum_name(false)
-                .default_enum_style(bindgen::EnumVariation::Consts)
-        };
-        let types = read().ignore_functions().generate()?.to_string();
-        let functions = read()
-            .blocklist_type(".*")
-            .blocklist_var(".*")
-            .generate()?
-            .to_string();
-        let agreement = agreement(&functions)?;
-        fs::write(Path::new(&out).join(format!("{header}.rs")), types)?;
-        fs::write(
-            Path::new(&out).join(format!("{header}_functions.rs")),
-            functions + &agreement,
-        )?;
-    }
+fn main() -> Result<(), read_headers::Failure> {
+    read_headers::read_headers("c-shim/include", HEADERS)?;
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libincremental_bitmap_plugin.so");
     Ok(())
-}
-
-/// One check per declared function: the type of the Rust function is the type of the declaration.
-fn agreement(bindings: &str) -> Result<String, Failure> {
-    let mut checks = String::new();
-    for declaration in bindings.split("pub fn ").skip(1) {
-        let (name, rest) = declaration.split_once('(').ok_or("a function without (")?;
-        let (arguments, _) = rest.split_once(')').ok_or("a function without )")?;
-        let holes =
-            "_, ".repeat(arguments.matches(':').count() - arguments.matches("::").count() * 2);
-        writeln!(
-            checks,
-            "fn {name}_agrees() {{ let mut f = self::{name} as unsafe extern \"C\" fn({holes}) -> _; \
-             f = crate::{name}; let _ = f; }}"
-        )?;
-    }
-    Ok(checks)
 }

@@ -18,6 +18,10 @@ case $(uname -s) in
     cp "$libraries/libincremental_bitmap.dylib" "$prefix/lib/libincremental_bitmap_plugin.dylib" ;;
   *)
     cp "$libraries/libincremental_bitmap.so" "$prefix/lib/libincremental_bitmap_plugin.so"
+    # The plugin for taosX is a package of its own, and not everybody builds it.
+    if [ -e "$libraries/libtaosx_incremental_bitmap_plugin.so" ]; then
+      cp "$libraries/libtaosx_incremental_bitmap_plugin.so" "$prefix/lib/"
+    fi
     # The archive holds C libraries of its own, zstd and liblzma. A program that is also linked to other copies of
     # them (libtaos exports a zstd) would get a mixture of both, which writes garbage. So everything becomes one
     # object in which only the functions of the headers are global.

@@ -51,3 +51,18 @@ fn a_host_registers_its_own_storage_engine_and_follows_a_server_with_ours() {
 fn every_header_is_cpp() {
     build_and_run("all_headers.cpp", no_arguments);
 }
+
+#[test]
+fn every_function_of_the_taosx_plugin_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("taosx_plugin");
+    run(c_build::compiler("taosx_plugin.c")
+        .arg("-I")
+        .arg(root().join("c-shim/include"))
+        .args(["-Wno-pedantic", "-ldl", "-o"])
+        .arg(&program));
+    run(Command::new(&program)
+        .env_remove("IB_CALLBACK_THREADS")
+        .arg(c_build::libraries().join("libtaosx_incremental_bitmap_plugin.so"))
+        .arg(dir.path()));
+}

@@ -1,5 +1,6 @@
 //! Why the last call of a thread failed, in words.
 
+use crate::boundary::coded;
 use crate::codes::Code;
 use backup::archive::ArchiveError;
 use backup::coordinator::CoordinatorError;
@@ -33,7 +34,9 @@ impl Failure {
 
 impl From<Code> for Failure {
     fn from(code: Code) -> Self {
-        Self::new(code, "")
+        // SAFETY: the text of a code is static and ends with a NUL.
+        let words = unsafe { std::ffi::CStr::from_ptr(crate::bitmap_strerror(code.0)) };
+        Self::new(code, words.to_string_lossy())
     }
 }
 
@@ -91,6 +94,11 @@ pub(crate) fn remember<T>(result: Result<T, Failure>) -> Result<T, Code> {
     let words = CString::new(words.replace('\0', " ")).unwrap_or_default();
     WORDS.with(|place| *place.borrow_mut() = words);
     result
+}
+
+/// [`coded`] for a body that fails with words.
+pub(crate) fn explained(body: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    coded(|| remember(body()))
 }
 
 /// The words of the thread's last failure; valid until the next [`remember`].

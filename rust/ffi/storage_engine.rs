@@ -6,8 +6,8 @@
 
 use crate::boundary::{Place, Places, boundary};
 use crate::codes::Code;
+use crate::failure::{self, Failure, explained};
 use crate::header::{SStorageEngineInterface, StorageEngineInterfaceFactory, WALChangeCallback};
-use crate::last_error::{Failure, explained};
 use crate::tdengine_storage;
 use feed::block_rows::{self, BlockRowsError};
 use feed::wal_growth::WalMonitor;
@@ -242,4 +242,10 @@ pub unsafe extern "C" fn read_data_block(
         size.store(bytes.len() as u32);
         Ok(())
     })
+}
+
+/// See `storage_engine_interface.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn storage_engine_last_error() -> *const c_char {
+    boundary(c"".as_ptr(), failure::words)
 }

@@ -6,11 +6,11 @@
 
 use crate::boundary::{Place, boundary, lent};
 use crate::codes::Code;
+use crate::failure::{Failure, explained};
 use crate::header::{
     SObservabilityMetrics, SStorageEngineConfig, SStorageEngineInterface, SStorageEngineStats,
     SStorageEvent, SStorageRange, STdengineStorageConfig,
 };
-use crate::last_error::{Failure, explained};
 use crate::observability::in_c;
 use crate::storage_engine::text;
 use backup::checkpoint::Checkpoint;

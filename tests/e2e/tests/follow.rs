@@ -1,0 +1,445 @@
+//! Following a server that is written to, flushed, stopped and killed, with a follower that is killed as well: at the
+//! end the bitmap holds every block that a scan of the committed files names, and no other but those that deletes and
+//! drops explain.
+//!
+//! `E2E_FOLLOW_SECONDS` sets how long the load goes on (default 20), `E2E_SEED` the seed. The follower is this program
+//! itself, started again with `FOLLOW_CHILD` set, so that it can be killed.
+
+use backup::{
+    checkpoint::Checkpoint,
+    detect::{self, Request, Since},
+    plan::Ordinals,
+};
+use bitmap::{BlockId, BlockState, Engine, EngineConfig};
+use capture::{
+    SourceChoice,
+    intercept::{BlockEvent, EventSink, Interceptor, InterceptorConfig},
+};
+use e2e::{Connection, Installation, Server};
+use feed::{
+    bitmap_sink::BitmapSink,
+    follow::{FollowConfig, Follower, Listener},
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, Stdio},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tdfiles::{Key, Uid};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn main() -> ExitCode {
+    if let Some(dirs) = env::var_os("FOLLOW_CHILD") {
+        return child(&dirs.to_string_lossy());
+    }
+    let arguments = Arguments::from_args();
+    let installation = Installation::find();
+    if let Err(reason) = &installation {
+        eprintln!("skipped: {reason}");
+    }
+    let skip = installation.is_err();
+    let trial = Trial::test("a_followed_server_is_seen_whole", move || {
+        follow(&installation?)
+    })
+    .with_ignored_flag(skip);
+    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    let value = env::var(name).ok();
+    value
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Engine, interceptor and follower, as a host has them.
+struct Host {
+    engine: Arc<Engine>,
+    follower: Follower,
+}
+
+struct Listening {
+    engine: Arc<Engine>,
+    interceptor: Interceptor,
+}
+
+impl Listener for Listening {
+    fn block(&self, event: BlockEvent) -> bool {
+        self.interceptor.raise(event).is_ok()
+    }
+
+    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool {
+        let at = bitmap::MarkedAt::new(wal, time);
+        let marked = self
+            .engine
+            .mark_range(BlockId(first), BlockId(last), at, why);
+        marked.is_ok()
+    }
+
+    fn settle(&self) -> bool {
+        self.interceptor.settle(Duration::from_secs(10)) && self.engine.sync().is_ok()
+    }
+}
+
+fn host(data: &Path, work: &Path) -> Result<Host, Failed> {
+    let engine = Arc::new(Engine::open(&EngineConfig {
+        max_memory_mb: 64,
+        persistence_path: Some(work.join("bitmap")),
+    })?);
+    let sink: Arc<dyn EventSink> = Arc::new(BitmapSink::new(Arc::clone(&engine), None));
+    let config = InterceptorConfig {
+        capacity: NonZeroUsize::new(1_000).ok_or("capacity")?,
+        workers: NonZeroUsize::new(2).ok_or("workers")?,
+    };
+    let interceptor = Interceptor::new(config, sink);
+    interceptor.start()?;
+    let listening = Listening {
+        engine: Arc::clone(&engine),
+        interceptor,
+    };
+    let config = FollowConfig {
+        data_dirs: vec![data.into()],
+        database: Some("follow".to_owned()),
+        position: Some(work.join("position")),
+        poll: Duration::from_millis(500),
+    };
+    let follower = Follower::start(config, Arc::new(listening))?;
+    Ok(Host { engine, follower })
+}
+
+/// The follower's process: goes on until it is killed.
+fn child(dirs: &str) -> ExitCode {
+    let Some((data, work)) = dirs.split_once('|') else {
+        return ExitCode::from(2);
+    };
+    match host(Path::new(data), Path::new(work)) {
+        Ok(host) => loop {
+            thread::sleep(Duration::from_secs(5));
+            let stats = host.follower.stats();
+            if !stats.last_error.is_empty() {
+                eprintln!("  follower: {}", stats.last_error);
+            }
+        },
+        Err(failed) => {
+            eprintln!("  follower: {failed:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn spawn(data: &Path, work: &Path) -> Result<Child, Failed> {
+    let dirs = format!("{}|{}", data.display(), work.display());
+    let child = Command::new(env::current_exe()?)
+        .env("FOLLOW_CHILD", dirs)
+        .stdin(Stdio::null())
+        .spawn()?;
+    Ok(child)
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    rows: AtomicU64,
+    deletes: AtomicU64,
+    drops: AtomicU64,
+    flushes: AtomicU64,
+}
+
+/// Key ranges that were deleted, or may have been, by table.
+type Deleted = BTreeMap<String, Vec<(i64, i64)>>;
+
+const START: i64 = 1_704_067_200_000;
+const DAY: i64 = 86_400_000;
+
+fn follow(installation: &Installation) -> Result<(), Failed> {
+    let seconds = setting("E2E_FOLLOW_SECONDS", 20);
+    let seed = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
+    println!("{seconds} s, E2E_SEED={seed}");
+    let server = Server::start(installation)?;
+    let data = server.data_dir();
+    let connection = server.connect()?;
+    connection.execute("create database follow vgroups 2 buffer 3 duration 1d stt_trigger 2")?;
+    connection.execute("create table follow.s (ts timestamp, v int) tags (t int)")?;
+    for table in 0..20 {
+        let rows: String = (0..200)
+            .map(|i| format!("({},{i})", START + i * 60_000))
+            .collect();
+        connection.execute(&format!(
+            "insert into follow.t{table} using follow.s tags({table}) values {rows}"
+        ))?;
+    }
+    flush(&connection, &data)?;
+    drop(connection);
+    let work = tempfile::tempdir()?;
+    let position = work.path().join("position");
+    let at_start = work.path().join("at-start");
+    drop(host(&data, work.path())?);
+    fs::copy(&position, &at_start)?;
+
+    let shared = Shared::default();
+    let server = RwLock::new(server);
+    let (deleted, kills) = thread::scope(|scope| {
+        let writers: Vec<_> = (0..2_u64)
+            .map(|writer| {
+                let (server, shared) = (&server, &shared);
+                scope.spawn(move || write(server, shared, seed + writer, writer))
+            })
+            .collect();
+        let kills = disturb(&server, &data, work.path(), seed, seconds);
+        shared.stop.store(true, SeqCst);
+        let mut deleted = Deleted::new();
+        for writer in writers {
+            let of_writer = writer.join().map_err(|_| "a writer panicked")?;
+            for (table, ranges) in of_writer {
+                deleted.entry(table).or_default().extend(ranges);
+            }
+        }
+        Ok::<_, Failed>((deleted, kills?))
+    })?;
+
+    let connection = server.read().map_err(|e| e.to_string())?.connect()?;
+    flush(&connection, &data)?;
+    let host = host(&data, work.path())?;
+    if !host.follower.catch_up(PATIENCE) {
+        return Err(format!(
+            "the follower does not catch up: {:?}",
+            host.follower.stats()
+        )
+        .into());
+    }
+    let compared = compare(&host, &connection, &data, &at_start, &deleted)?;
+    println!(
+        "  {} rows, {} deletes, {} drops, {} flushes; {} server and {} follower restarts; {} blocks of the scan held, \
+         {} more explained by deletes and drops, {} ranges",
+        shared.rows.load(SeqCst),
+        shared.deletes.load(SeqCst),
+        shared.drops.load(SeqCst),
+        shared.flushes.load(SeqCst),
+        kills.0,
+        kills.1,
+        compared.scanned,
+        compared.more,
+        host.engine.damage().len()
+    );
+    Ok(())
+}
+
+/// Flushes until the committed files hold everything.
+fn flush(connection: &Connection, data: &Path) -> Result<(), Failed> {
+    connection.execute("flush database follow")?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let vnodes = capture::DataDirs::new(vec![data.into()])?.vnodes()?;
+        let mut behind = false;
+        for vnode in vnodes {
+            behind |= vnode.newest_logged()? > vnode.config()?.committed;
+        }
+        if !behind {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err("the flush does not end".into());
+        }
+        thread::sleep(Duration::from_millis(100));
+        connection.execute("flush database follow")?;
+    }
+}
+
+/// Writes, deletes, drops and flushes until it is told to stop. Statements that a dying server leaves unanswered may or
+/// may not have been done; both are fine.
+fn write(server: &RwLock<Server>, shared: &Shared, seed: u64, writer: u64) -> Deleted {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut deleted = Deleted::new();
+    let mut at = START + DAY;
+    while !shared.stop.load(SeqCst) {
+        let connection = match server.read().map(|server| server.connect()) {
+            Ok(Ok(connection)) => connection,
+            _ => {
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
+        for _ in 0..rng.random_range(20..200) {
+            if shared.stop.load(SeqCst) {
+                break;
+            }
+            let table = format!("t{}", rng.random_range(0..25_u64) * 2 + writer);
+            let statement = match rng.random_range(0..200) {
+                0 => {
+                    shared.flushes.fetch_add(1, SeqCst);
+                    "flush database follow".to_owned()
+                }
+                1..=4 => {
+                    let first = START + rng.random_range(0..3 * DAY);
+                    let last = first + rng.random_range(0..DAY / 4);
+                    let ranges = deleted.entry(table.clone()).or_default();
+                    ranges.push((first, last));
+                    shared.deletes.fetch_add(1, SeqCst);
+                    format!("delete from follow.{table} where ts >= {first} and ts <= {last}")
+                }
+                5 => {
+                    shared.drops.fetch_add(1, SeqCst);
+                    format!("drop table if exists follow.{table}")
+                }
+                _ => {
+                    let late = rng.random_ratio(1, 10);
+                    let count = rng.random_range(1..100);
+                    let from = if late {
+                        START + rng.random_range(0..30 * DAY)
+                    } else {
+                        at
+                    };
+                    let rows: String = (0..count)
+                        .map(|i| format!("({},{i})", from + i * 500))
+                        .collect();
+                    if !late {
+                        at += count * 500;
+                    }
+                    shared.rows.fetch_add(count as u64, SeqCst);
+                    format!(
+                        "insert into follow.{table} using follow.s tags({writer}) values {rows}"
+                    )
+                }
+            };
+            if connection.execute(&statement).is_err() && !statement.starts_with("delete") {
+                break;
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    deleted
+}
+
+/// Kills and restarts the follower and the server, for so many seconds. Returns how often each.
+fn disturb(
+    server: &RwLock<Server>,
+    data: &Path,
+    work: &Path,
+    seed: u64,
+    seconds: u64,
+) -> Result<(u64, u64), Failed> {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0xF011);
+    let (mut of_server, mut of_follower) = (0, 0);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut follower = spawn(data, work)?;
+    while Instant::now() < end {
+        thread::sleep(Duration::from_millis(rng.random_range(500..4_000)));
+        if rng.random_ratio(1, 3) {
+            let mut server = server.write().map_err(|e| e.to_string())?;
+            if rng.random_bool(0.5) {
+                server.kill();
+            } else {
+                server.stop();
+            }
+            server.restart()?;
+            of_server += 1;
+        } else {
+            follower.kill()?;
+            follower.wait()?;
+            follower = spawn(data, work)?;
+            of_follower += 1;
+        }
+        if let Some(status) = follower.try_wait()? {
+            return Err(format!("the follower ended by itself: {status}").into());
+        }
+    }
+    follower.kill()?;
+    follower.wait()?;
+    Ok((of_server, of_follower + 1))
+}
+
+struct Compared {
+    scanned: usize,
+    more: usize,
+}
+
+/// What the bitmap holds against what the committed files say changed since the start.
+fn compare(
+    host: &Host,
+    connection: &Connection,
+    data: &Path,
+    at_start: &PathBuf,
+    deleted: &Deleted,
+) -> Result<Compared, Failed> {
+    let start = Checkpoint::load(at_start)?;
+    let position = host.follower.position().ok_or("no position")?;
+    if position.window != start.window {
+        return Err("the windows changed".into());
+    }
+    let scan = detect::run(
+        &Request {
+            data_dirs: vec![data.into()],
+            database: Some("follow".to_owned()),
+            vgroup: None,
+            since: Since::Checkpoint(at_start.clone()),
+            source: SourceChoice::Tsdb,
+            window: None,
+        },
+        &(),
+    )?;
+    if !scan.plan.is_complete() {
+        return Err(format!("the scan is not complete: {:?}", scan.plan.vgroups).into());
+    }
+    let mut live: BTreeMap<Uid, String> = BTreeMap::new();
+    for row in connection.query(
+        "select uid, table_name from information_schema.ins_tables where db_name = 'follow'",
+    )? {
+        live.insert(Uid(row[0].parse().map_err(|_| "uid")?), row[1].clone());
+    }
+    let ordinals: Ordinals = position.ordinals.clone();
+    let mut scanned = BTreeSet::new();
+    for block in &scan.plan.blocks {
+        if !live.contains_key(&block.uid) {
+            continue; // rows of a dropped table, which stay on disk for a while
+        }
+        if !ordinals.contains(block.uid) {
+            return Err(format!("table {} changed and has no number", block.uid).into());
+        }
+        let mut ordinals = ordinals.clone();
+        let id = BlockId::new(ordinals.of(block.uid), block.id.window());
+        let held = host.engine.state(id);
+        if !matches!(held, Ok(BlockState::Dirty | BlockState::New)) {
+            return Err(format!("missed: {block:?} is {held:?}").into());
+        }
+        scanned.insert(id);
+    }
+    let mut more = 0;
+    let held = host.engine.find_by_wal(0..=u64::MAX, usize::MAX)?;
+    for id in held.into_iter().filter(|id| !scanned.contains(id)) {
+        more += 1;
+        let uid = ordinals
+            .uids()
+            .get(id.table().0 as usize)
+            .ok_or("an id of no table")?;
+        let Some(name) = live.get(uid) else {
+            continue; // dropped
+        };
+        let keys = position.window.keys_of(id.window());
+        let explains =
+            |(first, last): &(i64, i64)| Key(*first) <= keys.last && keys.first <= Key(*last);
+        if !deleted
+            .get(name)
+            .is_some_and(|ranges| ranges.iter().any(explains))
+        {
+            return Err(format!(
+                "{id} of table {name} is held, and neither rows nor deletes explain it"
+            )
+            .into());
+        }
+    }
+    Ok(Compared {
+        scanned: scanned.len(),
+        more,
+    })
+}

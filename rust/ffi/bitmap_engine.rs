@@ -10,7 +10,7 @@ use crate::codes::Code;
 use crate::header::{
     EBlockState, SBitmapEngineConfig, SBlockMark, SBlockMetadata, SDamagedRange, SMemoryStats,
 };
-use bitmap::{BlockId, Engine, EngineConfig, Mark, MarkedAt};
+use bitmap::{BlockId, Engine, EngineConfig, EngineError, Mark, MarkedAt};
 use feed::bitmap_sink::EngineGauges;
 use metrics::Source;
 use std::cell::Cell;
@@ -347,6 +347,21 @@ pub extern "C" fn bitmap_engine_last_query_error() -> i32 {
     LAST_QUERY.try_with(Cell::get).unwrap_or(0)
 }
 
+unsafe fn find(
+    engine: *mut SBitmapEngine,
+    block_ids: *mut u64,
+    max_count: u32,
+    query: impl FnOnce(&Engine, usize) -> Result<Vec<BlockId>, EngineError>,
+) -> u32 {
+    counted(|| {
+        let limit = max_count as usize;
+        // SAFETY: the caller's promise.
+        let (engine, places) = unsafe { (engine_of(engine)?, Places::new(block_ids, limit)?) };
+        let found = query(engine, limit)?;
+        Ok(places.fill(found.iter().map(|block| block.0)))
+    })
+}
+
 /// See `bitmap_engine.h`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bitmap_engine_get_dirty_blocks_by_time(
@@ -356,17 +371,9 @@ pub unsafe extern "C" fn bitmap_engine_get_dirty_blocks_by_time(
     block_ids: *mut u64,
     max_count: u32,
 ) -> u32 {
-    counted(|| {
-        // SAFETY: the caller's promise.
-        let (engine, places) = unsafe {
-            (
-                engine_of(engine)?,
-                Places::new(block_ids, max_count as usize)?,
-            )
-        };
-        let found = engine.find_by_time(start..=end, max_count as usize)?;
-        Ok(places.fill(found.iter().map(|block| block.0)))
-    })
+    let query = |engine: &Engine, limit| engine.find_by_time(start..=end, limit);
+    // SAFETY: passed on.
+    unsafe { find(engine, block_ids, max_count, query) }
 }
 
 /// See `bitmap_engine.h`.
@@ -378,17 +385,9 @@ pub unsafe extern "C" fn bitmap_engine_get_dirty_blocks_by_wal(
     block_ids: *mut u64,
     max_count: u32,
 ) -> u32 {
-    counted(|| {
-        // SAFETY: the caller's promise.
-        let (engine, places) = unsafe {
-            (
-                engine_of(engine)?,
-                Places::new(block_ids, max_count as usize)?,
-            )
-        };
-        let found = engine.find_by_wal(start..=end, max_count as usize)?;
-        Ok(places.fill(found.iter().map(|block| block.0)))
-    })
+    let query = |engine: &Engine, limit| engine.find_by_wal(start..=end, limit);
+    // SAFETY: passed on.
+    unsafe { find(engine, block_ids, max_count, query) }
 }
 
 /// See `bitmap_engine.h`.

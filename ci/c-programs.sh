@@ -1,23 +1,40 @@
 #!/bin/sh
 # Runs the C programs under valgrind, AddressSanitizer and ThreadSanitizer.
-# Needs cc, c++, valgrind and the release libraries: cargo build --release. ThreadSanitizer needs a nightly Rust, too.
+# Needs cc, c++, valgrind and the release libraries: cargo build --release -p incremental-bitmap -p taosx
+# (LIBRARIES names another directory than target/release). ThreadSanitizer needs a nightly Rust, too.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-"$root/c-shim/install.sh" "$out/prefix" "$root/target/release"
-flags="-std=c99 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror -g -O1 -pthread -I$out/prefix/include/incremental_bitmap"
+libraries=${LIBRARIES:-$root/target/release}
+"$root/c-shim/install.sh" "$out/prefix" "$libraries"
+flags="-std=c99 -D_XOPEN_SOURCE=700 -Wall -Wextra -Werror -g -O1 -pthread -I$out/prefix/include/incremental_bitmap"
+programs="engine_basics engine_misuse engine_threads taosdump_engine
+  event_interceptor event_threads ring_buffer observability storage_engine taosx_plugin"
 library="$out/prefix/lib/libincremental_bitmap.a -ldl -lm"
 
-for program in engine_basics engine_misuse engine_threads taosdump_engine; do
-  # engine_basics takes a directory for its state; the others ignore arguments.
+# What a program is run with; each run gets a directory of its own.
+arguments() {
+  case $1 in
+    storage_engine)
+      cp -r "$root/tests/data/base" "$2/data"
+      echo "$2/data $root/tests/data/incr_wal $2" ;;
+    taosx_plugin) echo "$libraries/libtaosx_incremental_bitmap_plugin.so $2" ;;
+    *) echo "$2/state" ;;
+  esac
+}
+
+for program in $programs; do
+  # Those that need no directory ignore it.
   cc $flags "$root/tests/c/$program.c" $library -o "$out/$program"
   echo "valgrind $program"
+  mkdir "$out/valgrind-$program.dir"
   valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
-    --fair-sched=yes "$out/$program" "$out/valgrind-$program"
+    --fair-sched=yes "$out/$program" $(arguments "$program" "$out/valgrind-$program.dir")
   echo "AddressSanitizer $program"
+  mkdir "$out/asan-$program.dir"
   cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/$program.c" $library -o "$out/$program-asan"
-  "$out/$program-asan" "$out/asan-$program"
+  "$out/$program-asan" $(arguments "$program" "$out/asan-$program.dir")
 done
 
 # A host of the plugin, and the backup tool. Allocations of the plugin's own threads end with the process.
@@ -56,15 +73,17 @@ cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all $glue -o "$out/
 
 # ThreadSanitizer must see the engine's own synchronisation, so the library is built with it: a nightly toolchain.
 if runtime=$(ls "$(rustc +nightly --print sysroot 2>/dev/null)"/lib/rustlib/*/lib/librustc*_rt.tsan.a 2>/dev/null); then
-  echo "ThreadSanitizer engine_threads"
   target=$(rustc -vV | sed -n 's/^host: //p')
   RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
     cargo +nightly build --manifest-path "$root/Cargo.toml" -p incremental-bitmap --lib \
     --target "$target" --target-dir "$root/target/tsan"
-  cc $flags -fsanitize=thread -c "$root/tests/c/engine_threads.c" -o "$out/engine_threads.o"
-  c++ "$out/engine_threads.o" "$root/target/tsan/$target/debug/libincremental_bitmap.a" \
-    -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive -pthread -ldl -lm -o "$out/engine_threads-tsan"
-  TSAN_OPTIONS=halt_on_error=1 "$out/engine_threads-tsan"
+  for program in engine_threads event_interceptor event_threads ring_buffer; do
+    echo "ThreadSanitizer $program"
+    cc $flags -fsanitize=thread -c "$root/tests/c/$program.c" -o "$out/$program.o"
+    c++ "$out/$program.o" "$root/target/tsan/$target/debug/libincremental_bitmap.a" \
+      -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive -pthread -ldl -lm -o "$out/$program-tsan"
+    TSAN_OPTIONS=halt_on_error=1 "$out/$program-tsan"
+  done
 else
   echo "skipped: ThreadSanitizer needs a nightly toolchain"
 fi

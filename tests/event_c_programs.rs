@@ -66,3 +66,20 @@ fn every_function_of_the_taosx_plugin_works() {
         .arg(c_build::libraries().join("libtaosx_incremental_bitmap_plugin.so"))
         .arg(dir.path()));
 }
+
+#[test]
+fn the_example_of_the_guide_runs() {
+    let guide = std::fs::read_to_string(root().join("docs/c-api.md")).unwrap();
+    let example = guide
+        .split("```c\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("example.c");
+    std::fs::write(&source, example).unwrap();
+    // An absolute path below tests/c is that path.
+    build_and_run(source.to_str().unwrap(), no_arguments);
+}

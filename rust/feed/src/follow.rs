@@ -23,6 +23,7 @@ use capture::{
 use metrics::{Metrics, Readings, Source};
 use parking_lot::{Condvar, Mutex};
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -120,6 +121,11 @@ struct State {
     vnodes: Vec<VnodeDir>,
 }
 
+thread_local! {
+    /// The follower whose thread this is.
+    static FOLLOWER: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+}
+
 /// More windows of one span than this are told as a range.
 const MOST_WINDOWS: u64 = 4096;
 /// The least time between two scans.
@@ -161,7 +167,10 @@ impl Follower {
         let run = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("follow".to_owned())
-            .spawn(move || run.follow(watch, &*listener))?;
+            .spawn(move || {
+                FOLLOWER.set(Arc::as_ptr(&run));
+                run.follow(watch, &*listener);
+            })?;
         Ok(Self {
             shared,
             waker,
@@ -251,7 +260,7 @@ impl Drop for Follower {
         self.shared.turned.notify_all();
         // A listener that drops its own follower can't wait for itself.
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != thread::current().id()
+            && FOLLOWER.get() != Arc::as_ptr(&self.shared)
         {
             let _ = thread.join();
         }

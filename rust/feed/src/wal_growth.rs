@@ -2,9 +2,11 @@
 
 use crate::watch::{Waker, Watch};
 use std::{
+    cell::Cell,
     fs, io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -100,6 +102,11 @@ fn newest_segment(wal: &Path) -> io::Result<Option<(SegmentName, PathBuf)>> {
     Ok(newest)
 }
 
+thread_local! {
+    /// The monitor whose thread this is: that can't wait for itself.
+    static MONITOR: Cell<*const AtomicBool> = const { Cell::new(ptr::null()) };
+}
+
 /// Watches one log. Dropping it ends that.
 #[derive(Debug)]
 pub struct WalMonitor {
@@ -129,6 +136,7 @@ impl WalMonitor {
         let thread = thread::Builder::new()
             .name("wal".to_owned())
             .spawn(move || {
+                MONITOR.set(Arc::as_ptr(&stopped));
                 let dirs = [wal.clone()].into();
                 let mut last = None;
                 while !stopped.load(Relaxed) {
@@ -168,7 +176,7 @@ impl Drop for WalMonitor {
         self.stop.store(true, Relaxed);
         self.waker.wake();
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != thread::current().id()
+            && MONITOR.get() != Arc::as_ptr(&self.stop)
         {
             let _ = thread.join();
         }

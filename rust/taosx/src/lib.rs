@@ -210,7 +210,7 @@ pub unsafe extern "C" fn taosx_plugin_get_dirty_blocks(
         let engine = PLUGIN.engine()?;
         let found: Vec<BlockId> = engine
             .find_by_wal(0..=u64::MAX, max_count)
-            .map_err(|error| Failure::internal(error))?;
+            .map_err(Failure::internal)?;
         for (i, id) in found.iter().enumerate() {
             // SAFETY: at most `max_count` were asked for, and the caller promises room for them.
             unsafe { ids.add(i).write(id.0) }

@@ -26,7 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::{
         Arc, RwLock,
@@ -369,7 +369,7 @@ fn compare(
     host: &Host,
     connection: &Connection,
     data: &Path,
-    at_start: &PathBuf,
+    at_start: &Path,
     deleted: &Deleted,
 ) -> Result<Compared, Failed> {
     let start = Checkpoint::load(at_start)?;
@@ -382,7 +382,7 @@ fn compare(
             data_dirs: vec![data.into()],
             database: Some("follow".to_owned()),
             vgroup: None,
-            since: Since::Checkpoint(at_start.clone()),
+            since: Since::Checkpoint(at_start.to_path_buf()),
             source: SourceChoice::Tsdb,
             window: None,
         },

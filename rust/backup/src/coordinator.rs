@@ -431,7 +431,7 @@ fn pick(n: usize, count: usize, of: usize) -> usize {
     }
     // Multiples of the golden ratio spread evenly, whatever their number.
     let fraction = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (u128::from(fraction) * of as u128 >> 64) as usize
+    ((u128::from(fraction) * of as u128) >> 64) as usize
 }
 
 fn is_changed(record: &BlockRecord) -> bool {

@@ -1,5 +1,5 @@
 //! `libtaosx_incremental_bitmap_plugin.so`: the incremental bitmap as a plugin of taosX, documented in
-//! `taosx_plugin_interface.h`. One plugin a process; its life and state are in [`plugin`].
+//! `taosx_plugin_interface.h`. One plugin a process; its life and state are in `plugin`.
 //!
 //! # Safety
 //! Every function trusts its caller in what the header asks for: a pointer is NULL or points to as much as the header

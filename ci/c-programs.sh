@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the C programs under valgrind, AddressSanitizer and ThreadSanitizer.
 # Needs cc, c++, valgrind and the release libraries: cargo build --release -p incremental-bitmap -p taosx
-# (LIBRARIES names another directory than target/release). ThreadSanitizer needs a nightly Rust, too.
+# (LIBRARIES names another directory than target/release, PROGRAMS some of the programs). ThreadSanitizer needs a nightly Rust, too.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=$(mktemp -d)
@@ -9,8 +9,8 @@ trap 'rm -rf "$out"' EXIT
 libraries=${LIBRARIES:-$root/target/release}
 "$root/c-shim/install.sh" "$out/prefix" "$libraries"
 flags="-std=c99 -D_XOPEN_SOURCE=700 -Wall -Wextra -Werror -g -O1 -pthread -I$out/prefix/include/incremental_bitmap"
-programs="engine_basics engine_misuse engine_threads taosdump_engine
-  event_interceptor event_threads ring_buffer observability storage_engine taosx_plugin"
+programs="${PROGRAMS:-engine_basics engine_misuse engine_threads taosdump_engine
+  event_interceptor event_threads ring_buffer observability storage_engine taosx_plugin}"
 library="$out/prefix/lib/libincremental_bitmap.a -ldl -lm"
 
 # What a program is run with; each run gets a directory of its own.
@@ -30,7 +30,7 @@ for program in $programs; do
   echo "valgrind $program"
   mkdir "$out/valgrind-$program.dir"
   valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect,possible \
-    --fair-sched=yes "$out/$program" $(arguments "$program" "$out/valgrind-$program.dir")
+    --suppressions="$root/ci/valgrind.supp" --fair-sched=yes "$out/$program" $(arguments "$program" "$out/valgrind-$program.dir")
   echo "AddressSanitizer $program"
   mkdir "$out/asan-$program.dir"
   cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/$program.c" $library -o "$out/$program-asan"
@@ -82,7 +82,7 @@ if runtime=$(ls "$(rustc +nightly --print sysroot 2>/dev/null)"/lib/rustlib/*/li
     cc $flags -fsanitize=thread -c "$root/tests/c/$program.c" -o "$out/$program.o"
     c++ "$out/$program.o" "$root/target/tsan/$target/debug/libincremental_bitmap.a" \
       -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive -pthread -ldl -lm -o "$out/$program-tsan"
-    TSAN_OPTIONS=halt_on_error=1 "$out/$program-tsan"
+    TSAN_OPTIONS="halt_on_error=1 suppressions=$root/ci/tsan.supp" "$out/$program-tsan"
   done
 else
   echo "skipped: ThreadSanitizer needs a nightly toolchain"

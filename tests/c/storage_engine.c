@@ -14,7 +14,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t  changed = PTHREAD_COND_INITIALIZER;
 
 static int run(const char *format, const char *a, const char *b) {
-  char command[2000];
+  char command[4000];
   snprintf(command, sizeof command, format, a, b);
   return system(command);
 }

@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
         0 => vec![DataType::Timestamp, DataType::Int],
         1 => vec![DataType::Timestamp, DataType::Varchar, DataType::UBigInt],
         2 => vec![DataType::Timestamp, DataType::UInt, DataType::Geometry],
-        _ => vec![DataType::Timestamp, DataType::Decimal, DataType::NChar],
+        _ => vec![DataType::Timestamp, DataType::Decimal, DataType::Nchar],
     };
     let Ok(mut reader) = FileReader::open(&path, types, 1) else {
         return;

@@ -130,7 +130,7 @@ fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {
             .and_then(|n| n.to_str())
             .and_then(SegmentName::parse);
         let Some(name) = name else { continue };
-        let bytes = fs::read(chain.path(link).join(&path))?;
+        let bytes = fs::read(&path)?;
         let mut reader = SegmentReader::new(bytes.as_slice(), name, false)?;
         while let Ok(record) = reader.next_record() {
             let body = record.body.unwrap_or_default();

@@ -3,32 +3,9 @@
 
 mod c_build;
 
-use c_build::{compiler, install, root, run};
-use std::path::{Path, PathBuf};
+use c_build::{build, install, root, run};
+use std::path::Path;
 use std::process::Command;
-
-fn build(dir: &Path, source: &str, linkage: &str) -> PathBuf {
-    let program = dir.join(format!("{source}-{linkage}"));
-    let lib = dir.join("lib");
-    let mut command = compiler(source);
-    command
-        .arg("-I")
-        .arg(dir.join("include/incremental_bitmap"))
-        .arg("-o")
-        .arg(&program);
-    match linkage {
-        "static" => command
-            .arg(lib.join("libincremental_bitmap.a"))
-            .args(["-ldl", "-lm"]),
-        "shared" => command
-            .arg("-L")
-            .arg(&lib)
-            .arg("-lincremental_bitmap_plugin"),
-        _ => command.arg("-ldl"),
-    };
-    run(&mut command);
-    program
-}
 
 fn command(dir: &Path, program: &Path) -> Command {
     let mut command = Command::new(program);
@@ -48,7 +25,7 @@ fn command(dir: &Path, program: &Path) -> Command {
 fn a_host_loads_the_plugin_and_detects_in_recorded_data() {
     let dir = tempfile::tempdir().unwrap();
     install(dir.path());
-    let program = build(dir.path(), "plugin_host.c", "loaded");
+    let program = build("plugin_host.c", dir.path(), "loaded");
     let output = run(command(dir.path(), &program)
         .arg(dir.path().join("lib/libincremental_bitmap_plugin.so"))
         .arg("recorded")
@@ -62,7 +39,7 @@ fn misuse_of_the_tool_gets_the_documented_codes_and_its_script_is_harmless() {
     let dir = tempfile::tempdir().unwrap();
     install(dir.path());
     for linkage in ["static", "shared"] {
-        let program = build(dir.path(), "backup_tool.c", linkage);
+        let program = build("backup_tool.c", dir.path(), linkage);
         let script = dir.path().join(format!("{linkage}.sh"));
         run(command(dir.path(), &program).arg("misuse").arg(&script));
         let text = std::fs::read_to_string(&script).unwrap();
@@ -84,7 +61,7 @@ fn the_coordinator_exports_in_batches_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     install(dir.path());
     for linkage in ["static", "shared"] {
-        let program = build(dir.path(), "coordinator.c", linkage);
+        let program = build("coordinator.c", dir.path(), linkage);
         let empty = dir.path().join(format!("empty-{linkage}"));
         std::fs::create_dir(&empty).unwrap();
         run(command(dir.path(), &program).arg(empty));

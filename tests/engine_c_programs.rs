@@ -4,58 +4,27 @@
 
 mod c_build;
 
-use c_build::{compiler, install, root, run};
+use c_build::{build_and_run, compiler, install, root, run};
 use std::process::Command;
-
-fn build_and_run(source: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    install(dir.path());
-    let (include, lib) = (
-        dir.path().join("include/incremental_bitmap"),
-        dir.path().join("lib"),
-    );
-    for linkage in ["static", "shared"] {
-        let program = dir.path().join(linkage);
-        let mut command = compiler(source);
-        command.arg("-I").arg(&include).arg("-o").arg(&program);
-        if linkage == "static" {
-            command
-                .arg(lib.join("libincremental_bitmap.a"))
-                .args(["-ldl", "-lm"]);
-        } else {
-            command
-                .arg("-L")
-                .arg(&lib)
-                .arg("-lincremental_bitmap_plugin");
-        }
-        run(&mut command);
-        let mut command = Command::new(&program);
-        command.env("LD_LIBRARY_PATH", &lib);
-        if source.starts_with("engine_basics.c") && !source.ends_with("cpp") {
-            command.arg(dir.path().join(format!("state-{linkage}")));
-        }
-        run(&mut command);
-    }
-}
 
 #[test]
 fn the_tour_in_c_runs() {
-    build_and_run("engine_basics.c");
+    build_and_run("engine_basics.c", |own| vec![own.join("state")]);
 }
 
 #[test]
 fn the_tour_in_cpp_runs() {
-    build_and_run("engine_basics.cpp");
+    build_and_run("engine_basics.cpp", |_| Vec::new());
 }
 
 #[test]
 fn misuse_gets_the_documented_codes() {
-    build_and_run("engine_misuse.c");
+    build_and_run("engine_misuse.c", |_| Vec::new());
 }
 
 #[test]
 fn many_threads_of_c_lose_nothing() {
-    build_and_run("engine_threads.c");
+    build_and_run("engine_threads.c", |_| Vec::new());
 }
 
 #[test]

@@ -1,16 +1,9 @@
 /* A tour of bitmap_engine.h: marks, lookups, range queries, cursors, batches, memory. Exit code 0 if all is well. */
 #include "bitmap_engine.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define CHECK(condition)                                                  \
-  do {                                                                    \
-    if (!(condition)) {                                                   \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);     \
-      return 1;                                                           \
-    }                                                                     \
-  } while (0)
 
 static int marks_and_lookups(void) {
   SBitmapEngine *engine = bitmap_engine_init();

@@ -1,16 +1,9 @@
 /* What a careless caller gets from bitmap_engine.h: documented codes, no crash, no write past the end. */
 #include "bitmap_engine.h"
+#include "check.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define CHECK(condition)                                                  \
-  do {                                                                    \
-    if (!(condition)) {                                                   \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);     \
-      return 1;                                                           \
-    }                                                                     \
-  } while (0)
 
 static int null_everywhere(void) {
   SBitmapEngine      *engine = bitmap_engine_init();

@@ -87,9 +87,10 @@ pub fn build_and_run(source: &str, arguments: impl Fn(&Path) -> Vec<PathBuf>) {
     }
 }
 
-/// Builds a program with what is installed in `prefix`.
+/// Builds a program with what is installed in `prefix`: linked with the static or the shared library, or with neither,
+/// to load it.
 pub fn build(source: &str, prefix: &Path, linkage: &str) -> PathBuf {
-    let program = prefix.join(linkage);
+    let program = prefix.join(format!("{source}-{linkage}"));
     let lib = prefix.join("lib");
     let mut command = compiler(source);
     command
@@ -97,16 +98,16 @@ pub fn build(source: &str, prefix: &Path, linkage: &str) -> PathBuf {
         .arg(prefix.join("include/incremental_bitmap"))
         .arg("-o")
         .arg(&program);
-    if linkage == "static" {
-        command
+    match linkage {
+        "static" => command
             .arg(lib.join("libincremental_bitmap.a"))
-            .args(["-ldl", "-lm"]);
-    } else {
-        command
+            .args(["-ldl", "-lm"]),
+        "shared" => command
             .arg("-L")
             .arg(&lib)
-            .arg("-lincremental_bitmap_plugin");
-    }
+            .arg("-lincremental_bitmap_plugin"),
+        _ => command.arg("-ldl"),
+    };
     run(&mut command);
     program
 }

@@ -285,11 +285,6 @@ impl Link {
         Ok(link)
     }
 
-    /// Whether everything was dumped.
-    pub fn is_complete(&self) -> bool {
-        self.manifest.failures.is_empty()
-    }
-
     /// As another link's parent.
     pub fn as_parent(&self) -> Parent {
         Parent {
@@ -386,17 +381,15 @@ impl Link {
         Ok(())
     }
 
-    /// Reads every file and holds it against its SHA-256. `progress` is told how many bytes were read.
-    pub fn check_files(&self, progress: &mut dyn FnMut(u64)) -> Result<(), LinkError> {
+    /// Reads every file and holds it against its SHA-256.
+    pub fn check_files(&self) -> Result<(), LinkError> {
         for entry in self.listed() {
             data_file::check(&self.root, entry)?;
-            progress(entry.bytes);
         }
         for database in &self.manifest.databases {
             self.changes(database, &mut |change| {
                 if let Some(file) = &change.file {
                     data_file::check(&self.root, file)?;
-                    progress(file.bytes);
                 }
                 Ok(())
             })?;

@@ -140,7 +140,7 @@ pub fn run(
     let targets = targets(&links, &job.rename)?;
     for link in &links {
         progress.step(&format!("checking {}", link.root.display()));
-        link.check_files(&mut |_| {})?;
+        link.check_files()?;
     }
     let connection = library.connect(&job.login)?;
     let mut outcome = RestoreOutcome::default();
@@ -439,14 +439,4 @@ impl Apply<'_> {
     fn path(&self, file: &str) -> Result<PathBuf, LinkError> {
         self.link.inside(file)
     }
-}
-
-/// Reads every file of the links and their order; the outcome names what is wrong. Needs no server.
-pub fn verify(paths: &[PathBuf], progress: &dyn Progress) -> Result<Vec<Link>, RestoreError> {
-    let links = open_chain(paths)?;
-    for link in &links {
-        progress.step(&format!("checking {}", link.root.display()));
-        link.check_files(&mut |_| {})?;
-    }
-    Ok(links)
 }

@@ -1,6 +1,11 @@
 //! `incremental_bitmap_tool --detect`.
 
-use crate::{Exit, human, progress::Bar, server::ServerArgs, stdout};
+use crate::{
+    Exit, human,
+    progress::Bar,
+    server::{ServerArgs, source_flags},
+    stdout,
+};
 use backup::{
     atomic_file,
     detect::{self, Detection, Request, Since},
@@ -93,22 +98,7 @@ impl DetectArgs {
     }
 
     fn settings(&self) -> Result<Settings, String> {
-        let mut flags: Vec<(&'static str, String)> = Vec::new();
-        flags.extend(
-            self.data_dirs
-                .iter()
-                .map(|dir| ("source.data_dirs", dir.clone())),
-        );
-        flags.extend(
-            self.database
-                .iter()
-                .map(|name| ("source.database", name.clone())),
-        );
-        flags.extend(
-            self.since
-                .iter()
-                .map(|since| ("source.since", since.clone())),
-        );
+        let flags = source_flags(&self.data_dirs, self.database.as_ref(), self.since.as_ref());
         let config = self
             .server
             .config(flags)

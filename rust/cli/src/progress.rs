@@ -4,18 +4,23 @@ use backup::{detect, dump, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::Path;
 
+/// Hidden unless standard error is a terminal.
+fn bar(template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Progress over the vnodes of a run, on standard error.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    /// Hidden unless standard error is a terminal.
     pub(crate) fn new() -> Self {
-        let template = "{bar:30} {pos}/{len} vnodes, {msg}, {elapsed} (ETA {eta})";
-        let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
+        Self(bar(
+            "{bar:30} {pos}/{len} vnodes, {msg}, {elapsed} (ETA {eta})",
+        ))
     }
 
     pub(crate) fn finish(&self) {
@@ -35,15 +40,10 @@ impl detect::Progress for Bar {
 pub(crate) struct TableBar(ProgressBar);
 
 impl TableBar {
-    /// Hidden unless standard error is a terminal.
     pub(crate) fn new() -> Self {
-        let template =
-            "{prefix}: {bar:30} {pos}/{len} tables, {per_sec}, {msg}, {elapsed} (ETA {eta})";
-        let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
+        Self(bar(
+            "{prefix}: {bar:30} {pos}/{len} tables, {per_sec}, {msg}, {elapsed} (ETA {eta})",
+        ))
     }
 
     pub(crate) fn finish(&self) {
@@ -71,15 +71,10 @@ impl dump::Progress for TableBar {
 pub(crate) struct ByteBar(ProgressBar);
 
 impl ByteBar {
-    /// Hidden unless standard error is a terminal.
     pub(crate) fn new() -> Self {
-        let template =
-            "{prefix}: {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {elapsed} (ETA {eta})";
-        let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
+        Self(bar(
+            "{prefix}: {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {elapsed} (ETA {eta})",
+        ))
     }
 
     pub(crate) fn finish(&self) {

@@ -1,7 +1,11 @@
 //! `incremental_bitmap_tool --generate-script`: a shell script that detects, dumps with an unpatched taosdump, and
 //! verifies. It can be run again and again: each run goes on where the last one ended.
 
-use crate::{Exit, server::ServerArgs, stdout};
+use crate::{
+    Exit,
+    server::{ServerArgs, source_flags},
+    stdout,
+};
 use clap::Args;
 use config::Settings;
 use std::{
@@ -263,22 +267,7 @@ impl ScriptArgs {
     }
 
     fn script(&self) -> Result<Script, String> {
-        let mut flags: Vec<(&'static str, String)> = Vec::new();
-        flags.extend(
-            self.data_dirs
-                .iter()
-                .map(|dir| ("source.data_dirs", dir.clone())),
-        );
-        flags.extend(
-            self.database
-                .iter()
-                .map(|name| ("source.database", name.clone())),
-        );
-        flags.extend(
-            self.since
-                .iter()
-                .map(|since| ("source.since", since.clone())),
-        );
+        let mut flags = source_flags(&self.data_dirs, self.database.as_ref(), self.since.as_ref());
         flags.extend(
             self.backup
                 .iter()

@@ -82,6 +82,22 @@ impl ServerArgs {
     }
 }
 
+/// The flags of a job that say what it is about, as settings.
+pub(crate) fn source_flags(
+    data_dirs: &[String],
+    database: Option<&String>,
+    since: Option<&String>,
+) -> Vec<(&'static str, String)> {
+    let data_dirs = data_dirs.iter().map(|dir| ("source.data_dirs", dir));
+    let database = database.map(|name| ("source.database", name));
+    let since = since.map(|since| ("source.since", since));
+    data_dirs
+        .chain(database)
+        .chain(since)
+        .map(|(key, value)| (key, value.clone()))
+        .collect()
+}
+
 /// As whom to connect, and where.
 pub(crate) fn login(settings: &Settings) -> Login {
     let source = &settings.source;

@@ -64,12 +64,6 @@ impl Column {
         self.lengths.is_empty()
     }
 
-    /// Removes all values.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.lengths.clear();
-    }
-
     /// Adds a value; false, and nothing is added, when it does not fit the type.
     #[must_use]
     pub fn push(&mut self, value: Value<'_>) -> bool {
@@ -121,11 +115,6 @@ impl Column {
         }
         self.lengths.push(Some(self.bytes.len() - before));
         true
-    }
-
-    /// The bytes a batch of this column takes when it is bound.
-    pub fn bound_bytes(&self) -> usize {
-        self.stride() * self.len()
     }
 
     fn stride(&self) -> usize {

@@ -76,6 +76,16 @@ impl Taosdump {
         })
     }
 
+    /// The server's installation, and the one with `--incremental`. Without them it is printed that tests are skipped,
+    /// and why.
+    pub fn installed() -> Result<(Installation, Self), String> {
+        let found = Installation::find().and_then(|installation| {
+            let taosdump = Self::find(&installation)?;
+            Ok((installation, taosdump))
+        });
+        found.inspect_err(|reason| eprintln!("skipped: {reason}"))
+    }
+
     /// The unpatched one of the installation.
     pub fn stock(installation: &Installation) -> Result<Self, String> {
         let program = installation.program("taosdump");

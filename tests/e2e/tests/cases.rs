@@ -14,19 +14,15 @@ use std::{
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let installation = Installation::find();
-    let taosdump = installation
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(Taosdump::find);
-    if let Err(reason) = &taosdump {
-        eprintln!("skipped: {reason}");
-    }
-    let skip = taosdump.is_err();
+    let installed = Taosdump::installed();
+    let skip = installed.is_err();
     let mut trials = Vec::new();
     let mut trial = |name: &str, test: Test| {
-        let (installation, taosdump) = (installation.clone(), taosdump.clone());
-        let test = move || run(&installation?, &taosdump?, &test);
+        let installed = installed.clone();
+        let test = move || {
+            let (installation, taosdump) = installed?;
+            run(&installation, &taosdump, &test)
+        };
         trials.push(Trial::test(name, test).with_ignored_flag(skip));
     };
     for case in changes() {

@@ -54,21 +54,15 @@ const TESTS: [(&str, Test); 19] = [
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let installation = Installation::find();
-    let taosdump = installation
-        .as_ref()
-        .map_err(Clone::clone)
-        .and_then(Taosdump::find);
-    if let Err(reason) = &taosdump {
-        eprintln!("skipped: {reason}");
-    }
-    let skip = taosdump.is_err();
+    let installed = Taosdump::installed();
+    let skip = installed.is_err();
     let trials = TESTS.into_iter().map(|(name, test)| {
-        let (installation, taosdump) = (installation.clone(), taosdump.clone());
+        let installed = installed.clone();
         // A server each: some of them are killed.
         let test = move || {
-            let mut server = Server::start(&installation?)?;
-            test(&mut server, &taosdump?).map_err(Failed::from)
+            let (installation, taosdump) = installed?;
+            let mut server = Server::start(&installation)?;
+            test(&mut server, &taosdump).map_err(Failed::from)
         };
         Trial::test(name, test).with_ignored_flag(skip)
     });

@@ -154,18 +154,30 @@ fn base_type(column: &Column) -> &str {
     }
 }
 
-/// Columns are added at the end, so those that are kept are the first ones of `new`, in the order of `old`.
-fn columns(old: &[Column], new: &[Column], alters: &mut Vec<Alter>) -> Result<(), NoWay> {
+/// The columns or tags that are kept, before and now. They are only ever added at the end, so these are the first ones
+/// of `new`, in the order of `old`. `find` says which of the old ones that may follow a new one is.
+fn kept<'a>(
+    old: &'a [Column],
+    new: &'a [Column],
+    find: impl Fn(&[Column], &Column) -> Option<usize>,
+) -> Vec<(&'a Column, &'a Column)> {
     let mut rest = old;
-    let mut kept: Vec<(&Column, &Column)> = Vec::new();
+    let mut kept = Vec::new();
     for now in new {
-        let at = rest.iter().position(|before| is_same(before, now));
+        let at = find(rest, now);
         let Some((before, after)) = at.and_then(|at| rest.get(at..)?.split_first()) else {
             break;
         };
         kept.push((before, now));
         rest = after;
     }
+    kept
+}
+
+fn columns(old: &[Column], new: &[Column], alters: &mut Vec<Alter>) -> Result<(), NoWay> {
+    let kept = kept(old, new, |rest, now| {
+        rest.iter().position(|before| is_same(before, now))
+    });
     let is_kept = |column: &Column| kept.iter().any(|(before, _)| *before == column);
     let dropped: Vec<&Column> = old.iter().filter(|column| !is_kept(column)).collect();
     let added = new.get(kept.len()..).unwrap_or_default();
@@ -244,30 +256,21 @@ fn changed(kept: &[(&Column, &Column)], alters: &mut Vec<Alter>) -> Result<(), N
     Ok(())
 }
 
-/// Any way to the same tags in the same order is right, as their values are compared and copied. Tags are added at
-/// the end, so those that are kept are the first ones of `new`. One that is not there any more under its name may have
-/// been renamed to one of its type that was not there.
+/// Any way to the same tags in the same order is right, as their values are compared and copied. One that is not there
+/// any more under its name may have been renamed to one of its type that was not there.
 fn tags(old: &[Column], new: &[Column], alters: &mut Vec<Alter>) {
     let known = |tags: &[Column], name: &str| tags.iter().any(|tag| tag.name == name);
     let renamed =
         |before: &Column, now: &Column| !known(old, &now.name) && !known(new, &before.name);
-    let mut rest = old;
-    let mut kept: Vec<(&Column, &Column)> = Vec::new();
-    for now in new {
+    let kept = kept(old, new, |rest, now| {
         let same_type = |before: &Column| base_type(before) == base_type(now);
-        let at = rest
-            .iter()
+        rest.iter()
             .position(|before| before.name == now.name && same_type(before))
             .or_else(|| {
                 rest.iter()
                     .position(|before| renamed(before, now) && same_type(before))
-            });
-        let Some((before, after)) = at.and_then(|at| rest.get(at..)?.split_first()) else {
-            break;
-        };
-        kept.push((before, now));
-        rest = after;
-    }
+            })
+    });
     let added = new.get(kept.len()..).unwrap_or_default();
     let dropped = old
         .iter()

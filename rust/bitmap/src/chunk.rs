@@ -39,18 +39,15 @@ pub(crate) fn encode<R: Row>(rows: &[R], out: &mut Vec<u8>) {
     let headers = out.len();
     out.resize(headers + R::COLUMNS * COLUMN_HEADER, 0);
     for (c, width) in widths.iter_mut().enumerate().take(R::COLUMNS) {
-        let first = rows.first().map_or(0, |row| row.column(c));
-        let mut varying = 0;
+        let even = Line::through(rows.iter().take(2).map(|row| row.column(c)));
+        let (mut expected, mut off) = (even.base, 0);
         for (value, row) in values.iter_mut().zip(rows) {
             *value = row.column(c);
-            varying |= *value ^ first;
+            off |= *value ^ expected;
+            expected = expected.wrapping_add(even.slope);
         }
         let values = &mut values[..rows.len()];
-        let line = if varying == 0 {
-            Line::constant(first)
-        } else {
-            Line::fit(values)
-        };
+        let line = if off == 0 { even } else { Line::fit(values) };
         *width = line.width;
         let at = headers + c * COLUMN_HEADER;
         out[at..at + 8].copy_from_slice(&line.base.to_le_bytes());
@@ -71,10 +68,13 @@ struct Line {
 }
 
 impl Line {
-    fn constant(base: u64) -> Self {
+    /// The line on which evenly spaced values lie that begin with these.
+    fn through(mut first_two: impl Iterator<Item = u64>) -> Self {
+        let base = first_two.next().unwrap_or(0);
+        let slope = first_two.next().map_or(0, |next| next.wrapping_sub(base));
         Self {
             base,
-            slope: 0,
+            slope,
             width: 0,
         }
     }
@@ -82,7 +82,7 @@ impl Line {
     /// Finds the line and leaves in `values` their distances above it.
     fn fit(values: &mut [u64]) -> Self {
         let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
-            return Self::constant(0);
+            return Self::through([].into_iter());
         };
         let steps = values.len() as u64 - 1;
         let ascending = values.windows(2).all(|w| w[0] <= w[1]);

@@ -71,7 +71,7 @@ const SLOPE_BITS: u32 = CHUNK_ROWS.ilog2();
 
 /// How far a line has risen at `row`.
 fn rise(slope: i64, row: usize) -> u64 {
-    (i128::from(slope) * row as i128 >> SLOPE_BITS) as u64
+    ((i128::from(slope) * row as i128) >> SLOPE_BITS) as u64
 }
 
 /// The line under a column's values.

@@ -61,8 +61,10 @@ typedef struct {
   bool        enable_compression; /* zstd */
   bool        enable_encryption;  /* age; needs backup_coordinator_set_key_file before the first export */
   const char *backup_path;        /* an existing directory */
-  const char *temp_path;          /* ignored: temporary files must be where they are renamed to; may be NULL */
-  bool        enable_parallel_processing; /* ignored: a batch is read by one thread, in order */
+  const char *temp_path;          /* an existing directory, for the archive that an estimate writes; NULL: backup_path.
+                                   * Archives themselves are made where they stay, so that a rename completes them */
+  bool        enable_parallel_processing; /* as many batches at a time as there are processors: the reader is called
+                                           * by several threads at once. Else by the one that exports */
 } SBackupConfig;
 
 /* What was done since init or reset_stats. */

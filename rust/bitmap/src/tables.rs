@@ -72,6 +72,7 @@ impl Part {
     }
 
     /// A window's group and its number in that.
+    #[inline]
     fn split(window: u32) -> (u16, u32) {
         let window = window & 0xFFFF;
         ((window / GROUP) as u16, window % GROUP)
@@ -88,6 +89,7 @@ impl Part {
     }
 
     /// Changes a window's status, which was `from`. `true` if the bitmaps changed.
+    #[inline]
     fn set(&mut self, window: u32, from: Status, to: Status) -> bool {
         let (group, bit) = Self::split(window);
         let advances = group > self.group;
@@ -106,6 +108,7 @@ impl Part {
         true
     }
 
+    #[inline(never)]
     /// Moves the group in place to the bitmaps.
     fn put_away(&mut self) {
         let [low, high, known, remarked] = std::mem::take(&mut self.planes);
@@ -261,6 +264,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// The status of `block`, whose place is `place`.
+    #[inline]
     pub(crate) fn get(&self, place: Place, block: BlockId) -> Status {
         let hash = place.hash(block.table().0);
         if !self.parts.is_empty() {
@@ -275,6 +279,7 @@ impl Tables {
     }
 
     /// Changes the status of `block` to what `change` makes of it, if it makes anything; returns what it was and is.
+    #[inline]
     pub(crate) fn change<E>(
         &mut self,
         place: Place,
@@ -304,6 +309,7 @@ impl Tables {
         Ok((Status::UNKNOWN, to))
     }
 
+    #[inline(never)]
     /// Adds a block that is in no part.
     fn insert(&mut self, place: Place, block: BlockId, status: Status) {
         let hash = place.hash(block.table().0);
@@ -347,6 +353,7 @@ impl Tables {
         self.parts.insert_unique(hash(&part), part, hash);
     }
 
+    #[inline]
     fn note_growth(&mut self) {
         self.grown += WORST_BLOCK;
         if self.grown > self.measured / 2 + UNMEASURED {

@@ -8,8 +8,10 @@ use crate::boundary::{Place, Places, boundary};
 use crate::codes::Code;
 use crate::failure::{self, Failure, explained};
 use crate::header::{SStorageEngineInterface, StorageEngineInterfaceFactory, WALChangeCallback};
+use crate::settings::{environment, server};
 use crate::tdengine_storage;
-use feed::block_rows::{self, BlockRowsError};
+use backup::block_rows::{self, BlockRowsError};
+use config::Program;
 use feed::wal_growth::WalMonitor;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -18,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::LazyLock;
 use std::time::Duration;
-use taos::{Library, Login};
 
 /// A text that C lent.
 ///
@@ -180,27 +181,12 @@ pub unsafe extern "C" fn stop_monitoring_wal_changes(wal_path: *const c_char) ->
     })
 }
 
-/// The server that the environment names.
-fn connect() -> Result<taos::Connection, Failure> {
-    let server = |error: &dyn std::fmt::Display| Failure::new(Code::SERVER, error);
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let port = match variable("TD_CONNECT_PORT") {
-        Some(text) => text.parse().map_err(|_| {
-            let text = format!("TD_CONNECT_PORT is {text:?}: give a port from 1 to 65535");
-            Failure::new(Code::INVALID_PARAM, text)
-        })?,
-        None => 0,
-    };
-    let library = Library::in_process()
-        .or_else(|_| Library::load(Path::new("libtaos.so")))
-        .map_err(|error| server(&error))?;
-    let login = Login {
-        host: variable("TD_CONNECT_IP"),
-        port,
-        user: variable("TD_USERNAME"),
-        password: variable("TD_PASSWORD"),
-    };
-    library.connect(&login).map_err(|error| server(&error))
+/// The server that the settings name.
+pub(crate) fn connect() -> Result<taos::Connection, Failure> {
+    let (library, login) = server(&environment(Program::Library)?)?;
+    library
+        .connect(&login)
+        .map_err(|error| Failure::new(Code::SERVER, error))
 }
 
 /// See `storage_engine_interface.h`.
@@ -226,7 +212,7 @@ pub unsafe extern "C" fn read_data_block(
                     Code::BLOCK_NOT_FOUND
                 }
                 BlockRowsError::Sql(_) => Code::SERVER,
-                BlockRowsError::TooLarge(_) => Code::NOT_SUPPORTED,
+                BlockRowsError::TooLarge(_) | BlockRowsError::LongName(_) => Code::NOT_SUPPORTED,
             };
             Failure::new(code, error)
         })?;

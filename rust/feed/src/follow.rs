@@ -387,6 +387,7 @@ impl Shared {
             ScanError::Save(_) | ScanError::NotSafe => self.metrics.commit_retries.add(1),
             ScanError::NotTaken => {}
         }
+        tracing::warn!("following is tried again: {error}");
         let mut state = self.state.lock();
         state.stats.failures += 1;
         state.stats.last_error = error.to_string();

@@ -6,10 +6,8 @@
 //! | [`follow`] | a server's data directories → block events, again and again |
 //! | [`ring`] | a bounded queue for hosts |
 //! | [`wal_growth`] | a WAL directory → "there are records up to here" |
-//! | [`block_rows`] | a block's id → its rows |
 
 pub mod bitmap_sink;
-pub mod block_rows;
 pub mod follow;
 pub mod ring;
 pub mod wal_growth;

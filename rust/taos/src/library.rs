@@ -107,7 +107,7 @@ impl Library {
 
     fn resolve(library: Dynamic, place: &str) -> Result<Self, LoadError> {
         // SAFETY: only libtaos exports all of these names.
-        let api = unsafe { Api::resolve(library) }.map_err(|function| LoadError::Function {
+        let api = unsafe { Api::resolve(library, place) }.map_err(|function| LoadError::Function {
             place: place.to_owned(),
             function,
         })?;

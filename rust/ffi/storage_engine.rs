@@ -9,6 +9,7 @@ use crate::codes::Code;
 use crate::failure::{self, Failure, explained};
 use crate::header::{SStorageEngineInterface, StorageEngineInterfaceFactory, WALChangeCallback};
 use crate::tdengine_storage;
+use bitmap::BlockId;
 use feed::block_rows::{self, BlockRowsError};
 use feed::wal_growth::WalMonitor;
 use parking_lot::Mutex;
@@ -215,12 +216,12 @@ pub unsafe extern "C" fn read_data_block(
         let (data, size) = unsafe { (Place::new(data)?, Place::new(size)?) };
         data.store(ptr::null_mut());
         size.store(0);
-        let position = tdengine_storage::position()?;
-        if !position.knows(block_id) {
+        let numbering = tdengine_storage::numbering()?;
+        if !numbering.knows(BlockId(block_id)) {
             let error = BlockRowsError::UnknownBlock(block_id);
             return Err(Failure::new(Code::BLOCK_NOT_FOUND, error));
         }
-        let bytes = block_rows::read(block_id, &position.0, &connect()?).map_err(|error| {
+        let bytes = block_rows::read(block_id, &numbering, &connect()?).map_err(|error| {
             let code = match error {
                 BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
                     Code::BLOCK_NOT_FOUND

@@ -13,10 +13,9 @@ use crate::header::{
 };
 use crate::observability::in_c;
 use crate::storage_engine::text;
-use backup::checkpoint::Checkpoint;
-use bitmap::BlockId;
 use capture::DataDirs;
 use capture::intercept::{BlockEvent, EventKind};
+use feed::block_rows::Numbering;
 use feed::follow::{FollowConfig, Follower, Listener};
 use metrics::Source;
 use parking_lot::Mutex;
@@ -137,21 +136,13 @@ impl Listener for Host {
     }
 }
 
-/// Where the followed server is: the tables' numbers and windows.
-pub(crate) struct Position(pub(crate) Checkpoint);
-
-impl Position {
-    pub(crate) fn knows(&self, block: u64) -> bool {
-        (BlockId(block).table().0 as usize) < self.0.ordinals.uids().len()
-    }
-}
-
-pub(crate) fn position() -> Result<Position, Failure> {
+/// What the ids of the followed server's blocks are made of.
+pub(crate) fn numbering() -> Result<Numbering, Failure> {
     let engine = ENGINE.lock();
     let running = engine.running.as_ref();
     let position = running.and_then(|running| running.follower.position());
     position
-        .map(Position)
+        .map(Numbering::from)
         .ok_or_else(|| Failure::new(Code::NOT_RUNNING, NOT_INSTALLED))
 }
 

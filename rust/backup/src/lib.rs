@@ -13,6 +13,7 @@
 //! | [`coordinator`] | batches of blocks into archives, with a cursor that moves only past what is safe |
 //! | [`archive`] | exported blocks in one file, compressed and encrypted |
 //! | [`atomic_file`] | files that are there whole or not at all |
+//! | [`sealed`] | JSON files with a checksum |
 
 pub mod archive;
 pub mod atomic_file;
@@ -27,7 +28,7 @@ pub mod names;
 pub mod plan;
 pub mod report;
 pub mod restore;
-mod sealed;
+pub mod sealed;
 pub mod session;
 pub mod verify;
 mod watermark;

@@ -155,12 +155,8 @@ functions! {
     position = "tmq_position": fn(Handle, *const c_char, i32) -> i64;
     err2str = "tmq_err2str": fn(i32) -> *const c_char;
     res_type = "tmq_get_res_type": fn(Handle) -> c_int;
-    topic_name = "tmq_get_topic_name": fn(Handle) -> *const c_char;
-    db_name = "tmq_get_db_name": fn(Handle) -> *const c_char;
     table_name = "tmq_get_table_name": fn(Handle) -> *const c_char;
     vgroup_id = "tmq_get_vgroup_id": fn(Handle) -> i32;
     fetch_block = "taos_fetch_block": fn(Handle, *mut *const *const c_void) -> c_int;
-    json_meta = "tmq_get_json_meta": fn(Handle) -> *mut c_char;
-    free_json_meta = "tmq_free_json_meta": fn(*mut c_char);
     raw = "tmq_get_raw": fn(Handle, *mut RawMeta) -> i32;
 }

@@ -199,7 +199,8 @@ impl Conf<'_> {
     /// The library's answer: 0 taken, -1 a bad value, -2 an unknown key.
     fn set(&self, key: &str, value: &str) -> Result<c_int, SqlError> {
         let text = |text: &str| {
-            CString::new(text).map_err(|_| SqlError::local(format!("{key} of a consumer holds a NUL")))
+            CString::new(text)
+                .map_err(|_| SqlError::local(format!("{key} of a consumer holds a NUL")))
         };
         let (key, value) = (text(key)?, text(value)?);
         // SAFETY: the configuration is live, the texts NUL-terminated; the library copies them.
@@ -461,18 +462,6 @@ impl Message<'_> {
         unsafe { (self.functions().vgroup_id)(self.result) }
     }
 
-    /// The topic.
-    pub fn topic(&self) -> String {
-        // SAFETY: the message is live; its texts live as long.
-        unsafe { text_at((self.functions().topic_name)(self.result)) }
-    }
-
-    /// The database.
-    pub fn database(&self) -> String {
-        // SAFETY: as above.
-        unsafe { text_at((self.functions().db_name)(self.result)) }
-    }
-
     /// The next block of rows.
     pub fn next_block(&mut self) -> Result<Option<Block>, SqlError> {
         let api = &self.tmq.0.api;
@@ -529,28 +518,18 @@ impl Message<'_> {
                 ));
             }
             let keys = (*columns).cast::<i64>();
-            Ok((0..rows).map(|row| keys.add(row).read_unaligned()).collect())
-        }
-    }
-
-    /// What it says about tables, as JSON; `None` if the library can't tell.
-    pub fn meta_json(&self) -> Option<String> {
-        // SAFETY: the message is live; the text is NUL-terminated and freed once.
-        unsafe {
-            let json = (self.functions().json_meta)(self.result);
-            if json.is_null() {
-                return None;
-            }
-            let text = CStr::from_ptr(json).to_string_lossy().into_owned();
-            (self.functions().free_json_meta)(json);
-            Some(text)
+            Ok((0..rows)
+                .map(|row| keys.add(row).read_unaligned())
+                .collect())
         }
     }
 
     /// A [`MessageKind::Meta`] message as it stands in the server's log: the record's type and body.
     pub fn log_record(&self) -> Result<(i16, Vec<u8>), SqlError> {
         if self.kind() != MessageKind::Meta {
-            return Err(SqlError::local("only a meta message is a record of the log"));
+            return Err(SqlError::local(
+                "only a meta message is a record of the log",
+            ));
         }
         let mut raw = RawMeta {
             bytes: ptr::null(),

@@ -107,7 +107,7 @@ fn now() -> i64 {
 
 /// # Safety
 /// `config` is NULL or ends with a NUL.
-unsafe fn settings(config: *const c_char) -> Result<Settings, Failure> {
+pub(crate) unsafe fn settings(config: *const c_char) -> Result<Settings, Failure> {
     let mut layers = Layers::default().process_env();
     if config.is_null() {
         if let Some(path) = config::file::path(None) {

@@ -7,10 +7,12 @@
 use crate::boundary::{Place, Places, boundary};
 use crate::codes::Code;
 use crate::failure::{self, Failure, explained};
+use crate::followed_storage::{self, Kind};
 use crate::header::{SStorageEngineInterface, StorageEngineInterfaceFactory, WALChangeCallback};
-use crate::tdengine_storage;
+use crate::tdengine_storage::{self, Files};
+use crate::tmq_storage::{self, Subscription};
 use bitmap::BlockId;
-use feed::block_rows::{self, BlockRowsError};
+use feed::block_rows::{self, BlockRowsError, Numbering};
 use feed::wal_growth::WalMonitor;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -39,6 +41,21 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str
     }
 }
 
+/// A text that C lent, or NULL.
+///
+/// # Safety
+/// As for [`text`].
+pub(crate) unsafe fn optional<'a>(
+    given: *const c_char,
+    what: &str,
+) -> Result<Option<&'a str>, Failure> {
+    match given.is_null() {
+        true => Ok(None),
+        // SAFETY: the caller's promise.
+        false => unsafe { text(given, what) }.map(Some),
+    }
+}
+
 /// A factory; its name lives as long as the process, as C may hold it.
 struct Registered {
     name: &'static CStr,
@@ -46,10 +63,16 @@ struct Registered {
 }
 
 static REGISTRY: LazyLock<Mutex<Vec<Registered>>> = LazyLock::new(|| {
-    Mutex::new(vec![Registered {
-        name: tdengine_storage::NAME,
-        factory: get_default_storage_engine_interface,
-    }])
+    Mutex::new(vec![
+        Registered {
+            name: Files::NAME,
+            factory: get_default_storage_engine_interface,
+        },
+        Registered {
+            name: Subscription::NAME,
+            factory: tmq_storage::factory,
+        },
+    ])
 });
 
 /// See `storage_engine_interface.h`.
@@ -182,8 +205,7 @@ pub unsafe extern "C" fn stop_monitoring_wal_changes(wal_path: *const c_char) ->
 }
 
 /// The server that the environment names.
-fn connect() -> Result<taos::Connection, Failure> {
-    let server = |error: &dyn std::fmt::Display| Failure::new(Code::SERVER, error);
+fn login_of_environment() -> Result<Login, Failure> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let port = match variable("TD_CONNECT_PORT") {
         Some(text) => text.parse().map_err(|_| {
@@ -192,16 +214,42 @@ fn connect() -> Result<taos::Connection, Failure> {
         })?,
         None => 0,
     };
-    let library = Library::in_process()
-        .or_else(|_| Library::load(Path::new("libtaos.so")))
-        .map_err(|error| server(&error))?;
-    let login = Login {
+    Ok(Login {
         host: variable("TD_CONNECT_IP"),
         port,
         user: variable("TD_USERNAME"),
         password: variable("TD_PASSWORD"),
-    };
-    library.connect(&login).map_err(|error| server(&error))
+    })
+}
+
+/// What block ids are made of, and where the rows are.
+fn followed_server() -> Result<(Numbering, Login), Failure> {
+    let files = followed_storage::numbering::<Files>();
+    let subscription = followed_storage::numbering::<Subscription>();
+    match (files, subscription) {
+        (Some(numbering), None) => Ok((numbering, login_of_environment()?)),
+        (None, Some(numbering)) => {
+            let config = followed_storage::configured::<Subscription>();
+            Ok((
+                numbering,
+                config.map_or_else(Login::default, |config| config.login),
+            ))
+        }
+        (None, None) => {
+            let text = "neither the \"tdengine\" nor the \"tmq\" interception is installed: configure one, then install it";
+            Err(Failure::new(Code::NOT_RUNNING, text))
+        }
+        (Some(_), Some(_)) => {
+            let text = "both the \"tdengine\" and the \"tmq\" interception are installed, and a block id does not say whose it is: uninstall one";
+            Err(Failure::new(Code::NOT_SUPPORTED, text))
+        }
+    }
+}
+
+fn connect(login: &Login) -> Result<taos::Connection, Failure> {
+    let server = |error: &dyn std::fmt::Display| Failure::new(Code::SERVER, error);
+    let library = Library::find().map_err(|error| server(&error))?;
+    library.connect(login).map_err(|error| server(&error))
 }
 
 /// See `storage_engine_interface.h`.
@@ -216,12 +264,12 @@ pub unsafe extern "C" fn read_data_block(
         let (data, size) = unsafe { (Place::new(data)?, Place::new(size)?) };
         data.store(ptr::null_mut());
         size.store(0);
-        let numbering = tdengine_storage::numbering()?;
+        let (numbering, login) = followed_server()?;
         if !numbering.knows(BlockId(block_id)) {
             let error = BlockRowsError::UnknownBlock(block_id);
             return Err(Failure::new(Code::BLOCK_NOT_FOUND, error));
         }
-        let bytes = block_rows::read(block_id, &numbering, &connect()?).map_err(|error| {
+        let bytes = block_rows::read(block_id, &numbering, &connect(&login)?).map_err(|error| {
             let code = match error {
                 BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
                     Code::BLOCK_NOT_FOUND

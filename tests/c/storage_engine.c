@@ -33,7 +33,7 @@ static int registry(void) {
   char    *names[4] = {NULL, NULL, NULL, NULL};
   uint32_t count = 0;
 
-  CHECK(list_storage_engine_interfaces(NULL, 0, &count) == ERR_SUCCESS && count == 1);
+  CHECK(list_storage_engine_interfaces(NULL, 0, &count) == ERR_SUCCESS && count == 2);
   CHECK(register_storage_engine_interface("own", make_own) == ERR_SUCCESS);
   CHECK(register_storage_engine_interface("own", make_own) == ERR_EXISTS);
   CHECK(strstr(storage_engine_last_error(), "own") != NULL);
@@ -45,10 +45,10 @@ static int registry(void) {
   CHECK(get_storage_engine_interface("own") == &own && strcmp(own.get_engine_name(), "own") == 0);
   CHECK(get_storage_engine_interface("none") == NULL && get_storage_engine_interface(NULL) == NULL);
   CHECK(get_storage_engine_interface("tdengine") == get_default_storage_engine_interface());
-  CHECK(list_storage_engine_interfaces(names, 1, &count) == ERR_SUCCESS && count == 2 && names[1] == NULL);
-  CHECK(list_storage_engine_interfaces(names, 4, &count) == ERR_SUCCESS && count == 2);
+  CHECK(list_storage_engine_interfaces(names, 1, &count) == ERR_SUCCESS && count == 3 && names[1] == NULL);
+  CHECK(list_storage_engine_interfaces(names, 4, &count) == ERR_SUCCESS && count == 3);
   CHECK(strcmp(storage_engine_last_error(), "") == 0);
-  CHECK(strcmp(names[0], "tdengine") == 0 && strcmp(names[1], "own") == 0);
+  CHECK(strcmp(names[0], "tdengine") == 0 && strcmp(names[1], "tmq") == 0 && strcmp(names[2], "own") == 0);
   CHECK(list_storage_engine_interfaces(names, 4, NULL) == ERR_INVALID_PARAM);
   CHECK(list_storage_engine_interfaces(NULL, 4, &count) == ERR_INVALID_PARAM);
   return 0;

@@ -414,7 +414,12 @@ impl Shared {
             let position = self.position.lock();
             self.server
                 .check(&self.path, &position, &session.database)?;
-            Reader::new(position.window, tables, &position.tables, session.newest())
+            Reader::new(
+                position.window,
+                tables,
+                position.tables.clone(),
+                session.newest(),
+            )
         };
         for gap in std::mem::take(&mut session.gaps) {
             reader.everything(session.newest(), gap);

@@ -216,15 +216,21 @@ fn insert(
     Ok(())
 }
 
-/// Flushes until the committed files hold everything.
+/// Flushes until the committed files hold everything that is logged now. A subscription logs more meanwhile.
 fn flush(connection: &Connection, data: &Path) -> Result<(), Failed> {
-    connection.execute("flush database follow")?;
+    let vnodes = capture::DataDirs::new(vec![data.into()])?.vnodes()?;
+    let mut wanted = Vec::new();
+    for vnode in vnodes {
+        let logged = vnode.newest_logged()?;
+        wanted.push((vnode, logged));
+    }
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let vnodes = capture::DataDirs::new(vec![data.into()])?.vnodes()?;
+        connection.execute("flush database follow")?;
+        thread::sleep(Duration::from_millis(200));
         let mut behind = false;
-        for vnode in vnodes {
-            behind |= vnode.newest_logged()? > vnode.config()?.committed;
+        for (vnode, logged) in &wanted {
+            behind |= *logged > vnode.config()?.committed;
         }
         if !behind {
             return Ok(());
@@ -232,8 +238,6 @@ fn flush(connection: &Connection, data: &Path) -> Result<(), Failed> {
         if Instant::now() > deadline {
             return Err("the flush does not end".into());
         }
-        thread::sleep(Duration::from_millis(100));
-        connection.execute("flush database follow")?;
     }
 }
 

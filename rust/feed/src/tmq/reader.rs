@@ -45,8 +45,12 @@ struct Everything {
 pub(super) struct Reader {
     window: WindowWidth,
     tables: Tables,
+    /// The tables there were when it began.
+    before: BTreeSet<Uid>,
     /// Tables that were created since the last save.
     fresh: HashSet<Uid>,
+    /// Names of tables that rows of a message may have created.
+    maybe_new: HashSet<String>,
     changes: BTreeMap<Uid, TableChanges>,
     /// Rows of tables whose uid is not known yet, and since when.
     unnamed: BTreeMap<(VgId, String), (Windows, Instant)>,
@@ -67,20 +71,23 @@ impl Reader {
     pub(super) fn new(
         window: WindowWidth,
         tables: Tables,
-        before: &BTreeSet<Uid>,
+        before: BTreeSet<Uid>,
         wal: u64,
     ) -> Self {
         let mut reader = Self {
             window,
             tables,
+            before,
             fresh: HashSet::new(),
+            maybe_new: HashSet::new(),
             changes: BTreeMap::new(),
             unnamed: BTreeMap::new(),
             everything: Vec::new(),
             messages: 0,
             parse_errors: 0,
         };
-        let gone: Vec<Uid> = before.difference(reader.tables.uids()).copied().collect();
+        let gone = reader.before.difference(reader.tables.uids());
+        let gone: Vec<Uid> = gone.copied().collect();
         for uid in gone {
             reader.drop_uid(uid, wal);
         }
@@ -139,6 +146,13 @@ impl Reader {
     /// A table with rows in a message that created tables may be one of those: its name may have had another uid.
     pub(super) fn may_be_new(&mut self, table: &str) {
         self.tables.forget_name(table);
+        self.maybe_new.insert(table.to_owned());
+    }
+
+    fn created(&mut self, uid: Uid) {
+        if !self.before.contains(&uid) {
+            self.fresh.insert(uid);
+        }
     }
 
     fn not_understood(&mut self, wal: u64, problem: &str) {
@@ -164,9 +178,7 @@ impl Reader {
                         uid: table.uid,
                         stable: Stable::Uid(table.suid),
                     };
-                    if !self.tables.uids().contains(&table.uid) {
-                        self.fresh.insert(table.uid);
-                    }
+                    self.created(table.uid);
                     if let Some(before) = self.tables.insert(name, entry) {
                         self.drop_uid(before, wal);
                     }
@@ -256,8 +268,8 @@ impl Reader {
         }
         for ((vgroup, name), (windows, since)) in mem::take(&mut self.unnamed) {
             if let Some(uid) = self.tables.uid(&name) {
-                if !before.uids().contains(&uid) {
-                    self.fresh.insert(uid);
+                if self.maybe_new.contains(&name) {
+                    self.created(uid);
                 }
                 let known = &mut self.changes.entry(uid).or_default().windows;
                 for (window, wal) in windows {
@@ -276,7 +288,9 @@ impl Reader {
     }
 
     /// Gives every changed table its number; true if there were some without.
-    pub(super) fn number(&self, ordinals: &mut Ordinals) -> bool {
+    pub(super) fn number(&mut self, ordinals: &mut Ordinals) -> bool {
+        // An insert that creates its table unless it exists looks the same if it exists.
+        self.fresh.retain(|uid| !ordinals.contains(*uid));
         let before = ordinals.uids().len();
         for uid in self.changes.keys() {
             ordinals.of(*uid);
@@ -321,6 +335,9 @@ impl Reader {
         self.changes.clear();
         self.everything.clear();
         self.fresh.clear();
+        if self.unnamed.is_empty() {
+            self.maybe_new.clear();
+        }
         mem::take(&mut self.messages)
     }
 }

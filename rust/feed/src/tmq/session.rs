@@ -111,7 +111,7 @@ impl Server {
             host: self.config.login.host.clone().unwrap_or_default(),
         };
         let mut rows = connection.query(&format!(
-            "SELECT CAST(create_time AS BIGINT), `precision`, wal_level FROM information_schema.ins_databases WHERE name = {}",
+            "SELECT CAST(create_time AS BIGINT), `precision`, `wal_level` FROM information_schema.ins_databases WHERE name = {}",
             sql::text(name)
         ))?;
         let row = rows.next()?.ok_or_else(missing)?;
@@ -160,7 +160,7 @@ impl Server {
     /// What the topic is of, in words; [`WITH_META`] if it is what is needed.
     fn topic_kind(&self, connection: &Connection) -> Result<Option<String>, SqlError> {
         let mut rows = connection.query(&format!(
-            "SELECT db_name, meta, type, `sql` FROM information_schema.ins_topics WHERE topic_name = {}",
+            "SELECT `db_name`, `meta`, `type`, `sql` FROM information_schema.ins_topics WHERE topic_name = {}",
             sql::text(&self.topic)
         ))?;
         let Some(row) = rows.next()? else {

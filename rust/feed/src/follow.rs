@@ -325,7 +325,7 @@ impl Shared {
             let ordinal = detection.checkpoint.ordinals.of(table.table.uid);
             if table.state == BlockState::Deleted {
                 messages += 1;
-                teller.dropped(ordinal, newest)?;
+                teller.table(ordinal, newest, "a table was dropped")?;
                 continue;
             }
             messages += table.deletes.len() as u64;

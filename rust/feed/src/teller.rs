@@ -80,10 +80,14 @@ impl<'l> Teller<'l> {
         self.range(BlockId(0), BlockId(u64::MAX), wal, why)
     }
 
-    /// A table was dropped.
-    pub(crate) fn dropped(&mut self, table: TableOrdinal, wal: u64) -> Result<(), NotTaken> {
+    /// Everything in a table may have changed.
+    pub(crate) fn table(
+        &mut self,
+        table: TableOrdinal,
+        wal: u64,
+        why: &str,
+    ) -> Result<(), NotTaken> {
         let block = |window| BlockId::new(table, WindowNumber(window));
-        let why = "a table was dropped";
         self.range(block(0), block(u32::MAX), wal, why)
     }
 

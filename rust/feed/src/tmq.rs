@@ -5,6 +5,9 @@
 //! listener has everything in safety is the new position saved, and no offset is ever committed to the server. So a
 //! follower that is killed tells some changes twice, and never misses one.
 //!
+//! Every session makes its consumer group anew: the server keeps a list of tables for each group whose rows it does not
+//! send, and puts every table there whose tags are set.
+//!
 //! The server removes its log after a while, and sends a consumer that comes too late what is left without a word.
 //! So every offset is held against where the log begins: what was to be read and is not there makes everything
 //! count as changed. The same goes for vgroups that vanish, a database that was made anew, and messages that can't
@@ -140,11 +143,33 @@ pub enum TmqError {
         /// What it is.
         kind: String,
     },
+    /// The topic can't be made.
+    #[error(
+        "{source}: topic {topic:?} can't be made; the database needs a WAL_RETENTION_PERIOD above 0, the user the right to it, and the server room for another topic"
+    )]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// The server's answer.
+        source: SqlError,
+    },
     /// The server refused the consumer.
     #[error(
         "{source}: the subscription to topic {topic:?} failed; is WAL_RETENTION_PERIOD above 0, and does the topic exist?"
     )]
     Subscribe {
+        /// The topic.
+        topic: String,
+        /// The server's answer.
+        source: SqlError,
+    },
+    /// Somebody else is in the group.
+    #[error(
+        "{source}: consumer group {group:?} of topic {topic:?} can't be made anew; is another client in it? Set tmq.group_id to a name that only this client uses"
+    )]
+    GroupInUse {
+        /// The group.
+        group: String,
         /// The topic.
         topic: String,
         /// The server's answer.
@@ -219,6 +244,8 @@ const SAVE: Duration = Duration::from_secs(1);
 const SAVE_OFFSETS: Duration = Duration::from_secs(10);
 /// How often a server that sends nothing is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(5);
+/// How long a subscription that does not get all rows goes on at most, while it is idle.
+const SILENCE: Duration = Duration::from_secs(60);
 /// The wait after the last try.
 const GIVEN_UP: Duration = Duration::from_secs(30);
 
@@ -371,7 +398,10 @@ impl Shared {
         let metrics = self.turns.metrics;
         match error {
             TmqError::Save(_) | TmqError::NotSafe => metrics.commit_retries.add(1),
-            TmqError::Subscribe { .. } | TmqError::NotAssigned { .. } | TmqError::Reassigned => {
+            TmqError::Subscribe { .. }
+            | TmqError::GroupInUse { .. }
+            | TmqError::NotAssigned { .. }
+            | TmqError::Reassigned => {
                 metrics.subscription_retries.add(1);
             }
             TmqError::NotTaken => {}
@@ -424,6 +454,7 @@ impl Shared {
         for gap in std::mem::take(&mut session.gaps) {
             reader.everything(session.newest(), gap);
         }
+        let began = Instant::now();
         let mut saved = Instant::now();
         let mut alive = Instant::now();
         let mut every = SAVE;
@@ -456,7 +487,12 @@ impl Shared {
                     self.turns.done(done, true);
                 }
             }
-            if idle && reader.is_empty() && session.has_caught_up() && self.turns.asked() > asked {
+            let read_all = idle && reader.is_empty() && session.has_caught_up();
+            if read_all && self.turns.asked() > asked {
+                return Ok(());
+            }
+            if read_all && reader.is_kept_from_rows() && began.elapsed() > SILENCE {
+                // A new consumer group gets all rows from the saved offsets on.
                 return Ok(());
             }
             if !idle {
@@ -481,11 +517,12 @@ impl Shared {
         reader: &mut Reader,
         listener: &dyn Listener,
     ) -> Result<bool, TmqError> {
-        if reader.has_unnamed() {
+        if reader.needs_names() {
             let database = &self.server.config.database;
             let tables = Tables::of_server(&session.connection, database)?;
             reader.refresh(tables, session.newest());
         }
+        reader.mark_silenced(session.newest());
         let mut next = self.position.lock().clone();
         if reader.number(&mut next.ordinals) {
             // Before a block id is used, its number is safe: after a kill it means the same table.

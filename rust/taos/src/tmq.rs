@@ -421,7 +421,8 @@ pub enum MessageKind {
 pub struct Block {
     /// The table's name.
     pub table: String,
-    /// The first column: a timestamp in ticks of the database's precision.
+    /// The first column: a timestamp in ticks of the database's precision. Empty if the library can't read the rows:
+    /// no request writes none.
     pub keys: Vec<i64>,
 }
 
@@ -464,7 +465,6 @@ impl Message<'_> {
 
     /// The next block of rows.
     pub fn next_block(&mut self) -> Result<Option<Block>, SqlError> {
-        let api = &self.tmq.0.api;
         // SAFETY: the message is live. After a fetch the name is that of the block; it is null behind the last one,
         // where a fetch also finds no rows.
         unsafe {
@@ -481,18 +481,12 @@ impl Message<'_> {
             let table = CStr::from_ptr(name).to_str().map(str::to_owned);
             let table =
                 table.map_err(|_| SqlError::local("a message's table name is not UTF-8"))?;
-            if rows == 0 {
-                return match (api.errno)(ptr::null_mut()) {
-                    0 => Ok(Some(Block {
-                        table,
-                        keys: Vec::new(),
-                    })),
-                    _ => Err(last_error(api, "reading a message's rows")),
-                };
-            }
             Ok(Some(Block {
                 table,
-                keys: self.keys(rows, columns)?,
+                keys: match rows {
+                    0 => Vec::new(),
+                    _ => self.keys(rows, columns)?,
+                },
             }))
         }
     }

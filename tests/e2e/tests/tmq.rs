@@ -18,10 +18,14 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
+    env,
+    ffi::{CStr, CString},
+    fs,
+    io::{self, BufRead as _, BufReader, Read as _},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
+    ptr,
     sync::{
         Arc, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -41,6 +45,15 @@ fn main() -> ExitCode {
     if let Ok(port) = env::var("TMQ_CHILD") {
         return child(&port);
     }
+    if let Ok(settings) = env::var("TMQ_C_HOST") {
+        return match c_child(&settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     let installation = Installation::find();
     if let Err(reason) = &installation {
@@ -48,12 +61,15 @@ fn main() -> ExitCode {
     }
     let skip = installation.is_err();
     type Case = fn(&Installation) -> Result<(), Failed>;
-    let cases: [(&'static str, Case); 6] = [
+    let cases: [(&'static str, Case); 9] = [
         ("the_bitmap_holds_what_the_files_say", same_as_files),
         ("a_follower_killed_at_random_misses_nothing", killed),
         ("a_log_that_was_removed_is_a_gap", log_removed),
         ("a_table_dropped_without_a_message_is_noticed", vanished),
         ("a_database_made_anew_is_a_gap", made_anew),
+        ("rows_behind_a_change_of_tags_are_not_lost", tags),
+        ("a_server_that_is_down_is_tried_again", down),
+        ("a_c_host_follows_by_its_settings", c_host),
         ("errors_say_what_is_wrong_and_what_to_do", errors),
     ];
     let trials = cases.map(|(name, case)| {
@@ -308,6 +324,14 @@ fn compare(
         let mut ordinals = numbering.ordinals.clone();
         let id = BlockId::new(ordinals.of(block.uid), block.id.window());
         let held = host.engine.state(id);
+        let damage = host.engine.damage();
+        if damage
+            .iter()
+            .any(|range| range.first <= id && id <= range.last)
+        {
+            scanned.insert(id); // its table is to be copied whole
+            continue;
+        }
         if !matches!(held, Ok(BlockState::Dirty | BlockState::New)) {
             return Err(format!("missed: {block:?} is {held:?}").into());
         }
@@ -459,6 +483,10 @@ fn same_as_files(installation: &Installation) -> Result<(), Failed> {
     }
     if everything_is_dirty(&host) {
         return Err(format!("everything is dirty: {:?}", host.engine.damage()).into());
+    }
+    let ranges = host.engine.damage();
+    if ranges.len() > 4 {
+        return Err(format!("more ranges than three drops and a tag change: {ranges:?}").into());
     }
     let new = BlockId::new(
         numbering.ordinals.clone().of(uid_of("t77")?),
@@ -635,8 +663,11 @@ fn disturb(
         thread::sleep(Duration::from_millis(rng.random_range(500..15_000)));
         if rng.random_ratio(1, 3) {
             let mut server = server.write().map_err(|e| e.to_string())?;
-            // In an orderly way: a kill may lose what WAL_LEVEL 1 did not write yet, which no subscription can notice.
-            server.stop();
+            if rng.random_bool(0.5) {
+                server.kill();
+            } else {
+                server.stop();
+            }
             server.restart()?;
             of_server += 1;
         } else {
@@ -738,6 +769,216 @@ fn made_anew(installation: &Installation) -> Result<(), Failed> {
     Ok(())
 }
 
+/// The server sends a subscription no rows of a table whose tags were set while it lasts.
+fn tags(installation: &Installation) -> Result<(), Failed> {
+    let server = Server::start(installation)?;
+    let data = server.data_dir();
+    let connection = server.connect()?;
+    database(&connection, &data, "")?;
+    let work = tempfile::tempdir()?;
+    let host = host(server.port(), library(installation), work.path())?;
+    let uid = live(&connection)?
+        .into_iter()
+        .find(|(_, name)| name == "t1");
+    let uid = uid.ok_or("no t1")?.0;
+    for round in 1..4 {
+        connection.execute(&format!("alter table follow.t1 set tag t = {round}"))?;
+        insert(&connection, 1, START + round * DAY, 10, 1_000)?;
+        insert(&connection, 2, START + round * DAY, 10, 1_000)?;
+        // Read by the session that the tags were set in.
+        thread::sleep(Duration::from_secs(4));
+        insert(&connection, 1, START + (10 + round) * DAY, 10, 1_000)?;
+        thread::sleep(Duration::from_secs(2));
+        catch_up(&host)?;
+        let numbering = host.follower.numbering();
+        let ordinal = numbering.ordinals.clone().of(uid);
+        for day in [round, 10 + round] {
+            let window = numbering.window.window_of(Key(START + day * DAY));
+            let id = BlockId::new(ordinal, window);
+            let damage = host.engine.damage();
+            let in_range = damage
+                .iter()
+                .any(|range| range.first <= id && id <= range.last);
+            if !in_range && !matches!(host.engine.state(id), Ok(BlockState::Dirty)) {
+                return Err(format!("missed: day {day} of round {round}, {damage:?}").into());
+            }
+        }
+        if everything_is_dirty(&host) {
+            return Err("everything is dirty".into());
+        }
+        // As a backup does.
+        host.engine.acknowledge_damage()?;
+    }
+    // The group is new by now: the table's rows come again, row by row.
+    insert(&connection, 1, START + 40 * DAY, 10, 1_000)?;
+    catch_up(&host)?;
+    let numbering = host.follower.numbering();
+    let window = numbering.window.window_of(Key(START + 40 * DAY));
+    let id = BlockId::new(numbering.ordinals.clone().of(uid), window);
+    if host.engine.state(id)? != BlockState::Dirty || !host.engine.damage().is_empty() {
+        return Err(format!("not by row: {:?}", host.engine.damage()).into());
+    }
+    Ok(())
+}
+
+fn down(installation: &Installation) -> Result<(), Failed> {
+    let mut server = Server::start(installation)?;
+    let data = server.data_dir();
+    let connection = server.connect()?;
+    database(&connection, &data, "")?;
+    let work = tempfile::tempdir()?;
+    let position = work.path().join("position");
+    let host = host(server.port(), library(installation), work.path())?;
+    insert(&connection, 1, START + DAY, 10, 1_000)?;
+    catch_up(&host)?;
+    let tried = || metrics::global().update().connection_retries;
+    let (before, saved) = (tried(), fs::read(&position)?);
+    drop(connection);
+    server.stop();
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while !host.follower.stats().last_error.contains("after 3 tries") {
+        if Instant::now() > deadline {
+            return Err(format!("no error: {:?}", host.follower.stats()).into());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    println!("  {}", host.follower.stats().last_error);
+    if tried() < before + 4 || fs::read(&position)? != saved {
+        return Err("the tries are not counted, or the position moved".into());
+    }
+    server.restart()?;
+    let connection = server.connect()?;
+    insert(&connection, 2, START + 2 * DAY, 10, 1_000)?;
+    catch_up(&host)?;
+    let uid = live(&connection)?
+        .into_iter()
+        .find(|(_, name)| name == "t2");
+    let numbering = host.follower.numbering();
+    let id = BlockId::new(
+        numbering.ordinals.clone().of(uid.ok_or("no t2")?.0),
+        numbering.window.window_of(Key(START + 2 * DAY)),
+    );
+    if host.engine.state(id)? != BlockState::Dirty || everything_is_dirty(&host) {
+        return Err(format!("not as it was: {:?}", host.engine.damage()).into());
+    }
+    Ok(())
+}
+
+/// A host in a process of its own, as it needs the client library in its environment.
+fn c_host(installation: &Installation) -> Result<(), Failed> {
+    let server = Server::start(installation)?;
+    let data = server.data_dir();
+    let connection = server.connect()?;
+    database(&connection, &data, "")?;
+    let work = tempfile::tempdir()?;
+    let settings = format!(
+        r#"{{"source": {{"host": "localhost", "port": {}, "user": "root", "database": "follow"}},
+            "tmq": {{"topic": "my_topic", "group_id": "my_group"}}, "backup": {{"retry_count": 1}}}}"#,
+        server.port()
+    );
+    let file = work.path().join("settings.json");
+    fs::write(&file, settings)?;
+    let mut child = Command::new(env::current_exe()?)
+        .env("TMQ_C_HOST", &file)
+        .env("TD_PASSWORD", "taosdata")
+        .env("TMQ_KEY_CONNECT_TIMEOUT", "no.such.key")
+        .env("LD_LIBRARY_PATH", installation.library_dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    let mut next = || lines.next().unwrap_or_else(|| Ok("nothing".to_owned()));
+    let installed = next()?;
+    if installed != "installed" {
+        return Err(installed.into());
+    }
+    insert(&connection, 1, START + DAY, 10, 1_000)?;
+    drop(child.stdin.take());
+    let (result, status) = (next()?, child.wait()?);
+    if result != "1 block of 10 rows" || !status.success() {
+        return Err(format!("{result}, {status}").into());
+    }
+    let topics = connection
+        .query("select topic_name, consumer_group from information_schema.ins_subscriptions")?;
+    if !topics
+        .iter()
+        .any(|row| row[0] == "my_topic" && row[1] == "my_group")
+    {
+        return Err(format!("the settings do not count: {topics:?}").into());
+    }
+    Ok(())
+}
+
+/// What [`c_host`] starts: follows by the C API until its input ends, then says what changed.
+fn c_child(settings: &str) -> Result<(), String> {
+    use incremental_bitmap as c;
+    let words = || {
+        // SAFETY: the library returns a text that lives until the next call.
+        let words = unsafe { CStr::from_ptr(c::storage_engine_last_error()) };
+        words.to_string_lossy().into_owned()
+    };
+    let check = |code: i32| {
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(format!("{code}: {}", words()))
+        }
+    };
+    let position = format!("{settings}.position");
+    let (settings, position) = (
+        CString::new(settings).map_err(|e| e.to_string())?,
+        CString::new(position).map_err(|e| e.to_string())?,
+    );
+    let follow = c::header::STmqStorageConfig {
+        config: settings.as_ptr(),
+        position_path: position.as_ptr(),
+        window_seconds: 0,
+    };
+    let events = c::header::SEventInterceptorConfig {
+        enable_interception: true,
+        callback: None,
+        callback_user_data: ptr::null_mut(),
+        event_buffer_size: 0,
+        callback_threads: 0,
+    };
+    // SAFETY: as the headers ask; what is handed over lives until the end.
+    unsafe {
+        let engine = c::bitmap_engine_init();
+        let interceptor = c::event_interceptor_init(&raw const events, engine);
+        let table = c::get_storage_engine_interface(c"tmq".as_ptr());
+        check(c::tmq_storage_configure(&raw const follow))?;
+        check(c::event_interceptor_set_storage_interface(
+            interceptor,
+            table,
+        ))?;
+        check(c::event_interceptor_install_storage_interception(
+            interceptor,
+        ))?;
+        println!("installed");
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        check(c::tmq_storage_catch_up(120_000))?;
+        let mut ids = [0; 100];
+        let count =
+            c::bitmap_engine_get_dirty_blocks_by_wal(engine, 0, u64::MAX, ids.as_mut_ptr(), 100);
+        let (mut rows, mut size) = (ptr::null_mut(), 0);
+        check(c::read_data_block(ids[0], &raw mut rows, &raw mut size))?;
+        let bytes = std::slice::from_raw_parts(rows.cast::<u8>(), size as usize);
+        // Magic, id, two keys, two columns with type, length and name of "ts" and "v".
+        let at = 8 + 8 + 16 + 4 + (1 + 2 + 2) + (1 + 2 + 1);
+        let found = bytes
+            .get(at..at + 8)
+            .and_then(|count| count.try_into().ok());
+        println!(
+            "{count} block of {} rows",
+            found.map_or(0, u64::from_le_bytes)
+        );
+        libc::free(rows);
+        c::event_interceptor_destroy(interceptor);
+        c::bitmap_engine_destroy(engine);
+    }
+    Ok(())
+}
+
 struct Deaf;
 
 impl Listener for Deaf {
@@ -830,10 +1071,20 @@ fn errors(installation: &Installation) -> Result<(), Failed> {
         with(&|config| config.library = Some("libc.so.6".into()))?,
         &["libc.so.6", "taos_"],
     )?;
+    connection.execute("create database nolog vgroups 1 wal_retention_period 0")?;
+    says(
+        with(&|config| config.database = "nolog".to_owned())?,
+        &["incremental_bitmap_nolog", "WAL_RETENTION_PERIOD above 0"],
+    )?;
     fs::write(work.path().join("broken"), "nonsense")?;
     says(
         with(&|config| config.position = Some(work.path().join("broken")))?,
         &["broken", "full backup"],
     )?;
+    // Two followers in one group: the second one gets no vgroup of the only one there is.
+    let first = TmqFollower::start(good.clone(), Arc::new(Deaf))?;
+    let error = with(&|config| config.position = Some(work.path().join("second")))?;
+    says(error, &["\"backup\"", "tmq.group_id", "another client"])?;
+    drop(first);
     Ok(())
 }

@@ -31,6 +31,7 @@ struct TableChanges {
     /// From window to window, rows were deleted.
     deleted: Vec<(WindowNumber, WindowNumber, u64)>,
     dropped: Option<u64>,
+    silenced: Option<u64>,
 }
 
 /// What could not be told by blocks, and why.
@@ -55,11 +56,15 @@ pub(super) struct Reader {
     /// Rows of tables whose uid is not known yet, and since when.
     unnamed: BTreeMap<(VgId, String), (Windows, Instant)>,
     everything: Vec<Everything>,
+    /// Tables whose rows the server does not send to this consumer any more.
+    silenced: BTreeSet<String>,
     /// Rows and messages about tables since the last save.
     messages: u64,
     pub(super) parse_errors: u64,
 }
 
+/// What ALTER TABLE does to columns and options. All else sets tags, or is unknown.
+const COLUMNS_AND_OPTIONS: [i8; 13] = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 18];
 /// How long the message about a table that is gone already may take.
 const UNNAMED: Duration = Duration::from_secs(10);
 /// So many changes are told at once at most.
@@ -83,6 +88,7 @@ impl Reader {
             changes: BTreeMap::new(),
             unnamed: BTreeMap::new(),
             everything: Vec::new(),
+            silenced: BTreeSet::new(),
             messages: 0,
             parse_errors: 0,
         };
@@ -115,6 +121,32 @@ impl Reader {
         !self.unnamed.is_empty()
     }
 
+    /// Whether the server's list of tables is needed to tell.
+    pub(super) fn needs_names(&self) -> bool {
+        let unknown = |name: &String| self.tables.uid(name).is_none();
+        self.has_unnamed() || self.silenced.iter().any(unknown)
+    }
+
+    /// Whether the server keeps rows of some tables back. From 3.3.6 to 3.3.7 at least, it sends a subscription no
+    /// more rows of a table whose tags were set, also not those that were written before and not read yet; this ends
+    /// with the consumer group.
+    pub(super) fn is_kept_from_rows(&self) -> bool {
+        !self.silenced.is_empty()
+    }
+
+    /// What the server keeps back counts as changed, up to this offset. To be called before every [`Self::tell`].
+    pub(super) fn mark_silenced(&mut self, wal: u64) {
+        // Who has no uid now was dropped.
+        self.silenced.retain(|name| self.tables.uid(name).is_some());
+        for uid in self
+            .silenced
+            .iter()
+            .filter_map(|name| self.tables.uid(name))
+        {
+            self.changes.entry(uid).or_default().silenced = Some(wal);
+        }
+    }
+
     /// Everything may have changed, up to this offset.
     pub(super) fn everything(&mut self, wal: u64, why: String) {
         tracing::warn!(reason = why, "everything counts as changed");
@@ -124,6 +156,12 @@ impl Reader {
     /// Rows of a table were written.
     pub(super) fn rows(&mut self, vgroup: VgId, wal: u64, table: &str, keys: &[i64]) {
         self.messages += keys.len() as u64;
+        if keys.is_empty() {
+            self.everything(
+                wal,
+                format!("vgroup {vgroup} sent rows of table {table:?} that can't be read"),
+            );
+        }
         let windows = match self.tables.uid(table) {
             Some(uid) => &mut self.changes.entry(uid).or_default().windows,
             None => {
@@ -236,9 +274,11 @@ impl Reader {
                     }
                 }
             }
-            // Columns and tags stand in no block.
-            Message::AlterTable(_) | Message::CreateSuperTable(_) | Message::AlterSuperTable(_) => {
+            Message::AlterTable(alter) if COLUMNS_AND_OPTIONS.contains(&alter.action) => {}
+            Message::AlterTable(alter) => {
+                self.silenced.insert(alter.name.to_str().into_owned());
             }
+            Message::CreateSuperTable(_) | Message::AlterSuperTable(_) => {}
             Message::Trim | Message::Ignored(_) => {}
             Message::Opaque(Opaque::Unknown(number)) => {
                 self.not_understood(wal, &format!("its type is {number}"));
@@ -317,10 +357,19 @@ impl Reader {
             for (first, last, wal) in &changes.deleted {
                 by_range += u64::from(!teller.windows(ordinal, *first, *last, *wal)?);
             }
-            if let Some(wal) = changes.dropped
-                && self.everything.is_empty()
-            {
-                teller.dropped(ordinal, wal)?;
+            let whole = [
+                (changes.dropped, "a table was dropped"),
+                (
+                    changes.silenced,
+                    "tags of a table were set, and the server does not send its rows since",
+                ),
+            ];
+            for (wal, why) in whole {
+                if let Some(wal) = wal
+                    && self.everything.is_empty()
+                {
+                    teller.table(ordinal, wal, why)?;
+                }
             }
         }
         for everything in &self.everything {
@@ -339,5 +388,222 @@ impl Reader {
             self.maybe_new.clear();
         }
         mem::take(&mut self.messages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use parking_lot::Mutex;
+    use std::fs;
+    use tdfiles::wal::{SegmentName, SegmentReader};
+
+    const VGROUP: VgId = VgId(2);
+
+    /// What was told, in words.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl crate::teller::Listener for Told {
+        fn block(&self, event: capture::intercept::BlockEvent) -> bool {
+            let id = BlockId(event.block);
+            let window = i64::from(id.window().0) - (1 << 31);
+            let words = format!("{:?} {}/{window} @{}", event.kind, id.table().0, event.wal);
+            self.0.lock().push(words);
+            true
+        }
+
+        fn range(&self, first: u64, last: u64, wal: u64, _time: i64, _why: &str) -> bool {
+            let (first, last) = (BlockId(first), BlockId(last));
+            let words = match (first.0, last.0) {
+                (0, u64::MAX) => format!("everything @{wal}"),
+                _ => format!("range {}-{} @{wal}", first.table().0, last.table().0),
+            };
+            self.0.lock().push(words);
+            true
+        }
+
+        fn settle(&self) -> bool {
+            true
+        }
+    }
+
+    fn told(reader: &mut Reader, ordinals: &mut Ordinals) -> Vec<String> {
+        let listener = Told::default();
+        reader.number(ordinals);
+        let mut teller = Teller::new(&listener);
+        reader.tell(ordinals, &mut teller).unwrap();
+        reader.clear();
+        listener.0.into_inner()
+    }
+
+    fn tables(all: &[(&str, i64)]) -> Tables {
+        let mut tables = Tables::default();
+        for (name, uid) in all {
+            let stable = Stable::Name("s".to_owned());
+            tables.insert(
+                (*name).to_owned(),
+                Table {
+                    uid: Uid(*uid),
+                    stable,
+                },
+            );
+        }
+        tables
+    }
+
+    fn reader(now: &[(&str, i64)]) -> Reader {
+        let tables = tables(now);
+        let before = tables.uids().clone();
+        Reader::new(WindowWidth::from_ticks(10).unwrap(), tables, before, 0)
+    }
+
+    #[test]
+    fn rows_become_windows_with_their_newest_offset() {
+        let mut reader = reader(&[("a", 7), ("b", 8)]);
+        reader.rows(VGROUP, 3, "a", &[5, 1, 12, -1]);
+        reader.rows(VGROUP, 4, "a", &[9]);
+        let mut ordinals = Ordinals::default();
+        assert_eq!(
+            told(&mut reader, &mut ordinals),
+            ["Update 0/-1 @3", "Update 0/0 @4", "Update 0/1 @3"]
+        );
+        assert!(told(&mut reader, &mut ordinals).is_empty(), "once");
+        reader.rows(VGROUP, 5, "b", &[]);
+        assert_eq!(told(&mut reader, &mut ordinals), ["everything @5"]);
+    }
+
+    #[test]
+    fn a_table_that_rows_created_is_new_and_whoever_had_its_name_is_dropped() {
+        let mut reader = reader(&[("a", 7)]);
+        reader.may_be_new("a");
+        reader.may_be_new("c");
+        reader.rows(VGROUP, 3, "a", &[1]);
+        reader.rows(VGROUP, 3, "c", &[1]);
+        assert!(reader.has_unnamed());
+        reader.refresh(tables(&[("a", 9), ("c", 10)]), 3);
+        assert!(!reader.has_unnamed());
+        let mut ordinals = Ordinals::default();
+        assert_eq!(
+            told(&mut reader, &mut ordinals),
+            ["range 0-0 @3", "Create 1/0 @3", "Create 2/0 @3"]
+        );
+        assert_eq!(ordinals.uids(), [Uid(7), Uid(9), Uid(10)]);
+        // The same insert again: the table has a number.
+        reader.may_be_new("c");
+        reader.rows(VGROUP, 4, "c", &[1]);
+        reader.refresh(tables(&[("a", 9), ("c", 10)]), 4);
+        assert_eq!(told(&mut reader, &mut ordinals), ["Update 2/0 @4"]);
+    }
+
+    #[test]
+    fn rows_whose_table_is_nowhere_make_everything_dirty_in_the_end() {
+        let mut reader = reader(&[]);
+        reader.rows(VGROUP, 3, "a", &[1]);
+        reader.refresh(tables(&[]), 3);
+        assert!(reader.has_unnamed(), "its drop may be on the way");
+        for (_, since) in reader.unnamed.values_mut() {
+            *since -= UNNAMED;
+        }
+        reader.refresh(tables(&[]), 4);
+        assert!(!reader.has_unnamed());
+        assert_eq!(
+            told(&mut reader, &mut Ordinals::default()),
+            ["everything @4"]
+        );
+    }
+
+    #[test]
+    fn a_table_that_is_not_there_any_more_is_dropped() {
+        let before = [Uid(7), Uid(8)].into();
+        let width = WindowWidth::from_ticks(10).unwrap();
+        let mut reader = Reader::new(width, tables(&[("b", 8)]), before, 5);
+        let mut ordinals = Ordinals::default();
+        assert_eq!(told(&mut reader, &mut ordinals), ["range 0-0 @5"]);
+        assert_eq!(ordinals.uids(), [Uid(7)]);
+    }
+
+    /// The records about tables and deletes of a recorded server's logs.
+    fn recorded_messages() -> Vec<(i16, Vec<u8>)> {
+        let mut messages = Vec::new();
+        for vnode in ["vnode2", "vnode3"] {
+            let wal = recorded::data_dir("incr_wal").join("vnode").join(vnode);
+            let mut logs: Vec<_> = fs::read_dir(wal.join("wal"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+                .collect();
+            logs.sort();
+            for log in logs {
+                let name = SegmentName::parse(log.file_name().unwrap().to_str().unwrap()).unwrap();
+                let file = fs::File::open(&log).unwrap();
+                let mut segment = SegmentReader::new(file, name, false).unwrap();
+                while let Ok(record) = segment.next_record() {
+                    let number = record.header.message_type;
+                    // Creates, alters, drops, deletes.
+                    if (515..=535).contains(&number) || number == 579 {
+                        messages.push((number, record.body.unwrap().to_vec()));
+                    }
+                }
+            }
+        }
+        assert!(messages.len() > 5, "{}", messages.len());
+        messages
+    }
+
+    #[test]
+    fn records_of_a_real_log_are_told_by_uid() {
+        let mut reader = reader(&[]);
+        let mut wal = 0;
+        for (number, body) in recorded_messages() {
+            wal += 1;
+            reader.record(VGROUP, wal, number, &body);
+        }
+        let found = recorded::vnodes(&recorded::data_dir("incr_wal")).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|vnode| recorded::find(vnode, recorded::BASE, capture::SourceChoice::Wal).unwrap())
+            .collect();
+        let dropped: BTreeSet<Uid> = found.iter().flat_map(|f| &f.dropped).copied().collect();
+        let of_reader = reader.changes.iter().filter(|(_, c)| c.dropped.is_some());
+        let of_reader: BTreeSet<Uid> = of_reader.map(|(uid, _)| *uid).collect();
+        assert!(!dropped.is_empty() && of_reader == dropped);
+        for (uid, span, _) in found.iter().flat_map(|found| &found.deletes) {
+            let window = |key| reader.window.window_of(key);
+            let told = &reader.changes[uid].deleted;
+            let is_it = |(first, last, _): &(WindowNumber, WindowNumber, u64)| {
+                (*first, *last) == (window(span.first), window(span.last))
+            };
+            assert!(told.iter().any(is_it), "{uid} {span:?}");
+        }
+        assert_eq!((reader.parse_errors, reader.everything.len()), (0, 0));
+    }
+
+    #[test]
+    fn hostile_records_are_understood_or_make_everything_dirty() {
+        let mut errors = 0;
+        for (number, body) in recorded_messages() {
+            for at in 0..body.len() {
+                for hostile in [&body[..at], &{
+                    let mut flipped = body.clone();
+                    flipped[at] ^= 0x80;
+                    flipped
+                }] {
+                    let mut reader = reader(&[("t1", 1)]);
+                    reader.record(VGROUP, 1, number, hostile);
+                    errors += reader.parse_errors;
+                    assert_eq!(reader.parse_errors > 0, !reader.everything.is_empty());
+                    reader.number(&mut Ordinals::default());
+                }
+            }
+        }
+        assert!(errors > 100);
+        let mut reader = reader(&[]);
+        for number in [0, -1, i16::MAX, 513, 591] {
+            reader.record(VGROUP, 1, number, &[0; 64]);
+        }
+        assert_eq!(reader.everything.len(), 5);
+        assert_eq!(told(&mut reader, &mut Ordinals::default()).len(), 5);
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Session {
 }
 
 /// How long the server may take to give a consumer its vgroups. One that was killed keeps them for a while.
-const ASSIGN: Duration = Duration::from_secs(90);
+const ASSIGN: Duration = Duration::from_secs(60);
 /// How long a log may take to reach back to where it was, after the server was started.
 const REPLAY: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -80,11 +80,15 @@ impl Server {
         let connection = self.library.connect(&self.config.login)?;
         let database = self.database(&connection)?;
         if self.topic_kind(&connection)?.is_none() {
-            connection.execute(&format!(
+            let made = connection.execute(&format!(
                 "CREATE TOPIC IF NOT EXISTS {} WITH META AS DATABASE {}",
                 sql::name(&self.topic),
                 sql::name(&self.config.database)
-            ))?;
+            ));
+            made.map_err(|source| TmqError::Topic {
+                topic: self.topic.clone(),
+                source,
+            })?;
             tracing::info!(
                 topic = self.topic,
                 database = self.config.database,
@@ -206,6 +210,7 @@ impl Server {
     ) -> Result<Session, TmqError> {
         let (connection, database) = self.connect()?;
         let config = &self.config;
+        self.forget_group(&connection, stopped)?;
         let consumer = self.tmq.consumer(&ConsumerConfig {
             login: config.login.clone(),
             group: config.group.clone(),
@@ -235,6 +240,34 @@ impl Server {
             sought.map_err(subscribe)?;
         }
         Ok(session)
+    }
+
+    /// Drops the consumer group, with all that the server keeps for it. A consumer that was killed is in it for a
+    /// while.
+    fn forget_group(
+        &self,
+        connection: &Connection,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), TmqError> {
+        let began = Instant::now();
+        let statement = format!(
+            "DROP CONSUMER GROUP IF EXISTS {} ON {}",
+            sql::name(&self.config.group),
+            sql::name(&self.topic)
+        );
+        loop {
+            match connection.execute(&statement) {
+                Ok(_) => return Ok(()),
+                Err(source) if began.elapsed() > ASSIGN || stopped() => {
+                    return Err(TmqError::GroupInUse {
+                        group: self.config.group.clone(),
+                        topic: self.topic.clone(),
+                        source,
+                    });
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
     }
 
     /// Waits until the consumer has every vgroup, and their logs reach back to where they were.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the C programs under valgrind, AddressSanitizer and ThreadSanitizer.
 # Needs cc, c++, valgrind and the release libraries: cargo build --release -p incremental-bitmap -p taosx
-# (LIBRARIES names another directory than target/release, PROGRAMS some of the programs). ThreadSanitizer needs a nightly Rust, too.
+# (LIBRARIES names another directory than target/release, PROGRAMS and TSAN_PROGRAMS some of the programs).
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=$(mktemp -d)
@@ -19,6 +19,7 @@ arguments() {
     storage_engine)
       cp -r "$root/tests/data/base" "$2/data"
       echo "$2/data $root/tests/data/incr_wal $2" ;;
+    coordinator) echo "$2" ;;
     taosx_plugin) echo "$libraries/libtaosx_incremental_bitmap_plugin.so $2" ;;
     *) echo "$2/state" ;;
   esac
@@ -71,20 +72,24 @@ echo "AddressSanitizer taosdump_stand_in"
 cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all $glue -o "$out/stand-in-asan"
 "$out/stand-in-asan" $line > /dev/null || [ $? -eq 3 ]
 
-# ThreadSanitizer must see the engine's own synchronisation, so the library is built with it: a nightly toolchain.
-if runtime=$(ls "$(rustc +nightly --print sysroot 2>/dev/null)"/lib/rustlib/*/lib/librustc*_rt.tsan.a 2>/dev/null); then
+# ThreadSanitizer must see the engine's own synchronisation, so the library is built with it. A stable toolchain has the
+# runtime, and takes the flags when asked so.
+runtime=$(ls "$(rustc --print sysroot)"/lib/rustlib/*/lib/librustc*_rt.tsan.a 2>/dev/null | head -n 1)
+if [ -n "$runtime" ]; then
   target=$(rustc -vV | sed -n 's/^host: //p')
-  RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
-    cargo +nightly build --manifest-path "$root/Cargo.toml" -p incremental-bitmap --lib \
+  RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+    cargo build --quiet --manifest-path "$root/Cargo.toml" -p incremental-bitmap --lib \
     --target "$target" --target-dir "$root/target/tsan"
-  for program in engine_threads event_interceptor event_threads ring_buffer; do
+  for program in ${TSAN_PROGRAMS:-engine_threads event_interceptor event_threads ring_buffer storage_engine coordinator}; do
     echo "ThreadSanitizer $program"
+    mkdir "$out/tsan-$program.dir"
     cc $flags -fsanitize=thread -c "$root/tests/c/$program.c" -o "$out/$program.o"
     c++ "$out/$program.o" "$root/target/tsan/$target/debug/libincremental_bitmap.a" \
       -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive -pthread -ldl -lm -o "$out/$program-tsan"
-    TSAN_OPTIONS="halt_on_error=1 suppressions=$root/ci/tsan.supp" "$out/$program-tsan"
+    TSAN_OPTIONS="halt_on_error=1 suppressions=$root/ci/tsan.supp" \
+      "$out/$program-tsan" $(arguments "$program" "$out/tsan-$program.dir")
   done
 else
-  echo "skipped: ThreadSanitizer needs a nightly toolchain"
+  echo "skipped: this toolchain has no runtime of ThreadSanitizer"
 fi
 echo "all clean"

@@ -69,6 +69,27 @@ fn the_coordinator_exports_in_batches_and_loses_nothing() {
 }
 
 #[test]
+fn a_full_disk_loses_no_block_and_leaves_no_half_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let program = build("coordinator.c", dir.path(), "static");
+    let small = dir.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let script = "mount -t tmpfs -o size=4m tmpfs \"$1\" || exit 77; exec \"$0\" \"$1\" full";
+    let output = Command::new("unshare")
+        .args(["-rm", "sh", "-c", script])
+        .args([&program, &small])
+        .output();
+    match output {
+        Ok(output) if output.status.code() != Some(77) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
+        }
+        _ => println!("skipped: no small file system can be mounted here"),
+    }
+}
+
+#[test]
 fn the_headers_are_good_cpp() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("headers.cpp");

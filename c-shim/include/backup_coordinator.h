@@ -59,10 +59,13 @@ typedef struct {
   uint32_t    timeout_ms;        /* how long a batch may take with all its tries; at least 1. A reader that does not
                                   * return is not interrupted */
   bool        enable_compression; /* zstd */
-  bool        enable_encryption;  /* age; needs backup_coordinator_set_key_file before the first export */
+  bool        enable_encryption;  /* age; needs backup_coordinator_set_key_file before the first export. The
+                                   * settings' backup.encryption (docs/configuration.md) makes it true */
   const char *backup_path;        /* an existing directory */
-  const char *temp_path;          /* ignored: temporary files must be where they are renamed to; may be NULL */
-  bool        enable_parallel_processing; /* ignored: a batch is read by one thread, in order */
+  const char *temp_path;          /* an existing directory, for the archive that an estimate writes; NULL: backup_path.
+                                   * Archives themselves are made where they stay, so that a rename completes them */
+  bool        enable_parallel_processing; /* as many batches at a time as there are processors: the reader is called
+                                           * by several threads at once. Else by the one that exports */
 } SBackupConfig;
 
 /* What was done since init or reset_stats. */
@@ -96,11 +99,14 @@ SBackupCoordinator *backup_coordinator_init(SBitmapEngine *engine, const SBackup
 /* Gives it back; no call may be under way. NULL does nothing. */
 void backup_coordinator_destroy(SBackupCoordinator *coordinator);
 
-/* Who reads blocks. Waits for an export that is under way. ERR_INVALID_PARAM (NULL). */
+/* Who reads blocks, from the next export on. NULL, as at first: blocks are those of the server that "tdengine" follows
+ * (storage_engine_interface.h), and archives hold their rows as read_data_block gives them; a block of a table that was
+ * dropped is one without columns. ERR_INVALID_PARAM (coordinator is NULL). */
 int32_t backup_coordinator_set_reader(SBackupCoordinator *coordinator, BackupBlockReader reader, void *user_data);
 
 /* What archives are encrypted with: a file with a passphrase of 8 or more characters on its first line, or an age
- * identity, that only its owner may read. It is read now. ERR_INVALID_PARAM, ERR_KEY. */
+ * identity, that only its owner may read. It is read now. Without it, the settings' backup.key_file counts.
+ * ERR_INVALID_PARAM, ERR_KEY. */
 int32_t backup_coordinator_set_key_file(SBackupCoordinator *coordinator, const char *path);
 
 /* Allows exports, and forbids them: stop ends the one that is under way behind the batches that are safe, and waits
@@ -112,7 +118,7 @@ int32_t backup_coordinator_stop(SBackupCoordinator *coordinator);
 int32_t backup_coordinator_cancel(SBackupCoordinator *coordinator);
 
 /* Exports every block behind the cursor. ERR_SUCCESS: all are safe; also if there are none.
- * ERR_NOT_STARTED (stopped, or no reader), ERR_KEY (encryption without a key), ERR_READ, ERR_IO (such as a full disk),
+ * ERR_NOT_STARTED (stopped, or no reader and no followed server), ERR_KEY (encryption without a key), ERR_READ, ERR_IO (such as a full disk),
  * ERR_TIMEOUT, ERR_CANCELLED, and the engine's: the cursor stands behind the last batch that is safe. */
 int32_t backup_coordinator_export(SBackupCoordinator *coordinator);
 

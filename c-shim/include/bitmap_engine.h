@@ -144,7 +144,9 @@ void bitmap_engine_destroy(SBitmapEngine *engine);
 int32_t bitmap_engine_sync(SBitmapEngine *engine);
 
 /* ---- marks: O(1) amortised, O(log n) merging in the background ----
- * Codes: ERR_SUCCESS, ERR_INVALID_PARAM, ERR_INVALID_STATE_TRANS, ERR_MEMORY_FULL, ERR_INTERNAL.
+ * Codes: ERR_SUCCESS, ERR_INVALID_PARAM, ERR_INVALID_STATE_TRANS, ERR_MEMORY_FULL, ERR_INTERNAL. With persistence
+ * also ERR_IO and ERR_DAMAGED: the block's state lies on disk, because memory is short, and can't be read back.
+ * Whatever the error, nothing was changed.
  * Marking a block with the state it has refreshes its WAL offset and time. */
 
 /* The block was modified: CLEAN or DIRTY becomes DIRTY, NEW stays NEW. */
@@ -154,7 +156,7 @@ int32_t bitmap_engine_mark_new(SBitmapEngine *engine, uint64_t block_id, uint64_
 /* The block was deleted: any state becomes DELETED. */
 int32_t bitmap_engine_mark_deleted(SBitmapEngine *engine, uint64_t block_id, uint64_t wal_offset, int64_t timestamp);
 /* The block was flushed, backed up, or its deletion confirmed: any state becomes CLEAN. The latest mark's WAL offset
- * and time stay known. ERR_BLOCK_NOT_FOUND if it was never marked. */
+ * and time stay known. Also ERR_BLOCK_NOT_FOUND: it was never marked. */
 int32_t bitmap_engine_clear_block(SBitmapEngine *engine, uint64_t block_id);
 
 /* The same for `count` marks, in order. Stops at the first that fails and returns its code; *applied, if not NULL,
@@ -168,7 +170,8 @@ int32_t bitmap_engine_clear_batch(SBitmapEngine *engine, const uint64_t *block_i
 
 /* ---- lookups ---- */
 
-/* Stores the block's state. O(1). ERR_BLOCK_NOT_FOUND if it was never marked; *state is then unchanged. */
+/* Stores the block's state. O(1). ERR_BLOCK_NOT_FOUND if it was never marked; with persistence also ERR_IO and
+ * ERR_DAMAGED, as for marks. *state is then unchanged. */
 int32_t bitmap_engine_get_block_state(SBitmapEngine *engine, uint64_t block_id, EBlockState *state);
 
 /* Stores all that is known of the block. O(log n). ERR_BLOCK_NOT_FOUND, ERR_BLOCK_DAMAGED, ERR_IO, ERR_DAMAGED;

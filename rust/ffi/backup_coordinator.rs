@@ -14,15 +14,19 @@ use crate::header::{
     BackupBlockVisitor, ERR_SUCCESS, SBackupConfig, SBackupCursor, SBackupStats, SBitmapEngine,
     SIncrementalBlock,
 };
-use crate::incremental_backup_tool::text;
+use crate::incremental_backup_tool::{processors, text};
+use crate::settings::environment;
+use crate::storage_engine::Followed;
 use backup::archive::{self, Key, LONGEST};
+use backup::block_rows;
 use backup::coordinator::{Coordinator, CoordinatorConfig, Cursor, CursorKind};
 use bitmap::{BlockId, BlockRecord};
+use config::Program;
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub use crate::header::{SBackupCoordinator, SBackupSink};
 
@@ -49,27 +53,96 @@ struct CReader {
 
 // SAFETY: the header asks for a reader that may be called from any thread that exports.
 unsafe impl Send for CReader {}
+// SAFETY: the same; with enable_parallel_processing by several at once.
+unsafe impl Sync for CReader {}
 
 /// What a `SBackupSink *` points to.
 type Sink = Vec<u8>;
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 
-    fn reader(&self) -> Result<CReader, Failure> {
+    fn reader(&self) -> Result<BlockReader, Failure> {
         let state = self.state();
         if self.encrypt && !state.has_key {
             return Err(Failure::new(
                 Code::KEY,
-                "enable_encryption is true, and backup_coordinator_set_key_file was not called",
+                "archives are to be encrypted, and there is no key: call backup_coordinator_set_key_file, or name the \
+                 file as backup.key_file",
             ));
         }
-        state
-            .reader
-            .ok_or_else(|| Failure::new(Code::NOT_STARTED, "no reader is set"))
+        match state.reader {
+            Some(reader) => Ok(BlockReader::Host(reader)),
+            None => OfServer::begin().map(BlockReader::Followed),
+        }
     }
+}
+
+/// Who knows what blocks hold.
+enum BlockReader {
+    Host(CReader),
+    Followed(OfServer),
+}
+
+impl BlockReader {
+    fn read(&self, record: &BlockRecord) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Host(reader) => reader.read(record),
+            Self::Followed(followed) => followed.read(record).map_err(|failure| failure.words),
+        }
+    }
+}
+
+/// The rows of the server that a storage engine of ours follows, for a host without a reader.
+struct OfServer {
+    followed: Mutex<Arc<Followed>>,
+    /// Those that nobody uses at the moment.
+    connections: Mutex<Vec<taos::Connection>>,
+}
+
+impl OfServer {
+    fn begin() -> Result<Self, Failure> {
+        let followed = Followed::now().map_err(|failure| {
+            let words = "no reader is set, and no server is followed whose rows could be read";
+            Failure::new(
+                Code::NOT_STARTED,
+                format_args!("{words}: {}", failure.words),
+            )
+        })?;
+        Ok(Self {
+            followed: Mutex::new(Arc::new(followed)),
+            connections: Mutex::default(),
+        })
+    }
+
+    /// Numbers among which the block's table is, if it has one by now.
+    fn followed(&self, block: BlockId) -> Result<Arc<Followed>, Failure> {
+        let mut followed = locked(&self.followed);
+        if !followed.numbering.knows(block) {
+            *followed = Arc::new(Followed::now()?);
+        }
+        Ok(Arc::clone(&followed))
+    }
+
+    fn read(&self, record: &BlockRecord) -> Result<Vec<u8>, Failure> {
+        let followed = self.followed(record.block)?;
+        let idle = locked(&self.connections).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => followed.connect()?,
+        };
+        let rows = block_rows::read_or_gone(record.block.0, &followed.numbering, &connection)
+            .map_err(|error| Failure::new(Code::READ, error))?;
+        // One that failed is not used again.
+        locked(&self.connections).push(connection);
+        Ok(rows)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl CReader {
@@ -110,7 +183,7 @@ unsafe fn create(engine: &Handle, config: *const SBackupConfig) -> Result<Shared
         return Err(Failure::param("config is NULL"));
     }
     // SAFETY: not NULL, and the caller promises the rest. C may have left any byte in the bools.
-    let (batch, retries, interval, timeout, compress, encrypt, path) = unsafe {
+    let (batch, retries, interval, timeout, compress, encrypt, parallel, path, temporary) = unsafe {
         (
             (*config).batch_size,
             (*config).max_retries,
@@ -121,7 +194,15 @@ unsafe fn create(engine: &Handle, config: *const SBackupConfig) -> Result<Shared
                 .read()
                 != 0,
             (&raw const (*config).enable_encryption).cast::<u8>().read() != 0,
+            (&raw const (*config).enable_parallel_processing)
+                .cast::<u8>()
+                .read()
+                != 0,
             text((*config).backup_path, "backup_path")?,
+            match (*config).temp_path.is_null() {
+                true => None,
+                false => Some(text((*config).temp_path, "temp_path")?),
+            },
         )
     };
     for (name, value) in [("batch_size", batch), ("timeout_ms", timeout)] {
@@ -131,19 +212,36 @@ unsafe fn create(engine: &Handle, config: *const SBackupConfig) -> Result<Shared
             )));
         }
     }
-    if !Path::new(&path).is_dir() {
-        return Err(Failure::param(format_args!(
-            "backup_path {path} is no directory"
-        )));
+    for (name, path) in [
+        ("backup_path", Some(&path)),
+        ("temp_path", temporary.as_ref()),
+    ] {
+        if let Some(path) = path.filter(|path| !Path::new(path).is_dir()) {
+            return Err(Failure::param(format_args!(
+                "{name} {path} is no directory"
+            )));
+        }
     }
+    let settings = environment(Program::Library)?.backup;
+    let encrypt = encrypt || settings.encryption;
+    let key = match settings.key_file.filter(|_| encrypt) {
+        Some(file) => Some(Key::load(&file)?),
+        None => None,
+    };
+    let has_key = key.is_some();
     let config = CoordinatorConfig {
         batch_size: batch as usize,
         max_retries: retries,
         retry_interval: Duration::from_millis(interval.into()),
         timeout: Duration::from_millis(timeout.into()),
         compress,
-        key: None,
+        key,
         backup_path: path.into(),
+        temp_path: temporary.map(Into::into),
+        workers: match parallel {
+            true => processors(),
+            false => 1,
+        },
     };
     Ok(Shared {
         engine: Handle::clone(engine),
@@ -151,7 +249,7 @@ unsafe fn create(engine: &Handle, config: *const SBackupConfig) -> Result<Shared
         encrypt,
         state: Mutex::new(State {
             started: true,
-            has_key: false,
+            has_key,
             reader: None,
         }),
     })
@@ -213,9 +311,8 @@ pub unsafe extern "C" fn backup_coordinator_set_reader(
     // SAFETY: the caller's promise.
     unsafe {
         on(coordinator, |shared| {
-            let call = reader.ok_or_else(|| Failure::param("reader is NULL"))?;
-            // An export holds this for reading.
-            shared.state().reader = Some(CReader { call, user_data });
+            // An export that is under way goes on with the one that it has.
+            shared.state().reader = reader.map(|call| CReader { call, user_data });
             Ok(())
         })
     }
@@ -294,9 +391,9 @@ pub unsafe extern "C" fn backup_coordinator_export(coordinator: *mut SBackupCoor
                 ));
             }
             let reader = shared.reader()?;
-            shared
-                .coordinator
-                .export(&mut |record| reader.read(record))?;
+            let began = Instant::now();
+            let done = shared.coordinator.export(&|record| reader.read(record))?;
+            metrics::global().backup_done(began.elapsed(), done.bytes);
             Ok(())
         })
     }
@@ -422,7 +519,7 @@ pub unsafe extern "C" fn backup_coordinator_estimate_backup_size(
                 .map_err(engine_failure)?;
             let size = shared
                 .coordinator
-                .estimate(&ids, &mut |record| reader.read(record))?;
+                .estimate(&ids, &|record| reader.read(record))?;
             Ok(size)
         });
         failure::remember(size).unwrap_or(0)

@@ -10,7 +10,9 @@ use crate::codes::Code;
 use crate::header::{
     EBlockState, SBitmapEngineConfig, SBlockMark, SBlockMetadata, SDamagedRange, SMemoryStats,
 };
+use crate::settings::environment;
 use bitmap::{BlockId, Engine, EngineConfig, EngineError, Mark, MarkedAt};
+use config::Program;
 use feed::bitmap_sink::EngineGauges;
 use metrics::Source;
 use std::cell::Cell;
@@ -87,7 +89,21 @@ unsafe fn config_of(config: *const SBitmapEngineConfig) -> Result<EngineConfig, 
 #[unsafe(no_mangle)]
 pub extern "C" fn bitmap_engine_init() -> *mut SBitmapEngine {
     boundary(ptr::null_mut(), || {
-        Engine::open(&EngineConfig::default()).map_or(ptr::null_mut(), into_handle)
+        let Ok(settings) = environment(Program::Library) else {
+            return ptr::null_mut();
+        };
+        let settings = settings.bitmap_engine;
+        let config = EngineConfig {
+            max_memory_mb: settings.memory_limit_mb,
+            persistence_path: settings.state_dir().map(Into::into),
+        };
+        Engine::open(&config).map_or_else(
+            |error| {
+                tracing::error!("bitmap_engine_init: {error}");
+                ptr::null_mut()
+            },
+            into_handle,
+        )
     })
 }
 

@@ -12,11 +12,13 @@ use crate::header::{
     SEventInterceptorConfig, SStorageEngineConfig, SStorageEngineInterface, SStorageEvent,
     SStorageRange,
 };
+use crate::settings::environment;
 use bitmap::{BlockId, Engine, MarkedAt};
 use capture::intercept::{
     BlockEvent, EventKind, EventSink, InterceptError, Interceptor, InterceptorConfig, MOST_WORKERS,
     Overflow,
 };
+use config::Program;
 use feed::bitmap_sink::{BitmapSink, Callback, InterceptorGauges};
 use metrics::Source;
 use parking_lot::Mutex;
@@ -117,24 +119,19 @@ unsafe fn handle_of<'a>(interceptor: *const SEventInterceptor) -> Result<&'a Han
     unsafe { lent(interceptor.cast::<Handle>()) }
 }
 
-const DEFAULT_CAPACITY: usize = 10_000;
-
-/// How many workers to start: what the caller says, or the environment, or as many as the machine suggests.
-fn workers(wanted: u32) -> Result<NonZeroUsize, Code> {
-    let checked = |workers: usize| match NonZeroUsize::new(workers) {
-        Some(workers) if workers.get() <= MOST_WORKERS => Ok(workers),
-        _ => Err(Code::INVALID_PARAM),
-    };
-    if wanted > 0 {
-        return checked(wanted as usize);
+/// How many workers to start: what the caller says, or the settings, or as many as the machine suggests.
+fn workers(
+    wanted: u32,
+    settings: &config::settings::EventInterceptor,
+) -> Result<NonZeroUsize, Code> {
+    if wanted as usize > MOST_WORKERS {
+        return Err(Code::INVALID_PARAM);
     }
-    match std::env::var("IB_CALLBACK_THREADS") {
-        Ok(text) if !text.is_empty() => {
-            checked(text.trim().parse().map_err(|_| Code::INVALID_PARAM)?)
-        }
-        Ok(_) | Err(std::env::VarError::NotPresent) => Ok(InterceptorConfig::default_workers()),
-        Err(std::env::VarError::NotUnicode(_)) => Err(Code::INVALID_PARAM),
-    }
+    let wanted = NonZeroUsize::new(wanted as usize);
+    let configured = NonZeroUsize::new(settings.callback_threads as usize);
+    Ok(wanted
+        .or(configured)
+        .unwrap_or_else(InterceptorConfig::default_workers))
 }
 
 /// See `event_interceptor.h`.
@@ -159,6 +156,8 @@ pub unsafe extern "C" fn event_interceptor_init(
                 Arc::clone(engine_of(engine)?),
             )
         };
+        let settings = environment(Program::Library).map_err(|failure| failure.code)?;
+        let settings = settings.event_interceptor;
         let callback = function.map(|function| {
             let callback = HostCallback {
                 function,
@@ -169,9 +168,9 @@ pub unsafe extern "C" fn event_interceptor_init(
         let sink: Arc<dyn EventSink> = Arc::new(BitmapSink::new(Arc::clone(&engine), callback));
         let config = InterceptorConfig {
             capacity: NonZeroUsize::new(capacity as usize)
-                .or(NonZeroUsize::new(DEFAULT_CAPACITY))
+                .or(NonZeroUsize::new(settings.buffer_size as usize))
                 .unwrap_or(NonZeroUsize::MIN),
-            workers: workers(threads)?,
+            workers: workers(threads, &settings)?,
         };
         let interceptor = Arc::new(Interceptor::new(config, sink));
         let gauges: Arc<dyn Source> = Arc::new(InterceptorGauges(Arc::downgrade(&interceptor)));
@@ -179,7 +178,7 @@ pub unsafe extern "C" fn event_interceptor_init(
         let handle = Handle {
             interceptor,
             engine,
-            enabled,
+            enabled: enabled && settings.enable,
             storage: Mutex::default(),
             refused: AtomicBool::new(false),
             _gauges: gauges,

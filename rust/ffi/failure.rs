@@ -16,7 +16,7 @@ thread_local! {
 /// A code with the words for it.
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    words: String,
+    pub(crate) words: String,
 }
 
 impl Failure {

@@ -13,8 +13,8 @@ use crate::header::{
     SStorageEvent, SStorageRange,
 };
 use crate::observability::in_c;
+use backup::block_rows::Numbering;
 use capture::intercept::{BlockEvent, EventKind};
-use feed::block_rows::Numbering;
 use feed::follow::{CatchUp, FollowStats, Listener};
 use metrics::Source;
 use parking_lot::Mutex;

@@ -9,15 +9,16 @@ use crate::boundary::{Place, boundary, coded, lent};
 use crate::codes::Code;
 use crate::failure::{self, Failure};
 use crate::header::SIncrementalBackupConfig;
+use crate::settings::{environment, must_be_plain, retry, server};
 use backup::data_file::Compression;
 use backup::detect::Since;
 use backup::session::Session;
-use config::{Config, Layers, Settings};
+use config::{Program, Settings};
 use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use taos::{Library, Login};
+use std::time::Instant;
 
 pub use crate::header::SIncrementalBackupTool;
 
@@ -45,30 +46,6 @@ struct Stats {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The settings of the environment and of the file that it names.
-pub(crate) fn environment() -> Result<Settings, Failure> {
-    let mut layers = Layers::default().process_env();
-    if let Some(path) = config::file::path(None) {
-        layers = layers.file(path);
-    }
-    Config::from(&layers)
-        .map(|config| config.settings)
-        .map_err(|error| Failure::new(Code::CONFIG, error))
-}
-
-/// The client library, and how to log in where settings say.
-pub(crate) fn server(settings: &Settings) -> Result<(Library, Login), Failure> {
-    let library = Library::find().map_err(|error| Failure::new(Code::SERVER, error))?;
-    let source = &settings.source;
-    let login = Login {
-        host: source.host.clone(),
-        port: u16::try_from(source.port).unwrap_or(0),
-        user: source.user.clone(),
-        password: source.password.clone(),
-    };
-    Ok((library, login))
 }
 
 /// A text that C lent.
@@ -165,7 +142,7 @@ unsafe fn create(config: *const SIncrementalBackupConfig) -> Result<Tool, Failur
 impl Tool {
     /// The settings: the environment's, and over them those of the configuration.
     fn settings(&self) -> Result<Settings, Failure> {
-        let mut settings = environment()?;
+        let mut settings = environment(Program::Backups)?;
         settings.source.host = Some(self.host.clone());
         settings.source.port = self.port.into();
         settings.source.database = Some(self.database.clone());
@@ -181,6 +158,7 @@ impl Tool {
             return Ok(());
         }
         let settings = self.settings()?;
+        must_be_plain(&settings)?;
         let (library, login) = server(&settings)?;
         let connection = library
             .connect(&login)
@@ -189,10 +167,11 @@ impl Tool {
             .map_err(|error| Failure::new(Code::SERVER, error))?;
         *session = Some(Session {
             server: Some((library, login)),
-            data_dirs: settings.source.data_dirs,
+            data_dirs: settings.source.data_dirs.clone(),
             threads: self.threads,
             batch: settings.backup.batch_size as usize,
             compression: self.compression,
+            retry: retry(&settings),
         });
         Ok(())
     }
@@ -212,6 +191,7 @@ impl Tool {
             0 => Since::Version(tdfiles::Version::BEGINNING),
             ns => time(ns),
         };
+        let began = Instant::now();
         let done = session.backup(
             &self.database,
             (since > 0).then(|| time(since)),
@@ -224,6 +204,10 @@ impl Tool {
         stats.total += done.blocks;
         stats.failed += done.failed;
         stats.processed += done.blocks.saturating_sub(done.failed);
+        if done.failed == 0 {
+            metrics::global().backup_done(began.elapsed(), done.bytes);
+            tracing::info!("{} is backed up in {}", self.database, done.run.display());
+        }
         if done.failed > 0 || !done.exact {
             return Err(Failure::new(Code::BACKUP_INCOMPLETE, done.notes.join("; ")));
         }

@@ -17,6 +17,7 @@ mod incremental_backup_tool;
 mod observability;
 mod plugin;
 mod ring_buffer;
+mod settings;
 mod storage_engine;
 mod taosdump;
 mod tdengine_storage;

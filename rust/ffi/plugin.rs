@@ -9,7 +9,8 @@ use crate::boundary::{Place, Places, boundary, coded, lent_array};
 use crate::codes::Code;
 use crate::failure::{self, Failure};
 use crate::header::{BACKUP_PLUGIN_ABI, SBackupPluginInterface, SBackupStats, SIncrementalBlock};
-use crate::incremental_backup_tool::{processors, server, text};
+use crate::incremental_backup_tool::{processors, text};
+use crate::settings::{self, must_be_plain, refused, retry, server};
 use backup::checkpoint::Checkpoint;
 use backup::data_file::Compression;
 use backup::detect::Since;
@@ -18,13 +19,13 @@ use backup::report::Blocks;
 use backup::session::{Session, checkpoint_path};
 use backup::verify::{self, Verdict};
 use bitmap::BlockId;
-use config::{Config, Layers, Settings};
-use std::collections::HashSet;
-use std::ffi::{CStr, c_char};
+use config::{Layers, Live, Program, Settings};
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::{CStr, CString, c_char};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The table that C gets. It never changes: C may only read it, though its type does not say so.
 struct Table(SBackupPluginInterface);
@@ -60,7 +61,7 @@ pub extern "C" fn backup_plugin_get_interface() -> *mut SBackupPluginInterface {
 
 /// The plugin between init and destroy.
 struct Plugin {
-    settings: Settings,
+    live: Live,
     stats: SBackupStats,
     found: Option<Found>,
 }
@@ -90,10 +91,13 @@ fn plugin() -> MutexGuard<'static, Option<Plugin>> {
     PLUGIN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does something with the plugin, once it is set up.
+/// Does something with the plugin, once it is set up, with its settings as they are now.
 fn with<T>(body: impl FnOnce(&mut Plugin) -> Result<T, Failure>) -> Result<T, Failure> {
     match plugin().as_mut() {
-        Some(plugin) => body(plugin),
+        Some(plugin) => {
+            plugin.reload();
+            body(plugin)
+        }
         None => Err(Failure::new(Code::NOT_STARTED, "init was not called")),
     }
 }
@@ -107,46 +111,83 @@ fn now() -> i64 {
 
 /// # Safety
 /// `config` is NULL or ends with a NUL.
-pub(crate) unsafe fn settings(config: *const c_char) -> Result<Settings, Failure> {
-    let mut layers = Layers::default().process_env();
+pub(crate) unsafe fn layers(config: *const c_char) -> Result<Layers, Failure> {
     if config.is_null() {
-        if let Some(path) = config::file::path(None) {
-            layers = layers.file(path);
-        }
-    } else {
-        // SAFETY: not NULL, and the caller promises the NUL.
-        let given = unsafe { CStr::from_ptr(config) }
-            .to_str()
-            .map_err(|_| Failure::param("config is not UTF-8"))?;
-        layers = match given.trim_start().starts_with('{') {
-            true => layers.text(given),
-            false => layers.file(given),
-        };
+        return Ok(settings::layers());
     }
-    Config::from(&layers)
-        .map(|config| config.settings)
-        .map_err(|error| Failure::new(Code::CONFIG, error))
+    // SAFETY: not NULL, and the caller promises the NUL.
+    let given = unsafe { CStr::from_ptr(config) }
+        .to_str()
+        .map_err(|_| Failure::param("config is not UTF-8"))?;
+    let layers = Layers::default().process_env();
+    Ok(match given.trim_start().starts_with('{') {
+        true => layers.text(given),
+        false => layers.file(given),
+    })
+}
+
+const NAME: &CStr = c"incremental_bitmap";
+
+/// What the plugin reports as its name. A lock of its own: a backup holds that of the plugin for long.
+fn name_now() -> MutexGuard<'static, &'static CStr> {
+    static NOW: Mutex<&CStr> = Mutex::new(NAME);
+    NOW.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A name for C, which may keep it: it is never freed, and each is made only once.
+fn kept(name: &str) -> &'static CStr {
+    static NAMES: Mutex<BTreeSet<&'static CStr>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    // Settings hold no NUL.
+    let name = CString::new(name).unwrap_or_default();
+    if let Some(known) = names.get(name.as_c_str()) {
+        return known;
+    }
+    let name: &'static CStr = Box::leak(name.into_boxed_c_str());
+    names.insert(name);
+    name
+}
+
+/// Says if the plugin is another file than its configuration was made for.
+fn compare(wanted: &config::settings::Plugin) {
+    if let Some(path) = &wanted.library_path
+        && let Some(own) = crate::taosdump::own_file()
+        && path.canonicalize().ok() != own.canonicalize().ok()
+    {
+        let (path, own) = (path.display(), own.display());
+        tracing::warn!("plugin.library_path is {path}, and the host loaded {own}");
+    }
 }
 
 unsafe extern "C" fn init(config: *const c_char) -> i32 {
     coded(|| {
-        // SAFETY: the caller's promise.
-        let settings = failure::remember(unsafe { settings(config) })?;
-        *plugin() = Some(Plugin {
-            settings,
-            stats: NO_STATS,
-            found: None,
-        });
-        Ok(())
+        failure::remember((|| {
+            // SAFETY: the caller's promise.
+            let live = Live::open(unsafe { layers(config) }?).map_err(refused)?;
+            let config = live.current();
+            logging::begin(&config, Program::Backups);
+            must_be_plain(&config.settings)?;
+            compare(&config.settings.plugin);
+            *name_now() = kept(&config.settings.plugin.name);
+            *plugin() = Some(Plugin {
+                live,
+                stats: NO_STATS,
+                found: None,
+            });
+            Ok(())
+        })())
     })
 }
 
 unsafe extern "C" fn destroy() {
-    boundary((), || *plugin() = None);
+    boundary((), || {
+        *plugin() = None;
+        *name_now() = NAME;
+    });
 }
 
 unsafe extern "C" fn name() -> *const c_char {
-    c"incremental_bitmap".as_ptr()
+    boundary(NAME, || *name_now()).as_ptr()
 }
 
 unsafe extern "C" fn version() -> *const c_char {
@@ -162,9 +203,31 @@ unsafe extern "C" fn taosdump() -> *const crate::header::STaosdumpEngine {
 }
 
 impl Plugin {
+    fn settings(&self) -> Settings {
+        self.live.current().settings.clone()
+    }
+
+    /// Reads a file of settings again that has changed. One that can't be used changes nothing.
+    fn reload(&self) {
+        match self.live.reload_if_changed() {
+            Ok(done) => {
+                if !done.applied.is_empty() {
+                    logging::set(&self.live.current().settings.log);
+                }
+                for key in done.applied {
+                    tracing::info!("{key} has a new value");
+                }
+                for key in done.at_restart {
+                    tracing::warn!("{key} has a new value, which counts after the next init");
+                }
+            }
+            Err(error) => tracing::error!("the settings stay as they were: {error}"),
+        }
+    }
+
     /// A session; with a server if the settings name one.
     fn session(&self) -> Result<Session, Failure> {
-        let settings = &self.settings;
+        let settings = &self.settings();
         let server = match settings.source.host {
             Some(_) => Some(server(settings)?),
             None => None,
@@ -178,12 +241,14 @@ impl Plugin {
                 true => Compression::default(),
                 false => Compression::Null,
             },
+            retry: retry(settings),
         })
     }
 
     /// Where the next detection starts, if that is kept.
     fn checkpoint(&self, database: &str) -> Option<PathBuf> {
-        let dir = self.settings.bitmap_engine.state_dir()?;
+        let settings = self.settings();
+        let dir = settings.bitmap_engine.state_dir()?;
         Some(checkpoint_path(dir, database))
     }
 
@@ -201,7 +266,7 @@ impl Plugin {
         {
             return Ok(Since::Checkpoint(path));
         }
-        match &self.settings.source.since {
+        match &self.settings().source.since {
             Some(since) => cli::detect::parse_since(since)
                 .map_err(|problem| Failure::new(Code::CONFIG, problem)),
             None => Ok(Since::Version(tdfiles::Version::BEGINNING)),
@@ -209,7 +274,7 @@ impl Plugin {
     }
 
     fn detect(&mut self, database: Option<String>, time: i64) -> Result<bool, Failure> {
-        let database = database.or_else(|| self.settings.source.database.clone());
+        let database = database.or_else(|| self.settings().source.database);
         let since = self.since(database.as_deref(), time)?;
         self.found = None;
         let detection = self.session()?.detect(database.as_deref(), since)?;
@@ -265,13 +330,22 @@ impl Plugin {
             plan: found.blocks.plan.restricted_to(ids),
         };
         let (database, next) = (blocks.database.clone(), found.next.clone());
+        let began = Instant::now();
         let result = self.write(blocks, out);
         match &result {
             Ok(bytes) => {
+                metrics::global().backup_done(began.elapsed(), *bytes);
+                tracing::info!(
+                    "{} blocks of {database} are exported, {bytes} bytes",
+                    ids.len()
+                );
                 self.stats.processed_blocks += ids.len() as u64;
                 self.stats.total_size += bytes;
             }
-            Err(_) => self.stats.failed_blocks += ids.len() as u64,
+            Err(failure) => {
+                tracing::error!("{database} can't be exported: {}", failure.words);
+                self.stats.failed_blocks += ids.len() as u64;
+            }
         }
         result?;
         if all && let Some(path) = self.checkpoint(&database) {
@@ -394,7 +468,7 @@ pub extern "C" fn backup_plugin_estimate_backup_size(start_wal: u64, end_wal: u6
                 precision: found.blocks.precision,
                 plan: found.blocks.plan.restricted_to(&ids),
             };
-            let temporary = plugin.settings.backup.temp_path.clone();
+            let temporary = plugin.settings().backup.temp_path;
             let temporary = temporary.unwrap_or_else(std::env::temp_dir);
             Ok(plugin.session()?.estimate(&blocks, &temporary)?)
         });

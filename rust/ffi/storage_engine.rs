@@ -9,10 +9,12 @@ use crate::codes::Code;
 use crate::failure::{self, Failure, explained};
 use crate::followed_storage::{self, Kind};
 use crate::header::{SStorageEngineInterface, StorageEngineInterfaceFactory, WALChangeCallback};
+use crate::settings::{environment, server};
 use crate::tdengine_storage::{self, Files};
 use crate::tmq_storage::{self, Subscription};
+use backup::block_rows::{self, BlockRowsError, Numbering};
 use bitmap::BlockId;
-use feed::block_rows::{self, BlockRowsError, Numbering};
+use config::Program;
 use feed::wal_growth::WalMonitor;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -204,52 +206,50 @@ pub unsafe extern "C" fn stop_monitoring_wal_changes(wal_path: *const c_char) ->
     })
 }
 
-/// The server that the environment names.
-fn login_of_environment() -> Result<Login, Failure> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let port = match variable("TD_CONNECT_PORT") {
-        Some(text) => text.parse().map_err(|_| {
-            let text = format!("TD_CONNECT_PORT is {text:?}: give a port from 1 to 65535");
-            Failure::new(Code::INVALID_PARAM, text)
-        })?,
-        None => 0,
-    };
-    Ok(Login {
-        host: variable("TD_CONNECT_IP"),
-        port,
-        user: variable("TD_USERNAME"),
-        password: variable("TD_PASSWORD"),
-    })
+/// What block ids are made of, and where the rows are.
+pub(crate) struct Followed {
+    pub(crate) numbering: Numbering,
+    /// `None`: the server that the settings name.
+    login: Option<Login>,
 }
 
-/// What block ids are made of, and where the rows are.
-fn followed_server() -> Result<(Numbering, Login), Failure> {
-    let files = followed_storage::numbering::<Files>();
-    let subscription = followed_storage::numbering::<Subscription>();
-    match (files, subscription) {
-        (Some(numbering), None) => Ok((numbering, login_of_environment()?)),
-        (None, Some(numbering)) => {
-            let config = followed_storage::configured::<Subscription>();
-            Ok((
+impl Followed {
+    /// The server that a storage engine of ours follows.
+    pub(crate) fn now() -> Result<Self, Failure> {
+        let files = followed_storage::numbering::<Files>();
+        let subscription = followed_storage::numbering::<Subscription>();
+        match (files, subscription) {
+            (Some(numbering), None) => Ok(Self {
                 numbering,
-                config.map_or_else(Login::default, |config| config.login),
-            ))
-        }
-        (None, None) => {
-            let text = "neither the \"tdengine\" nor the \"tmq\" interception is installed: configure one, then install it";
-            Err(Failure::new(Code::NOT_RUNNING, text))
-        }
-        (Some(_), Some(_)) => {
-            let text = "both the \"tdengine\" and the \"tmq\" interception are installed, and a block id does not say whose it is: uninstall one";
-            Err(Failure::new(Code::NOT_SUPPORTED, text))
+                login: None,
+            }),
+            (None, Some(numbering)) => Ok(Self {
+                numbering,
+                login: followed_storage::configured::<Subscription>().map(|config| config.login),
+            }),
+            (None, None) => {
+                let text = "neither the \"tdengine\" nor the \"tmq\" interception is installed: configure one, then install it";
+                Err(Failure::new(Code::NOT_RUNNING, text))
+            }
+            (Some(_), Some(_)) => {
+                let text = "both the \"tdengine\" and the \"tmq\" interception are installed, and a block id does not say whose it is: uninstall one";
+                Err(Failure::new(Code::NOT_SUPPORTED, text))
+            }
         }
     }
-}
 
-fn connect(login: &Login) -> Result<taos::Connection, Failure> {
-    let server = |error: &dyn std::fmt::Display| Failure::new(Code::SERVER, error);
-    let library = Library::find().map_err(|error| server(&error))?;
-    library.connect(login).map_err(|error| server(&error))
+    pub(crate) fn connect(&self) -> Result<taos::Connection, Failure> {
+        let (library, login) = match &self.login {
+            Some(login) => {
+                let library = Library::find().map_err(|error| Failure::new(Code::SERVER, error))?;
+                (library, login.clone())
+            }
+            None => server(&environment(Program::Library)?)?,
+        };
+        library
+            .connect(&login)
+            .map_err(|error| Failure::new(Code::SERVER, error))
+    }
 }
 
 /// See `storage_engine_interface.h`.
@@ -264,21 +264,25 @@ pub unsafe extern "C" fn read_data_block(
         let (data, size) = unsafe { (Place::new(data)?, Place::new(size)?) };
         data.store(ptr::null_mut());
         size.store(0);
-        let (numbering, login) = followed_server()?;
-        if !numbering.knows(BlockId(block_id)) {
+        let followed = Followed::now()?;
+        if !followed.numbering.knows(BlockId(block_id)) {
             let error = BlockRowsError::UnknownBlock(block_id);
             return Err(Failure::new(Code::BLOCK_NOT_FOUND, error));
         }
-        let bytes = block_rows::read(block_id, &numbering, &connect(&login)?).map_err(|error| {
-            let code = match error {
-                BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
-                    Code::BLOCK_NOT_FOUND
-                }
-                BlockRowsError::Sql(_) => Code::SERVER,
-                BlockRowsError::TooLarge(_) => Code::NOT_SUPPORTED,
-            };
-            Failure::new(code, error)
-        })?;
+        let bytes = block_rows::read(block_id, &followed.numbering, &followed.connect()?).map_err(
+            |error| {
+                let code = match error {
+                    BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
+                        Code::BLOCK_NOT_FOUND
+                    }
+                    BlockRowsError::Sql(_) => Code::SERVER,
+                    BlockRowsError::TooLarge(_) | BlockRowsError::LongName(_) => {
+                        Code::NOT_SUPPORTED
+                    }
+                };
+                Failure::new(code, error)
+            },
+        )?;
         // SAFETY: malloc takes any size.
         let memory = unsafe { libc::malloc(bytes.len()) };
         if memory.is_null() {

@@ -11,8 +11,8 @@ use crate::followed_storage::{self as followed, Engine, Follow, Host, Kind, Tabl
 use crate::header::{SStorageEngineInterface, STdengineStorageConfig};
 use crate::storage_engine::optional;
 use crate::storage_engine::text;
+use backup::block_rows::Numbering;
 use capture::DataDirs;
-use feed::block_rows::Numbering;
 use feed::follow::{CatchUp, FollowConfig, FollowStats, Follower};
 use metrics::Source;
 use parking_lot::Mutex;

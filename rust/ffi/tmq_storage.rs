@@ -10,8 +10,10 @@ use crate::failure::{Failure, explained};
 use crate::followed_storage::{self as followed, Engine, Follow, Host, Kind, Table};
 use crate::header::{SStorageEngineInterface, STmqStorageConfig};
 use crate::plugin;
+use crate::settings::refused;
 use crate::storage_engine::optional;
-use feed::block_rows::Numbering;
+use backup::block_rows::Numbering;
+use config::{Config, Program};
 use feed::tmq::{CatchUp, DEFAULT_GROUP, FollowStats, TmqConfig, TmqError, TmqFollower};
 use metrics::Source;
 use parking_lot::Mutex;
@@ -96,12 +98,15 @@ pub unsafe extern "C" fn tmq_storage_configure(config: *const STmqStorageConfig)
         // SAFETY: the caller's promise.
         let config = unsafe { lent(config) }?;
         // SAFETY: the caller's promise.
-        let (settings, position) = unsafe {
+        let (layers, position) = unsafe {
             (
-                plugin::settings(config.config)?,
+                plugin::layers(config.config)?,
                 optional(config.position_path, "position_path")?,
             )
         };
+        let all = Config::from(&layers).map_err(refused)?;
+        logging::begin(&all, Program::Library);
+        let settings = all.settings;
         let missing = || {
             let text =
                 "source.database is not set: name the database to follow, there or in TD_DATABASE";

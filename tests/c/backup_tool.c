@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "incremental_backup_tool.h"
+#include "observability.h"
 #include "plugin_api.h"
 
 #define CHECK(condition)                                                                              \
@@ -69,6 +70,10 @@ static void misuse(const char *script) {
   CHECK(tool != NULL && incremental_backup_tool_error()[0] == '\0');
   CHECK(incremental_backup_tool_backup(tool, 0) == ERR_NOT_STARTED);
   CHECK(strstr(incremental_backup_tool_error(), "start") != NULL);
+  setenv("TDENGINE_CONFIG_PATH", "/nonexistent.json", 1);
+  CHECK(incremental_backup_tool_start(tool) == ERR_CONFIG);
+  CHECK(strstr(incremental_backup_tool_error(), "/nonexistent.json") != NULL);
+  unsetenv("TDENGINE_CONFIG_PATH");
   CHECK(incremental_backup_tool_start(tool) == ERR_SERVER); /* no library, or no such host */
   CHECK(incremental_backup_tool_error()[0] != '\0');
   CHECK(incremental_backup_tool_get_stats(tool, &total, NULL, &failed) == ERR_SUCCESS && total == 0 && failed == 0);
@@ -109,7 +114,13 @@ static void backup(char **arguments) {
   CHECK(incremental_backup_tool_start(tool) == ERR_SUCCESS);
   CHECK(incremental_backup_tool_backup(tool, -1) == ERR_INVALID_PARAM);
   CHECK(incremental_backup_tool_backup(tool, INT64_MAX) == ERR_DETECT); /* in the future */
+  SObservabilityMetrics metrics;
+  update_observability_metrics();
+  CHECK(get_observability_metrics(&metrics) == ERR_SUCCESS && metrics.last_backup_bytes == 0);
   CHECK(incremental_backup_tool_backup(tool, 0) == ERR_SUCCESS);
+  update_observability_metrics();
+  CHECK(get_observability_metrics(&metrics) == ERR_SUCCESS);
+  CHECK(metrics.last_backup_bytes > 0 && metrics.last_backup_duration_ms > 0);
   CHECK(incremental_backup_tool_get_stats(tool, &total, &processed, &failed) == ERR_SUCCESS);
   CHECK(total == processed && failed == 0);
   CHECK(incremental_backup_tool_stop(tool) == ERR_SUCCESS);

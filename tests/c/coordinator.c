@@ -1,7 +1,8 @@
 /*
  * The coordinator, from C: batches, cursors, encryption, and everything that can go wrong on the way.
  *
- *   coordinator DIRECTORY      an empty directory
+ *   coordinator DIRECTORY         an empty directory
+ *   coordinator DIRECTORY full    an empty directory on a file system of 4 MB
  */
 #include <dirent.h>
 #include <inttypes.h>
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "backup_coordinator.h"
+#include "observability.h"
 
 #define CHECK(condition)                                                                         \
   do {                                                                                           \
@@ -91,6 +93,8 @@ static void misuse(SBitmapEngine *engine, SBackupConfig good) {
   CHECK(backup_coordinator_init(engine, &config) == NULL && strstr(backup_coordinator_error(), "/nonexistent") != NULL);
   config.backup_path = NULL;
   CHECK(backup_coordinator_init(engine, &config) == NULL);
+  config = good, config.temp_path = "/nonexistent";
+  CHECK(backup_coordinator_init(engine, &config) == NULL && strstr(backup_coordinator_error(), "temp_path") != NULL);
   backup_coordinator_destroy(NULL);
   CHECK(backup_coordinator_start(NULL) == ERR_INVALID_PARAM && backup_coordinator_stop(NULL) == ERR_INVALID_PARAM);
   CHECK(backup_coordinator_cancel(NULL) == ERR_INVALID_PARAM && backup_coordinator_export(NULL) == ERR_INVALID_PARAM);
@@ -109,6 +113,65 @@ static void misuse(SBitmapEngine *engine, SBackupConfig good) {
   CHECK(backup_archive_read("/nonexistent", NULL, NULL, NULL) == ERR_IO);
 }
 
+/* A block larger than half the disk, of bytes that can't be compressed. */
+static int32_t read_large(uint64_t block, SBackupSink *sink, void *user_data) {
+  uint64_t seed = block * 2654435761u + 1, words[512];
+  for (int chunk = 0; chunk < *(int *)user_data; chunk++) {
+    for (size_t n = 0; n < 512; n++) {
+      seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+      words[n] = seed;
+    }
+    CHECK(backup_sink_write(sink, words, sizeof words) == ERR_SUCCESS);
+  }
+  return ERR_SUCCESS;
+}
+
+static int files_in(const char *directory) {
+  int            count = 0;
+  struct dirent *entry;
+  DIR           *dir = opendir(directory);
+  CHECK(dir != NULL);
+  while ((entry = readdir(dir)) != NULL) count += entry->d_name[0] != '.' || strlen(entry->d_name) > 2;
+  closedir(dir);
+  return count;
+}
+
+/* The disk is full in the middle of the second archive: the first one is safe, nothing of the second is left, and it
+ * comes when there is room. */
+static void full_disk(const char *directory) {
+  char          path[4096], ballast[4096];
+  int           chunks = 512; /* of 4 KB */
+  SBackupCursor cursor;
+  SBackupStats  stats;
+  SBackupConfig config;
+  memset(&config, 0, sizeof config);
+  config.batch_size = 1;
+  config.timeout_ms = 600000;
+  config.backup_path = path;
+  snprintf(path, sizeof path, "%s/archives", directory);
+  snprintf(ballast, sizeof ballast, "%s/ballast", directory);
+  CHECK(mkdir(path, 0700) == 0);
+  FILE *file = fopen(ballast, "w");
+  CHECK(file != NULL);
+  for (int n = 0; n < 1024; n++) CHECK(fwrite(path, 1, 1024, file) == 1024);
+  CHECK(fclose(file) == 0);
+  SBitmapEngine      *engine = bitmap_engine_init();
+  SBackupCoordinator *c = backup_coordinator_init(engine, &config);
+  CHECK(c != NULL && backup_coordinator_set_reader(c, read_large, &chunks) == ERR_SUCCESS);
+  CHECK(bitmap_engine_mark_dirty(engine, 1, 1, 1) == ERR_SUCCESS && bitmap_engine_mark_dirty(engine, 2, 2, 2) == ERR_SUCCESS);
+  CHECK(backup_coordinator_export(c) == ERR_IO && strstr(backup_coordinator_error(), "No space") != NULL);
+  CHECK(backup_coordinator_get_cursor(c, &cursor) == ERR_SUCCESS && cursor.wal_cursor == 1 && cursor.block_count == 1);
+  CHECK(files_in(path) == 1);
+  CHECK(backup_coordinator_export(c) == ERR_IO && files_in(path) == 1); /* still full */
+  CHECK(backup_coordinator_estimate_backup_size(c, 2, 2) == 0 && files_in(path) == 1);
+  CHECK(remove(ballast) == 0);
+  chunks = 256;
+  CHECK(backup_coordinator_export(c) == ERR_SUCCESS && files_in(path) == 2);
+  CHECK(backup_coordinator_get_stats(c, &stats) == ERR_SUCCESS && stats.processed_blocks == 2 && stats.failed_blocks == 2);
+  backup_coordinator_destroy(c);
+  bitmap_engine_destroy(engine);
+}
+
 int main(int argc, char **argv) {
   char              path[4096], key[4096], other[4096], last[4096] = "";
   uint64_t          ids[32], n;
@@ -116,6 +179,11 @@ int main(int argc, char **argv) {
   SBackupCursor     cursor;
   SBackupStats      stats;
   Host              host = {NULL, 13, UINT64_MAX};
+  SObservabilityMetrics metrics;
+  if (argc == 3 && strcmp(argv[2], "full") == 0) {
+    full_disk(argv[1]);
+    return 0;
+  }
   if (argc != 2) return 2;
   snprintf(key, sizeof key, "%s/key", argv[1]);
   snprintf(other, sizeof other, "%s/other", argv[1]);
@@ -152,7 +220,7 @@ int main(int argc, char **argv) {
   CHECK(backup_coordinator_set_key_file(c, key) == ERR_KEY && strstr(backup_coordinator_error(), "chmod") != NULL);
   CHECK(chmod(key, 0600) == 0 && backup_coordinator_set_key_file(c, key) == ERR_SUCCESS);
   CHECK(backup_coordinator_export(c) == ERR_NOT_STARTED);
-  CHECK(backup_coordinator_set_reader(c, NULL, NULL) == ERR_INVALID_PARAM);
+  CHECK(strstr(backup_coordinator_error(), "reader") != NULL);
   CHECK(backup_coordinator_set_reader(c, read_block, &host) == ERR_SUCCESS);
 
   /* Block 13 can't be read: three batches are safe, and the cursor is behind them. */
@@ -170,8 +238,13 @@ int main(int argc, char **argv) {
   CHECK(backup_coordinator_export(c) == ERR_NOT_STARTED);
   host.cancel = UINT64_MAX;
   CHECK(backup_coordinator_start(c) == ERR_SUCCESS && backup_coordinator_start(c) == ERR_SUCCESS);
+  update_observability_metrics();
+  CHECK(get_observability_metrics(&metrics) == ERR_SUCCESS && metrics.last_backup_bytes == 0); /* none succeeded */
   CHECK(backup_coordinator_export(c) == ERR_SUCCESS);
   CHECK(read_all(path, key, last, sizeof last) == 20);
+  update_observability_metrics();
+  CHECK(get_observability_metrics(&metrics) == ERR_SUCCESS);
+  CHECK(metrics.last_backup_bytes > 0 && metrics.last_backup_duration_ms > 0); /* a passphrase takes its time */
   CHECK(backup_coordinator_export(c) == ERR_SUCCESS && read_all(path, key, last, sizeof last) == 20);
 
   /* An estimate of all, against what was written. */
@@ -185,6 +258,16 @@ int main(int argc, char **argv) {
   CHECK(backup_archive_read(last, other, visit, NULL) == ERR_KEY);
   CHECK(backup_archive_read(last, NULL, visit, NULL) == ERR_KEY);
   CHECK(strstr(backup_coordinator_error(), "passphrase") == NULL);
+  struct stat status;
+  snprintf(other, sizeof other, "%s/cut", argv[1]);
+  CHECK(stat(last, &status) == 0);
+  for (long cut = 0; cut < (long)status.st_size; cut += (long)status.st_size / 3) {
+    FILE *whole = fopen(last, "r"), *part = fopen(other, "w");
+    CHECK(whole != NULL && part != NULL);
+    for (long n = 0; n < cut; n++) CHECK(fputc(fgetc(whole), part) != EOF);
+    CHECK(fclose(whole) == 0 && fclose(part) == 0);
+    CHECK(backup_archive_read(other, key, visit, NULL) == ERR_ARCHIVE); /* the visitor would crash */
+  }
   FILE *file = fopen(last, "r+");
   CHECK(file != NULL && fseek(file, -3, SEEK_END) == 0 && fputc('x', file) == 'x' && fclose(file) == 0);
   CHECK(backup_archive_read(last, key, visit, NULL) == ERR_ARCHIVE); /* the visitor would crash */
@@ -212,6 +295,45 @@ int main(int argc, char **argv) {
   bitmap_engine_destroy(engine); /* the coordinator keeps it alive */
   CHECK(backup_coordinator_get_dirty_blocks(c, 0, UINT64_MAX, ids, 32) == 20);
   backup_coordinator_destroy(c);
+
+  /* Several batches at a time, without encryption; the estimate is made elsewhere. */
+  engine = bitmap_engine_init();
+  config.enable_encryption = false;
+  config.enable_parallel_processing = true;
+  config.temp_path = argv[1];
+  snprintf(path, sizeof path, "%s/parallel", argv[1]);
+  CHECK(mkdir(path, 0700) == 0 && (c = backup_coordinator_init(engine, &config)) != NULL);
+  for (n = 0; n < 20; n++) CHECK(bitmap_engine_mark_new(engine, n, n * 2, (int64_t)n - 10) == ERR_SUCCESS);
+  host.coordinator = c;
+  CHECK(backup_coordinator_set_reader(c, read_block, &host) == ERR_SUCCESS);
+  CHECK(backup_coordinator_estimate_backup_size(c, 0, UINT64_MAX) > 0 && files_in(path) == 0);
+  CHECK(backup_coordinator_export(c) == ERR_SUCCESS && files_in(path) == 5);
+  CHECK(read_all(path, NULL, last, sizeof last) == 20);
+  CHECK(backup_coordinator_set_reader(c, NULL, NULL) == ERR_SUCCESS); /* it is not called any more */
+  CHECK(backup_coordinator_export(c) == ERR_NOT_STARTED);
+  backup_coordinator_destroy(c);
+  bitmap_engine_destroy(engine);
+
+  /* What the operator wants: encryption, with a key file. */
+  char settings[5000];
+  snprintf(settings, sizeof settings, "{\"backup\": {\"encryption\": true, \"key_file\": \"%s\"}}", key);
+  snprintf(last, sizeof last, "%s/settings.json", argv[1]);
+  write_file(last, settings, 0600);
+  setenv("TDENGINE_CONFIG_PATH", last, 1);
+  engine = bitmap_engine_init();
+  snprintf(path, sizeof path, "%s/by-settings", argv[1]);
+  config.enable_parallel_processing = false;
+  CHECK(mkdir(path, 0700) == 0 && (c = backup_coordinator_init(engine, &config)) != NULL);
+  CHECK(bitmap_engine_mark_dirty(engine, 1, 2, -9) == ERR_SUCCESS);
+  host.coordinator = c;
+  CHECK(backup_coordinator_set_reader(c, read_block, &host) == ERR_SUCCESS);
+  CHECK(backup_coordinator_export(c) == ERR_SUCCESS && read_all(path, key, last, sizeof last) == 1);
+  CHECK(backup_archive_read(last, NULL, visit, NULL) == ERR_KEY);
+  backup_coordinator_destroy(c);
+  CHECK(remove(key) == 0 && backup_coordinator_init(engine, &config) == NULL);
+  CHECK(strstr(backup_coordinator_error(), "key") != NULL);
+  bitmap_engine_destroy(engine);
+  unsetenv("TDENGINE_CONFIG_PATH");
   for (int code = -1214; code <= -1210; code++) CHECK(code == -1211 || strcmp(bitmap_strerror(code), "unknown code") != 0);
   return 0;
 }

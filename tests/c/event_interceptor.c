@@ -1,5 +1,6 @@
 /* Every function of event_interceptor.h, alone and with a storage engine of the program's own. */
 #include "event_interceptor.h"
+#include "observability.h"
 
 #include "check.h"
 
@@ -88,6 +89,7 @@ static int callbacks(void) {
   SEventInterceptorConfig config = {true, on_event, NULL, 4, 1};
   SEventInterceptor      *ic;
   SCoverageGap            gap;
+  SObservabilityMetrics   metrics;
   uint64_t                processed, dropped, block;
 
   memset(&told, 0, sizeof told);
@@ -116,6 +118,9 @@ static int callbacks(void) {
   CHECK(gap.events == 20 && gap.blocks == 20 && !gap.is_range && gap.wal_offset == 124 && gap.timestamp == 9);
   CHECK(gap.first_block_id == 105 && gap.last_block_id == 124);
   CHECK(event_interceptor_settle(ic, 5) == ERR_TIMEOUT);
+  update_observability_metrics();
+  CHECK(get_observability_metrics(&metrics) == ERR_SUCCESS && metrics.events_dropped == 20);
+  CHECK(metrics.ring_buffer_capacity == 4 && metrics.event_queue_size == 4 && metrics.ring_buffer_usage == 100);
 
   /* The callback hangs: stopping gives up on it, not on the blocks. */
   CHECK(event_interceptor_stop_timeout(ic, 5) == ERR_TIMEOUT);

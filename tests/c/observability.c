@@ -21,7 +21,7 @@ int main(void) {
   CHECK(get_observability_metrics(&before) == ERR_SUCCESS);
   CHECK(before.events_per_second == 0 && before.blocks_dirty == 0 && before.events_dropped == 0);
   CHECK(before.ring_buffer_capacity == 1000 && before.event_queue_size == 0 && before.ring_buffer_usage == 0);
-  CHECK(before.last_update_time > 1000000000000000000);
+  CHECK(before.last_update_time > 1000000000000000000 && before.uptime_seconds < 600);
   CHECK(event_interceptor_start(ic) == ERR_SUCCESS);
   for (i = 0; i < 50000; i++) CHECK(event_interceptor_on_block_update(ic, i, i, (int64_t)i) == ERR_SUCCESS);
   CHECK(event_interceptor_on_block_create(ic, 50000, 1, 1) == ERR_SUCCESS);
@@ -70,6 +70,11 @@ int main(void) {
     remove(path);
     CHECK(found == 1);
   }
+
+  do {
+    update_observability_metrics();
+    CHECK(get_observability_metrics(&after) == ERR_SUCCESS);
+  } while (after.uptime_seconds == 0);
 
   event_interceptor_destroy(ic);
   bitmap_engine_destroy(engine);

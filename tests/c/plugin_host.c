@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "observability.h"
 #include "plugin_api.h"
 
 #define CHECK(condition)                                                                             \
@@ -22,6 +23,18 @@
 
 static const SBackupPluginInterface *plugin;
 
+/* The plugin's metrics, which has them for itself. */
+static void (*update_metrics)(void);
+static int32_t (*get_metrics)(SObservabilityMetrics *);
+
+static SObservabilityMetrics metrics(void) {
+  SObservabilityMetrics found;
+  memset(&found, 0, sizeof found);
+  update_metrics();
+  if (get_metrics(&found) != ERR_SUCCESS) exit(1);
+  return found;
+}
+
 static const SBackupPluginInterface *load(const char *path) {
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   SBackupPluginInterface *(*get)(void);
@@ -31,6 +44,8 @@ static const SBackupPluginInterface *load(const char *path) {
   }
   *(void **)&get = dlsym(library, "backup_plugin_get_interface");
   CHECK(get != NULL);
+  *(void **)&update_metrics = dlsym(library, "update_observability_metrics");
+  *(void **)&get_metrics = dlsym(library, "get_observability_metrics");
   const SBackupPluginInterface *table = get();
   CHECK(table != NULL && table->abi_version == BACKUP_PLUGIN_ABI);
   CHECK(table->size >= sizeof(SBackupPluginInterface));
@@ -60,6 +75,14 @@ static void before_init(void) {
   CHECK(strstr(plugin->error(), "backup.batch_size is 0") != NULL);
   CHECK(plugin->init("/nonexistent.json") == ERR_CONFIG);
   CHECK(plugin->init("\xff") == ERR_INVALID_PARAM);
+  CHECK(plugin->init("{\"backup\": {\"encryption\": true, \"key_file\": \"k\"}}") == ERR_CONFIG);
+  CHECK(strstr(plugin->error(), "backup.encryption") != NULL);
+  CHECK(plugin->get_stats(&stats) == ERR_NOT_STARTED);
+  CHECK(plugin->init("{\"plugin\": {\"name\": \"of mine\"}}") == ERR_SUCCESS);
+  const char *name = plugin->get_plugin_name();
+  CHECK(strcmp(name, "of mine") == 0);
+  plugin->destroy();
+  CHECK(strcmp(plugin->get_plugin_name(), "incremental_bitmap") == 0 && strcmp(name, "of mine") == 0);
   plugin->free_blocks(NULL, 5);
 }
 
@@ -139,7 +162,9 @@ static void backup(char **arguments) {
   CHECK(plugin->detect_incremental_blocks(database, since, &blocks, &count) == ERR_SUCCESS);
   uint64_t estimate = plugin->estimate_backup_size(0, UINT64_MAX);
   CHECK(estimate > 0);
+  CHECK(metrics().last_backup_bytes == 0); /* an estimate is no backup */
   CHECK(plugin->export_blocks(blocks, count, out) == ERR_SUCCESS);
+  CHECK(metrics().last_backup_bytes > 0 && metrics().last_backup_duration_ms > 0);
   CHECK(plugin->export_blocks(blocks, count, out) == ERR_EXPORT); /* it is not empty */
   CHECK(plugin->get_stats(&stats) == ERR_SUCCESS);
   CHECK(stats.processed_blocks == count && stats.failed_blocks == count && stats.total_size > 0);
@@ -147,6 +172,21 @@ static void backup(char **arguments) {
   CHECK(plugin->restore_blocks(out, target) == ERR_SUCCESS);
   CHECK(plugin->restore_blocks(out, target) == ERR_SUCCESS); /* twice is as good as once */
   plugin->free_blocks(blocks, count);
+
+  /* The same process as taosdump --incremental: another backup, of everything. */
+  if (dlopen("libtaos.so", RTLD_NOW | RTLD_GLOBAL) != NULL) {
+    char port[16], dir[4096];
+    snprintf(dir, sizeof dir, "%s-link", out);
+    snprintf(port, sizeof port, "%s", getenv("PORT"));
+    STaosdumpOption options[] = {
+        {TAOSDUMP_OPTION_INCREMENTAL, NULL}, {'h', "localhost"}, {'P', port}, {'D', database}, {'o', dir}};
+    uint64_t before = metrics().last_backup_bytes;
+    CHECK(plugin->taosdump()->run(options, 5, NULL) == TAOSDUMP_DONE);
+    CHECK(metrics().last_backup_bytes > 0 && metrics().last_backup_bytes != before);
+  } else {
+    fprintf(stderr, "%s\n", dlerror());
+    exit(1);
+  }
   printf("blocks %" PRIu32 " estimate %" PRIu64 "\n", count, estimate);
   plugin->destroy();
 }

@@ -4,6 +4,7 @@
 use crate::archive::{ArchiveError, ArchiveWriter, Key};
 use bitmap::{BlockId, BlockRecord, BlockState, Engine, EngineError};
 use std::{
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,6 +31,19 @@ pub struct CoordinatorConfig {
     pub key: Option<Key>,
     /// Where they are written.
     pub backup_path: PathBuf,
+    /// Where an estimate writes its archive; `None`: where archives are written.
+    pub temp_path: Option<PathBuf>,
+    /// Batches that are read and written at a time.
+    pub workers: usize,
+}
+
+/// What a pass exported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Blocks in archives.
+    pub blocks: u64,
+    /// The archives' bytes.
+    pub bytes: u64,
 }
 
 /// Which marks a pass has done.
@@ -74,8 +88,8 @@ pub struct CoordinatorStats {
     pub retry_count: u32,
 }
 
-/// Reads what a block holds.
-pub type Reader<'a> = dyn FnMut(&BlockRecord) -> Result<Vec<u8>, String> + 'a;
+/// Reads what a block holds. With several workers it is called by several threads at once.
+pub type Reader<'a> = dyn Fn(&BlockRecord) -> Result<Vec<u8>, String> + Sync + 'a;
 
 /// A pass that ended early. The cursor stands behind the last batch that is safe.
 #[derive(Debug, thiserror::Error)]
@@ -258,8 +272,8 @@ impl Coordinator {
         Ok(records)
     }
 
-    /// Exports everything behind the cursor, batch by batch. Returns how many blocks that were.
-    pub fn export(&self, reader: &mut Reader<'_>) -> Result<u64, CoordinatorError> {
+    /// Exports everything behind the cursor, batch by batch.
+    pub fn export(&self, reader: &Reader<'_>) -> Result<Exported, CoordinatorError> {
         let _pass = locked(&self.pass);
         locked(&self.stats).start_time = now();
         let result = self.pass(reader);
@@ -267,28 +281,64 @@ impl Coordinator {
         result
     }
 
-    fn pass(&self, reader: &mut Reader<'_>) -> Result<u64, CoordinatorError> {
+    fn pass(&self, reader: &Reader<'_>) -> Result<Exported, CoordinatorError> {
         let start = self.cursor();
         let pending = self.pending(&start)?;
         locked(&self.stats).total_blocks += pending.len() as u64;
+        let mut exported = Exported::default();
         let mut rest = pending.as_slice();
         while !rest.is_empty() {
-            let (batch, after) = rest.split_at(self.config.batch_size.clamp(1, rest.len()));
-            match self.batch(batch, reader) {
-                Ok(bytes) => {
-                    let mut stats = locked(&self.stats);
-                    stats.processed_blocks += batch.len() as u64;
-                    stats.total_size += bytes;
+            let turn = rest
+                .chunks(self.config.batch_size.max(1))
+                .take(self.config.workers.max(1));
+            // A batch behind one that failed may be safe as well. It does not count: it comes again.
+            for (batch, result) in self.batches(turn.collect(), reader) {
+                let after = rest.get(batch.len()..).unwrap_or_default();
+                match result {
+                    Ok(bytes) => {
+                        tracing::debug!(
+                            "{} blocks are in an archive of {bytes} bytes",
+                            batch.len()
+                        );
+                        exported.blocks += batch.len() as u64;
+                        exported.bytes += bytes;
+                        let mut stats = locked(&self.stats);
+                        stats.processed_blocks += batch.len() as u64;
+                        stats.total_size += bytes;
+                    }
+                    Err(error) => {
+                        locked(&self.stats).failed_blocks += rest.len() as u64;
+                        return Err(error);
+                    }
                 }
-                Err(error) => {
-                    locked(&self.stats).failed_blocks += rest.len() as u64;
-                    return Err(error);
-                }
+                self.advance(batch, after);
+                rest = after;
             }
-            self.advance(batch, after);
-            rest = after;
         }
-        Ok(pending.len() as u64)
+        Ok(exported)
+    }
+
+    /// Archives for these batches, each by a thread of its own; a single one by the caller's.
+    fn batches<'b>(
+        &self,
+        batches: Vec<&'b [BlockRecord]>,
+        reader: &Reader<'_>,
+    ) -> Vec<(&'b [BlockRecord], Result<u64, CoordinatorError>)> {
+        if let [batch] = batches.as_slice() {
+            return vec![(*batch, self.batch(batch, reader))];
+        }
+        thread::scope(|scope| {
+            let started: Vec<_> = batches
+                .into_iter()
+                .map(|batch| (batch, scope.spawn(move || self.batch(batch, reader))))
+                .collect();
+            let ended = started.into_iter().map(|(batch, thread)| {
+                // A reader's panic goes on in the caller, as it does without threads.
+                let result = thread.join();
+                (batch, result.unwrap_or_else(|panic| resume_unwind(panic)))
+            });
+            ended.collect()
+        })
     }
 
     /// Moves the cursor past a batch that is safe, but not past blocks that have its last position and come later.
@@ -319,11 +369,7 @@ impl Coordinator {
     }
 
     /// One archive, tried again where that may help. Returns its length.
-    fn batch(
-        &self,
-        batch: &[BlockRecord],
-        reader: &mut Reader<'_>,
-    ) -> Result<u64, CoordinatorError> {
+    fn batch(&self, batch: &[BlockRecord], reader: &Reader<'_>) -> Result<u64, CoordinatorError> {
         let began = Instant::now();
         let mut tries = 0;
         loop {
@@ -339,6 +385,7 @@ impl Coordinator {
                 return Err(error);
             }
             locked(&self.stats).retry_count += 1;
+            tracing::warn!("a batch of {} blocks is tried again: {error}", batch.len());
             let until = Instant::now() + self.config.retry_interval;
             while Instant::now() < until {
                 self.go_on(began, tries, &error.to_string())?;
@@ -365,7 +412,7 @@ impl Coordinator {
     fn try_batch(
         &self,
         batch: &[BlockRecord],
-        reader: &mut Reader<'_>,
+        reader: &Reader<'_>,
         began: Instant,
     ) -> Result<u64, CoordinatorError> {
         let number = self.archives.fetch_add(1, Ordering::Relaxed);
@@ -387,22 +434,19 @@ impl Coordinator {
     }
 
     /// How many bytes the archives of these blocks would have, from an archive of a few of them, which is removed.
-    pub fn estimate(
-        &self,
-        ids: &[BlockId],
-        reader: &mut Reader<'_>,
-    ) -> Result<u64, CoordinatorError> {
-        let dir =
-            tempfile::tempdir_in(&self.config.backup_path).map_err(|source| ArchiveError::Io {
-                path: self.config.backup_path.clone(),
-                source,
-            })?;
+    pub fn estimate(&self, ids: &[BlockId], reader: &Reader<'_>) -> Result<u64, CoordinatorError> {
+        let place = self.config.temp_path.as_ref();
+        let place = place.unwrap_or(&self.config.backup_path);
+        let dir = tempfile::tempdir_in(place).map_err(|source| ArchiveError::Io {
+            path: place.clone(),
+            source,
+        })?;
         // As many as lie in an archive together: the more do, the better they are compressed.
         let picked = SAMPLES.min(self.config.batch_size).min(ids.len());
         if picked == 0 {
             return Ok(0);
         }
-        let sample = |count: usize, name: &str, reader: &mut Reader<'_>| {
+        let sample = |count: usize, name: &str| {
             let path = dir.path().join(name);
             let mut archive = self.archive(&path)?;
             for n in 0..count {
@@ -412,7 +456,7 @@ impl Coordinator {
             }
             Ok::<u64, CoordinatorError>(archive.finish()?)
         };
-        let (empty, some) = (sample(0, "empty", reader)?, sample(picked, "some", reader)?);
+        let (empty, some) = (sample(0, "empty")?, sample(picked, "some")?);
         let archives = ids.len().div_ceil(self.config.batch_size.max(1)) as u64;
         let blocks = some.saturating_sub(empty) as u128 * ids.len() as u128 / picked as u128;
         Ok(archives * empty + u64::try_from(blocks).unwrap_or(u64::MAX))
@@ -444,7 +488,7 @@ const SAMPLES: usize = 256;
 fn add(
     archive: &mut ArchiveWriter,
     record: &BlockRecord,
-    reader: &mut Reader<'_>,
+    reader: &Reader<'_>,
 ) -> Result<(), CoordinatorError> {
     let data = reader(record).map_err(|problem| CoordinatorError::Read {
         block: record.block.0,
@@ -489,6 +533,8 @@ mod tests {
             compress: true,
             key: None,
             backup_path: dir.path().into(),
+            temp_path: None,
+            workers: 1,
         };
         let coordinator = Coordinator::new(Arc::clone(&engine), config);
         Bench {
@@ -518,8 +564,8 @@ mod tests {
         }
 
         fn export(&self) -> Result<u64, CoordinatorError> {
-            self.coordinator
-                .export(&mut |record| Ok(record.block.0.to_le_bytes().to_vec()))
+            let read = |record: &BlockRecord| Ok(record.block.0.to_le_bytes().to_vec());
+            Ok(self.coordinator.export(&read)?.blocks)
         }
     }
 
@@ -551,10 +597,10 @@ mod tests {
     fn the_cursor_stops_before_a_batch_that_fails_and_the_next_pass_has_it() {
         let bench = bench(4, 2);
         (0..20).for_each(|n| bench.mark(n, n, 0));
-        let mut tries = 0;
-        let result = bench.coordinator.export(&mut |record| {
+        let tries = AtomicU64::new(0);
+        let result = bench.coordinator.export(&|record| {
             if record.block.0 == 9 {
-                tries += 1;
+                tries.fetch_add(1, Ordering::Relaxed);
                 return Err("no".to_owned());
             }
             Ok(vec![1])
@@ -563,7 +609,7 @@ mod tests {
             result,
             Err(CoordinatorError::Read { block: 9, .. })
         ));
-        assert_eq!(tries, 3, "once, and two retries");
+        assert_eq!(tries.into_inner(), 3, "once, and two retries");
         assert_eq!(bench.coordinator.cursor().wal, Some(7));
         let stats = bench.coordinator.stats();
         assert_eq!(
@@ -582,10 +628,9 @@ mod tests {
     fn blocks_of_one_position_in_two_batches_are_not_skipped() {
         let bench = bench(3, 0);
         (0..8).for_each(|n| bench.mark(n, 5, 5));
-        let mut read = 0;
-        let result = bench.coordinator.export(&mut |_| {
-            read += 1;
-            if read > 4 {
+        let read = AtomicU64::new(0);
+        let result = bench.coordinator.export(&|_| {
+            if read.fetch_add(1, Ordering::Relaxed) >= 4 {
                 Err("no".to_owned())
             } else {
                 Ok(vec![])
@@ -605,7 +650,7 @@ mod tests {
     fn a_pass_is_cancelled_and_a_batch_given_up_in_time() {
         let bench = bench(5, 1_000);
         (0..20).for_each(|n| bench.mark(n, n, 0));
-        let result = bench.coordinator.export(&mut |record| {
+        let result = bench.coordinator.export(&|record| {
             if record.block.0 == 7 {
                 bench.coordinator.cancel();
             }
@@ -621,7 +666,7 @@ mod tests {
             ..bench.coordinator.config.clone()
         };
         let slow = Coordinator::new(Arc::clone(&bench.engine), config);
-        let result = slow.export(&mut |_| Err("not now".to_owned()));
+        let result = slow.export(&|_| Err("not now".to_owned()));
         let error = result.unwrap_err().to_string();
         assert!(error.contains("not now"), "{error}");
         assert_eq!(slow.cursor().wal, None);
@@ -636,7 +681,7 @@ mod tests {
             ..bench.coordinator.config.clone()
         };
         let nowhere = Coordinator::new(Arc::clone(&bench.engine), config);
-        let result = nowhere.export(&mut |_| Ok(vec![]));
+        let result = nowhere.export(&|_| Ok(vec![]));
         assert!(matches!(result, Err(CoordinatorError::Archive(_))));
         assert_eq!(nowhere.cursor().wal, None);
     }
@@ -653,7 +698,7 @@ mod tests {
             let ids: Vec<BlockId> = (0..1_000).map(BlockId).collect();
             ids.iter().for_each(|id| bench.mark(id.0, id.0, 0));
             // Rows with noise in them, of different lengths.
-            let mut read = |record: &BlockRecord| {
+            let read = |record: &BlockRecord| {
                 let mut seed = record.block.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
                 let rows = 20 + record.block.0 % 30;
                 Ok((0..rows)
@@ -665,13 +710,112 @@ mod tests {
                     })
                     .collect())
             };
-            let estimated = coordinator.estimate(&ids, &mut read).unwrap() as f64;
-            coordinator.export(&mut read).unwrap();
+            let estimated = coordinator.estimate(&ids, &read).unwrap() as f64;
+            coordinator.export(&read).unwrap();
             let written = coordinator.stats().total_size as f64;
             assert!(
                 (estimated / written - 1.0).abs() < 0.1,
                 "estimated {estimated}, written {written}"
             );
         }
+    }
+
+    #[test]
+    fn batches_are_read_at_the_same_time_and_the_cursor_has_no_holes() {
+        let bench = bench(4, 0);
+        (0..40).for_each(|n| bench.mark(n, n, 0));
+        let config = CoordinatorConfig {
+            workers: 3,
+            ..bench.coordinator.config.clone()
+        };
+        let several = Coordinator::new(Arc::clone(&bench.engine), config);
+        // Nobody gets on before three batches have begun.
+        let together = std::sync::Barrier::new(3);
+        let result = several.export(&|record| {
+            if record.block.0 < 12 && record.block.0 % 4 == 0 {
+                together.wait();
+            }
+            match record.block.0 {
+                // Of the second three the middle one.
+                17 => Err("no".to_owned()),
+                block => Ok(vec![block as u8]),
+            }
+        });
+        assert!(matches!(
+            result,
+            Err(CoordinatorError::Read { block: 17, .. })
+        ));
+        assert_eq!(several.cursor().wal, Some(15), "not past the hole");
+        let stats = several.stats();
+        assert_eq!((stats.processed_blocks, stats.failed_blocks), (16, 24));
+        let done = several.export(&|_| Ok(vec![])).unwrap();
+        assert_eq!(done.blocks, 24);
+        assert_eq!(bench.archived(), (0..40).map(|n| (n, n)).collect());
+    }
+
+    #[test]
+    fn a_reader_that_panics_or_hangs_loses_nothing_and_answers_go_on() {
+        for workers in [1, 2] {
+            let bench = bench(2, 0);
+            (0..8).for_each(|n| bench.mark(n, n, 0));
+            let config = CoordinatorConfig {
+                workers,
+                ..bench.coordinator.config.clone()
+            };
+            let coordinator = Coordinator::new(Arc::clone(&bench.engine), config);
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                coordinator.export(&|record| {
+                    assert!(record.block.0 != 5, "a reader's bug");
+                    Ok(vec![])
+                })
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(coordinator.cursor().wal, Some(3), "{workers} workers");
+
+            // While a reader hangs, everything but another export answers, and the export can be cancelled.
+            let (hangs, hanging) = std::sync::mpsc::channel();
+            let (free, freed) = std::sync::mpsc::channel();
+            let freed = Mutex::new(freed);
+            thread::scope(|scope| {
+                let export = scope.spawn(|| {
+                    coordinator.export(&|record| {
+                        if record.block.0 == 4 {
+                            hangs.send(()).unwrap();
+                            locked(&freed).recv().unwrap();
+                        }
+                        Ok(vec![])
+                    })
+                });
+                hanging.recv().unwrap();
+                assert_eq!(coordinator.cursor().wal, Some(3));
+                assert_eq!(coordinator.stats().processed_blocks, 4);
+                coordinator.cancel();
+                free.send(()).unwrap();
+                let result = export.join().unwrap();
+                assert!(matches!(result, Err(CoordinatorError::Cancelled)));
+            });
+            coordinator.resume();
+            coordinator.export(&|_| Ok(vec![])).unwrap();
+            assert_eq!(bench.archived(), (0..8).map(|n| (n, n)).collect());
+        }
+    }
+
+    #[test]
+    fn an_estimate_leaves_the_backups_directory_alone_if_there_is_another_for_it() {
+        let bench = bench(5, 0);
+        bench.mark(1, 1, 1);
+        let temporary = tempfile::tempdir().unwrap();
+        let config = CoordinatorConfig {
+            backup_path: bench.dir.path().join("not made yet"),
+            temp_path: Some(temporary.path().into()),
+            ..bench.coordinator.config.clone()
+        };
+        let coordinator = Coordinator::new(Arc::clone(&bench.engine), config);
+        let size = coordinator.estimate(&[BlockId(1)], &|_| {
+            assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
+            Ok(vec![1])
+        });
+        assert!(size.unwrap() > 0);
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
     }
 }

@@ -486,6 +486,20 @@ impl OwnedValue {
     }
 }
 
+impl From<Value<'_>> for OwnedValue {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Int(value) => Self::Int(value),
+            Value::UInt(value) => Self::UInt(value),
+            Value::Float(value) => Self::Float(value),
+            Value::Double(value) => Self::Double(value),
+            Value::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+        }
+    }
+}
+
 /// Reads a data or tags file.
 pub struct FileReader {
     path: PathBuf,

@@ -171,6 +171,20 @@ pub enum DumpError {
 }
 
 impl DumpError {
+    /// Whether another try may do better: the server was not reached, or a file could not be written.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Sql(_)
+                | Self::Catalogue(CatalogueError::Sql(_))
+                | Self::Data(_)
+                | Self::Io { .. }
+                | Self::NoTags { .. }
+        )
+    }
+}
+
+impl DumpError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Io {
             path: path.into(),

@@ -11,12 +11,14 @@
 //! | [`session`] | backups that a host process drives: detect, export, verify, then move on |
 //! | [`verify`] | links checked offline, and the report of it |
 //! | [`coordinator`] | batches of blocks into archives, with a cursor that moves only past what is safe |
+//! | [`block_rows`] | a block's id → its rows, and their binary form |
 //! | [`archive`] | exported blocks in one file, compressed and encrypted |
 //! | [`atomic_file`] | files that are there whole or not at all |
 //! | [`sealed`] | JSON files with a checksum |
 
 pub mod archive;
 pub mod atomic_file;
+pub mod block_rows;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod coordinator;

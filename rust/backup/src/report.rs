@@ -37,7 +37,7 @@ pub fn to_json(detection: &Detection) -> serde_json::Result<Vec<u8>> {
 }
 
 /// A document read back.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Blocks {
     /// The database.
     pub database: String,

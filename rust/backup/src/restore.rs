@@ -5,6 +5,7 @@
 //! deleted and rows written. Every step may be repeated: a restore that was interrupted is run again, and goes on
 //! with the link it was at.
 
+pub mod blocks;
 mod literal;
 mod record;
 mod rows;

@@ -29,8 +29,10 @@ use crate::{
 use capture::SourceChoice;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 use taos::{Library, Login, SqlError, sql};
 
@@ -47,6 +49,43 @@ pub struct Session {
     pub batch: usize,
     /// How data files are compressed.
     pub compression: Compression,
+    /// What is done about an export that failed.
+    pub retry: Retry,
+}
+
+/// When something that failed is tried again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retry {
+    /// How often, at most.
+    pub count: u32,
+    /// How long to wait before that.
+    pub interval: Duration,
+    /// After this time no further try begins.
+    pub timeout: Duration,
+}
+
+impl Retry {
+    /// Tries, and tries again while the error is one that `may_pass`.
+    fn run<T, E: fmt::Display>(
+        &self,
+        may_pass: fn(&E) -> bool,
+        mut attempt: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let began = Instant::now();
+        let mut tries = 0;
+        loop {
+            let error = match attempt() {
+                Err(error) if tries < self.count && may_pass(&error) => error,
+                result => return result,
+            };
+            if began.elapsed() + self.interval >= self.timeout {
+                return Err(error);
+            }
+            tries += 1;
+            tracing::warn!("it failed, and is tried again: {error}");
+            thread::sleep(self.interval);
+        }
+    }
 }
 
 /// A step that could not be done.
@@ -153,14 +192,18 @@ impl Session {
         progress: &dyn Progress,
     ) -> Result<DumpOutcome, SessionError> {
         let (library, login) = self.connected("an export")?;
-        let job = ExportJob {
-            login: login.clone(),
-            blocks,
-            out: out.into(),
-            threads: self.threads,
-            compression: self.compression,
-        };
-        Ok(dump::export(job, library, progress)?)
+        let outcome = self.retry.run(DumpError::may_pass, || {
+            let job = ExportJob {
+                login: login.clone(),
+                blocks: blocks.clone(),
+                out: out.into(),
+                threads: self.threads,
+                compression: self.compression,
+            };
+            // What a try left behind, the next one removes.
+            dump::export(job, library, progress)
+        });
+        Ok(outcome?)
     }
 
     /// How many bytes an export of these blocks would write for rows and tags. A few tables are exported to a directory
@@ -347,6 +390,7 @@ mod tests {
             threads: 1,
             batch: 1,
             compression: Compression::default(),
+            retry: Retry::default(),
         };
         let dir = tempfile::tempdir().unwrap();
         let backup = session.backup("d", None, Since::Time(0), dir.path(), dir.path(), &());
@@ -358,5 +402,31 @@ mod tests {
             0,
             "nothing was made"
         );
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_as_often_and_as_long_as_wanted() {
+        let run = |count, timeout, fails: u32, may_pass: fn(&String) -> bool| {
+            let retry = Retry {
+                count,
+                interval: Duration::from_millis(1),
+                timeout,
+            };
+            let mut tries = 0;
+            let result = retry.run(may_pass, || {
+                tries += 1;
+                match tries > fails {
+                    true => Ok(()),
+                    false => Err("no".to_owned()),
+                }
+            });
+            (result.is_ok(), tries)
+        };
+        let long = Duration::from_secs(600);
+        assert_eq!(run(3, long, 2, |_| true), (true, 3));
+        assert_eq!(run(3, long, 9, |_| true), (false, 4));
+        assert_eq!(run(0, long, 9, |_| true), (false, 1));
+        assert_eq!(run(3, long, 9, |_| false), (false, 1));
+        assert_eq!(run(3, Duration::ZERO, 9, |_| true), (false, 1));
     }
 }

@@ -1,13 +1,14 @@
 //! The encoding of up to [`CHUNK_ROWS`] rows: each column is a straight line plus bit-packed distances from it.
 //!
-//! Value `i` of a column is `base + slope * i + bits[i]`, so any value is read in constant time, a column
-//! that is constant or evenly spaced costs no bits at all, and no value depends on another one. Layout, little-endian:
+//! Value `i` of a column is `base + slope * i / 1024 + bits[i]` (the middle part rounded down), so any value is read in
+//! constant time, a column that is constant or evenly spaced costs no bits at all, and no value depends on another one.
+//! Layout, little-endian:
 //!
 //! ```text
 //! u32  CRC-32C of everything after it
 //! u16  number of rows, 1..=1024
 //! u16  number of columns
-//! per column: u64 base, u64 slope, u8 width in bits (0..=64)
+//! per column: u64 base, i64 slope, u8 width in bits (0..=64)
 //! per column: ceil(rows * width / 8) bytes, low bits first
 //! 16 zero bytes, so that a read of 16 bytes never leaves the chunk
 //! ```
@@ -40,16 +41,18 @@ pub(crate) fn encode<R: Row>(rows: &[R], out: &mut Vec<u8>) {
     out.resize(headers + R::COLUMNS * COLUMN_HEADER, 0);
     for (c, width) in widths.iter_mut().enumerate().take(R::COLUMNS) {
         let first = rows.first().map_or(0, |row| row.column(c));
-        let mut varying = 0;
+        let second = rows.get(1).map_or(first, |row| row.column(c));
+        let step = second.wrapping_sub(first);
+        let (mut expected, mut off) = (first, 0);
         for (value, row) in values.iter_mut().zip(rows) {
             *value = row.column(c);
-            varying |= *value ^ first;
+            off |= *value ^ expected;
+            expected = expected.wrapping_add(step);
         }
         let values = &mut values[..rows.len()];
-        let line = if varying == 0 {
-            Line::constant(first)
-        } else {
-            Line::fit(values)
+        let line = match Line::even(first, step as i64) {
+            Some(line) if off == 0 => line,
+            _ => Line::fit(values),
         };
         *width = line.width;
         let at = headers + c * COLUMN_HEADER;
@@ -63,58 +66,66 @@ pub(crate) fn encode<R: Row>(rows: &[R], out: &mut Vec<u8>) {
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// The parts of a unit that a slope is counted in.
+const SLOPE_BITS: u32 = CHUNK_ROWS.ilog2();
+
+/// How far a line has risen at `row`.
+fn rise(slope: i64, row: usize) -> u64 {
+    ((i128::from(slope) * row as i128) >> SLOPE_BITS) as u64
+}
+
 /// The line under a column's values.
 struct Line {
     base: u64,
-    slope: u64,
+    slope: i64,
     width: u8,
 }
 
 impl Line {
-    fn constant(base: u64) -> Self {
-        Self {
+    /// The line on which values lie that begin with `base` and differ by `step`, if it is not too steep.
+    fn even(base: u64, step: i64) -> Option<Self> {
+        Some(Self {
             base,
-            slope: 0,
+            slope: step.checked_mul(1 << SLOPE_BITS)?,
             width: 0,
-        }
+        })
     }
 
     /// Finds the line and leaves in `values` their distances above it.
     fn fit(values: &mut [u64]) -> Self {
-        let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
-            return Self::constant(0);
+        let first = values.first().copied().unwrap_or(0);
+        let slope = Self::slope(values);
+        // Distances lie within ±2^62 of the line, so they order as signed values.
+        let from_line = values.iter().enumerate().map(|(i, value)| {
+            let line = first.wrapping_add(rise(slope, i));
+            value.wrapping_sub(line) as i64
+        });
+        let base = match slope {
+            0 => values.iter().copied().min().unwrap_or(first),
+            _ => first.wrapping_add(from_line.min().unwrap_or(0) as u64),
         };
-        let steps = values.len() as u64 - 1;
-        let ascending = values.windows(2).all(|w| w[0] <= w[1]);
-        let slope = if ascending && steps > 0 && last - first < 1 << 62 {
-            (last - first) / steps
-        } else {
-            0
-        };
-        let base = if slope == 0 {
-            values.iter().copied().min().unwrap_or(first)
-        } else {
-            // Distances lie within ±2^62 of the line, so they order as signed values.
-            let mut lowest = 0i64;
-            let mut line = first;
-            for &value in values.iter() {
-                lowest = lowest.min(value.wrapping_sub(line) as i64);
-                line = line.wrapping_add(slope);
-            }
-            first.wrapping_add(lowest as u64)
-        };
-        let mut line = base;
         let mut all = 0;
-        for value in values.iter_mut() {
-            *value = value.wrapping_sub(line);
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = value.wrapping_sub(base.wrapping_add(rise(slope, i)));
             all |= *value;
-            line = line.wrapping_add(slope);
         }
         Self {
             base,
             slope,
             width: (64 - all.leading_zeros()) as u8,
         }
+    }
+
+    /// The slope from the first to the last of values that ascend; 0 for others.
+    fn slope(values: &[u64]) -> i64 {
+        let (Some(&first), Some(&last)) = (values.first(), values.last()) else {
+            return 0;
+        };
+        let steps = values.len() as u128 - 1;
+        if steps == 0 || !values.is_sorted() || last - first >= 1 << 62 {
+            return 0;
+        }
+        i64::try_from((u128::from(last - first) << SLOPE_BITS) / steps).unwrap_or(0)
     }
 }
 
@@ -140,14 +151,14 @@ fn pack(values: &[u64], width: u8, out: &mut Vec<u8>) {
 #[derive(Debug, Clone, Copy, Default)]
 struct Column {
     base: u64,
-    slope: u64,
+    slope: i64,
     start: usize,
     width: u8,
 }
 
 impl Column {
     fn value(&self, bytes: &[u8], row: usize) -> u64 {
-        let line = self.base.wrapping_add(self.slope.wrapping_mul(row as u64));
+        let line = self.base.wrapping_add(rise(self.slope, row));
         if self.width == 0 {
             return line;
         }
@@ -217,7 +228,7 @@ impl<R: Row> Chunk<R> {
             }
             *column = Column {
                 base: u64::from_le_bytes(base),
-                slope: u64::from_le_bytes(slope),
+                slope: i64::from_le_bytes(slope),
                 start: start + data,
                 width,
             };
@@ -300,6 +311,16 @@ mod tests {
     fn evenly_spaced_columns_cost_no_bits() {
         let rows: Vec<_> = (0..1024).map(|i| (5 + i * 1000, 1 << 40 | i)).collect();
         assert_eq!(round_trip(&rows), HEADER + 2 * COLUMN_HEADER + PADDING);
+    }
+
+    #[test]
+    fn columns_that_rise_by_less_than_one_a_row_cost_few_bits() {
+        let rows: Vec<_> = (0..1024).map(|i| (i / 3, 1_000_000 - i)).collect();
+        let one_bit = CHUNK_ROWS / 8;
+        assert_eq!(
+            round_trip(&rows),
+            HEADER + 2 * COLUMN_HEADER + one_bit + PADDING
+        );
     }
 
     #[test]

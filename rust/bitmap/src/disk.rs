@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The format version of every file.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 const RUN_MAGIC: &[u8; 8] = b"TDBMRUN\n";
 const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;

@@ -23,6 +23,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// How often all shards are asked to give up states, at most.
 const STEPS: usize = 4;
 
+/// Marks of a shard between two looks at its account, at least; a power of two.
+const MIN_ACCOUNT_EVERY: usize = 16;
+
 /// All runs of the engine.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Trees {
@@ -307,21 +310,25 @@ impl Drop for Engine {
     }
 }
 
-impl Inner {
-    /// Locks a shard. A thread that finds it taken sleeps a moment instead of queueing: waking a queued thread
-    /// would cost the holder more than many marks.
-    pub(crate) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[shard % SHARDS].0;
+/// Locks a shard that is taken. A thread sleeps a moment instead of queueing: waking a queued thread would cost the
+/// holder more than many marks.
+#[cold]
+fn wait_for(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    for doubling in 0..7 {
+        std::thread::sleep(std::time::Duration::from_micros(20 << doubling));
         if let Some(guard) = shard.try_lock() {
             return guard;
         }
-        for doubling in 0..7 {
-            std::thread::sleep(std::time::Duration::from_micros(20 << doubling));
-            if let Some(guard) = shard.try_lock() {
-                return guard;
-            }
-        }
-        shard.lock()
+    }
+    shard.lock()
+}
+
+impl Inner {
+    /// Locks a shard.
+    #[inline]
+    pub(crate) fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[shard % SHARDS].0;
+        shard.try_lock().unwrap_or_else(|| wait_for(shard))
     }
 
     pub(crate) fn lock_all(&self) -> [MutexGuard<'_, Shard>; SHARDS] {
@@ -493,13 +500,16 @@ impl Inner {
 
     /// Is it time to bring a shard's account up to date?
     fn is_due(&self, shard: &Shard) -> bool {
-        // No division: every mark passes here.
-        shard.head.len() & (self.account_every() - 1) == 0
+        // Every mark passes here: no division, and the limit is seldom looked at.
+        let marks = shard.head.len();
+        marks.is_multiple_of(MIN_ACCOUNT_EVERY) && marks & (self.account_every() - 1) == 0
     }
 
     /// Marks of a shard between two looks at its account, a power of two: less where memory is little.
     fn account_every(&self) -> usize {
-        1 << (self.memory.limit() >> 18).clamp(16, 1024).ilog2()
+        1 << (self.memory.limit() >> 18)
+            .clamp(MIN_ACCOUNT_EVERY as u64, 1024)
+            .ilog2()
     }
 
     pub(crate) fn is_damaged(&self, block: BlockId) -> bool {

@@ -52,6 +52,7 @@ impl Head {
     }
 
     /// Bytes that one more mark would take now, 0 if there is room for it.
+    #[inline]
     pub(crate) fn next_growth(&self) -> usize {
         if self.rows.len() < self.rows.capacity() {
             return 0;
@@ -69,6 +70,7 @@ impl Head {
     }
 
     /// Adds a mark.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         block: BlockId,
@@ -95,6 +97,7 @@ impl Head {
     }
 
     /// Row `row` as a record.
+    #[inline]
     pub(crate) fn record(&self, row: usize) -> Record {
         let Position { block, marked } = self.rows[row];
         let span = if self.spans.is_empty() {
@@ -186,10 +189,15 @@ impl Head {
         Ok(())
     }
 
-    /// The block and kind of every row, oldest first.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (BlockId, RecordKind)> {
-        let blocks = self.rows.iter().map(|row| row.block);
-        blocks.zip(self.kinds.iter().copied())
+    /// The kind of every row, oldest first.
+    pub(crate) fn kinds(&self) -> &[RecordKind] {
+        &self.kinds
+    }
+
+    /// The block of every row, and where and when it was marked, oldest first.
+    #[inline]
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (BlockId, MarkedAt)> {
+        self.rows.iter().map(|row| (row.block, row.marked))
     }
 
     /// Marks of a clear carry no position.
@@ -227,7 +235,7 @@ mod tests {
             .unwrap();
         let found: Vec<_> = found.iter().map(|e| (e.at, e.block.0)).collect();
         assert_eq!(found, [(2, 2), (3, 1)]);
-        let rows: Vec<_> = head.rows().map(|(block, _)| block.0).collect();
+        let rows: Vec<_> = head.marks().map(|(block, _)| block.0).collect();
         assert_eq!(rows, [1, 2, 1]);
     }
 

@@ -13,6 +13,7 @@ mod disk;
 mod engine;
 mod error;
 mod head;
+mod lone;
 mod maintenance;
 mod manifest;
 mod memory;

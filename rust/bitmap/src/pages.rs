@@ -91,6 +91,7 @@ impl Pages {
     }
 
     /// The status of `block`.
+    #[inline]
     pub(crate) fn get(&mut self, block: BlockId) -> Result<Status, EngineError> {
         let place = Place::of(block);
         let page = self.load(place.page(self.pages.len()))?;
@@ -98,6 +99,7 @@ impl Pages {
     }
 
     /// Changes the status of `block` to what `change` makes of it, if it makes anything; returns what it was and is.
+    #[inline]
     pub(crate) fn change(
         &mut self,
         block: BlockId,
@@ -123,6 +125,7 @@ impl Pages {
     }
 
     /// Page `at`, in memory.
+    #[inline]
     fn load(&mut self, at: usize) -> Result<&mut Page, EngineError> {
         if self.pages[at].home == Home::Disk {
             self.read_back(at)?;

@@ -14,6 +14,7 @@ pub(crate) struct Place(u64);
 
 impl Place {
     /// The place of `block`; the same for all its neighbours.
+    #[inline]
     pub(crate) fn of(block: BlockId) -> Self {
         let tables = (block.0 >> 36).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let windows = (block.0 >> 16 & 0xFFFF).wrapping_mul(0xD6E8_FEB8_6659_FD93);
@@ -22,12 +23,14 @@ impl Place {
     }
 
     /// The shard.
+    #[inline]
     pub(crate) fn shard(self) -> usize {
         (self.0 >> 58) as usize
     }
 
     /// The page among the first `pages` of the shard, as linear hashing has it: when there is one page more, the blocks
     /// in it come from one other page.
+    #[inline]
     pub(crate) fn page(self, pages: usize) -> usize {
         let hash = (self.0 >> 32) as usize;
         let twice = pages.next_power_of_two();
@@ -46,6 +49,7 @@ impl Place {
 
     /// The hash inside the page of the 65 536 windows of `table` that this is the place of. Neighbouring tables lie
     /// beside each other, and differ in the seven highest bits, which a hash table compares first.
+    #[inline]
     pub(crate) fn hash(self, table: u32) -> u64 {
         let tag = u64::from(table).wrapping_mul(0xD6E8_FEB8_6659_FD93) & (0x7F << 57);
         (self.0 & 0xFFFF_FFF0) | u64::from(table & 15) | tag

@@ -43,6 +43,24 @@ pub(crate) struct Entry {
     pub(crate) block: BlockId,
 }
 
+impl Entry {
+    #[inline]
+    pub(crate) fn by_time(block: BlockId, marked: MarkedAt) -> Self {
+        Self {
+            at: ordered(marked.time.0),
+            block,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn by_wal(block: BlockId, marked: MarkedAt) -> Self {
+        Self {
+            at: marked.wal.0,
+            block,
+        }
+    }
+}
+
 impl Row for Entry {
     const COLUMNS: usize = 2;
 
@@ -148,17 +166,11 @@ impl Record {
     }
 
     pub(crate) fn time_entry(&self) -> Entry {
-        Entry {
-            at: ordered(self.marked.time.0),
-            block: self.block,
-        }
+        Entry::by_time(self.block, self.marked)
     }
 
     pub(crate) fn wal_entry(&self) -> Entry {
-        Entry {
-            at: self.marked.wal.0,
-            block: self.block,
-        }
+        Entry::by_wal(self.block, self.marked)
     }
 }
 

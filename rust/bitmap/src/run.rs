@@ -221,6 +221,7 @@ impl<R: Row> RunBuilder<R> {
     }
 
     /// Adds the next row.
+    #[inline]
     pub(crate) fn push(&mut self, row: R) {
         self.pending.push(row);
         if self.pending.len() == CHUNK_ROWS {

@@ -6,7 +6,8 @@ use crate::head::Head;
 use crate::memory::Charge;
 use crate::place::SHARDS;
 use crate::radix::{self, Pair};
-use crate::row::{Entry, Record, Row};
+use crate::record::MarkedAt;
+use crate::row::{Entry, Key, Record, Row};
 use crate::run::RunBuilder;
 use crate::shard::SnapshotId;
 use crate::tree::Tree;
@@ -21,62 +22,73 @@ fn row_number(head: usize, row: usize) -> u64 {
 /// The marks of heads, on their way into runs.
 struct NewMarks {
     heads: Vec<Head>,
-    /// Block and row number, sorted: marks of one block are in the order they were made.
-    order: Vec<Pair>,
-    /// Is every row the only mark of its block, ever?
-    once: bool,
 }
 
 impl NewMarks {
-    fn new(mut heads: Vec<Head>, spare: &mut Vec<Pair>) -> Self {
+    fn new(mut heads: Vec<Head>) -> Self {
         heads.retain(|head| head.len() > 0);
         // Heads of marks in order: already sorted.
-        heads.sort_by_key(|head| head.rows().next().map(|(block, _)| block));
-        let mut order = Vec::with_capacity(heads.iter().map(Head::len).sum());
-        for (number, head) in heads.iter().enumerate() {
-            let rows = head.rows().enumerate();
+        heads.sort_by_key(|head| head.marks().next().map(|(block, _)| block));
+        Self { heads }
+    }
+
+    /// Is every row the only mark of its block, ever?
+    fn are_first(&self) -> bool {
+        let mut kinds = self.heads.iter().flat_map(Head::kinds);
+        kinds.all(|kind| kind.is_mark() && !kind.is_remarked())
+    }
+
+    /// What each row says, in the order they were made, head by head.
+    fn as_made(&self) -> impl Iterator<Item = Record> {
+        let head = |head| (0..Head::len(head)).map(|row| head.record(row));
+        self.heads.iter().flat_map(head)
+    }
+
+    /// The block of each row, in the same order.
+    fn blocks(&self) -> impl Iterator<Item = Key> {
+        let marks = self.heads.iter().flat_map(Head::marks);
+        marks.map(|(block, _)| (block.0, 0))
+    }
+
+    /// The index entry of each row that has one, in the same order.
+    fn entries(&self, entry: impl Fn(BlockId, MarkedAt) -> Entry) -> impl Iterator<Item = Entry> {
+        let rows = |head| Head::marks(head).zip(head.kinds());
+        let rows = self.heads.iter().flat_map(rows);
+        rows.filter(|(_, kind)| kind.is_indexed())
+            .map(move |((block, marked), _)| entry(block, marked))
+    }
+
+    /// Block and row number of each row, sorted: marks of one block are in the order they were made.
+    fn by_block(&self, spare: &mut Vec<Pair>) -> Vec<Pair> {
+        let mut order = Vec::with_capacity(self.heads.iter().map(Head::len).sum());
+        for (number, head) in self.heads.iter().enumerate() {
+            let rows = head.marks().enumerate();
             order.extend(rows.map(|(row, (block, _))| (block.0, row_number(number, row))));
         }
         radix::sort(&mut order, spare);
-        let once = heads
-            .iter()
-            .flat_map(Head::rows)
-            .all(|(_, kind)| kind.is_mark() && !kind.is_remarked());
-        Self { heads, order, once }
+        order
     }
 
     /// What the rows say of each block, by block.
-    fn records(&self) -> impl Iterator<Item = Record> {
+    fn records(&self, order: &[Pair]) -> impl Iterator<Item = Record> {
         let row = |&(_, number): &Pair| {
             self.heads[(number >> 32) as usize].record(number as u32 as usize)
         };
-        self.order.chunk_by(|a, b| a.0 == b.0).map(move |rows| {
+        order.chunk_by(|a, b| a.0 == b.0).map(move |rows| {
             let first = row(&rows[0]);
             rows[1..]
                 .iter()
                 .fold(first, |older, newer| Record::fold(&row(newer), &older))
         })
     }
+}
 
-    /// The index entries, sorted.
-    fn entries(&self, entry: fn(&Record) -> Entry, spare: &mut Vec<Pair>) -> Vec<Pair> {
-        let mut entries = Vec::with_capacity(self.order.len());
-        let mut add = |record: Record| {
-            if record.kind.is_indexed() {
-                entries.push(entry(&record).key());
-            }
-        };
-        if self.once {
-            // In the order they were made, which is nearly that of the index.
-            for head in &self.heads {
-                (0..head.len()).for_each(|row| add(head.record(row)));
-            }
-        } else {
-            self.records().for_each(add);
-        }
-        radix::sort(&mut entries, spare);
-        entries
-    }
+/// The first and the last of keys that ascend without repeats.
+fn ends_of_ascending(mut keys: impl Iterator<Item = Key>) -> Option<(Key, Key)> {
+    let first = keys.next()?;
+    let mut last = first;
+    let ascending = keys.all(|key| std::mem::replace(&mut last, key) < key);
+    ascending.then_some((first, last))
 }
 
 impl Inner {
@@ -128,24 +140,52 @@ impl Inner {
         let held: usize = heads.iter().map(Head::heap_bytes).sum();
         let _charge = Charge::new(&self.memory, held + rows * 3 * size_of::<Pair>());
         let mut spare = Vec::new();
-        let marks = NewMarks::new(heads, &mut spare);
-        let (first, last) = (marks.order[0].0, marks.order[marks.order.len() - 1].0);
-        self.add_runs(&mut trees.records, marks.records(), (first, last));
-        for (tree, entry) in [
-            (
-                &mut trees.by_time,
-                Record::time_entry as fn(&Record) -> Entry,
-            ),
-            (&mut trees.by_wal, Record::wal_entry),
-        ] {
-            let entries = marks.entries(entry, &mut spare);
-            if let (Some(&(first, _)), Some(&(last, _))) = (entries.first(), entries.last()) {
-                let entries = entries.into_iter().map(|(at, block)| Entry {
-                    at,
-                    block: BlockId(block),
-                });
-                self.add_runs(tree, entries, (first, last));
+        let marks = NewMarks::new(heads);
+        // The order of the rows by block, where a block may have several.
+        let mut by_block = None;
+        if let Some(ends) = ends_of_ascending(marks.blocks()) {
+            self.add_runs(&mut trees.records, marks.as_made(), ends);
+        } else {
+            let order = marks.by_block(&mut spare);
+            if let (Some(&first), Some(&last)) = (order.first(), order.last()) {
+                self.add_runs(&mut trees.records, marks.records(&order), (first, last));
             }
+            if !marks.are_first() {
+                by_block = Some(order);
+            }
+        }
+        let Trees {
+            by_time, by_wal, ..
+        } = trees;
+        if let Some(order) = by_block {
+            let indexed = || marks.records(&order).filter(|r| r.kind.is_indexed());
+            self.add_entries(by_time, || indexed().map(|r| r.time_entry()), &mut spare);
+            self.add_entries(by_wal, || indexed().map(|r| r.wal_entry()), &mut spare);
+        } else {
+            self.add_entries(by_time, || marks.entries(Entry::by_time), &mut spare);
+            self.add_entries(by_wal, || marks.entries(Entry::by_wal), &mut spare);
+        }
+    }
+
+    /// Adds index entries, which may come in any order.
+    fn add_entries<E: Iterator<Item = Entry>>(
+        &self,
+        tree: &mut Tree<Entry>,
+        entries: impl Fn() -> E,
+        spare: &mut Vec<Pair>,
+    ) {
+        if let Some(ends) = ends_of_ascending(entries().map(|entry| entry.key())) {
+            self.add_runs(tree, entries(), ends);
+            return;
+        }
+        let mut pairs: Vec<Pair> = entries().map(|entry| entry.key()).collect();
+        radix::sort(&mut pairs, spare);
+        if let (Some(&first), Some(&last)) = (pairs.first(), pairs.last()) {
+            let sorted = pairs.into_iter().map(|(at, block)| Entry {
+                at,
+                block: BlockId(block),
+            });
+            self.add_runs(tree, sorted, (first, last));
         }
     }
 
@@ -155,7 +195,7 @@ impl Inner {
         &self,
         tree: &mut Tree<R>,
         rows: impl Iterator<Item = R>,
-        (first, last): (u64, u64),
+        ((first, _), (last, _)): (Key, Key),
     ) {
         let hole = ((last - first) / 16).max(1);
         let mut builder = RunBuilder::new();
@@ -166,14 +206,14 @@ impl Inner {
                 tree.add(run);
             }
         };
-        for row in rows {
+        rows.for_each(|row| {
             let at = row.key().0;
             if at - before > hole {
                 finish(&mut builder);
             }
             builder.push(row);
             before = at;
-        }
+        });
         finish(&mut builder);
     }
 }

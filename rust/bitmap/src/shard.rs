@@ -36,6 +36,7 @@ impl BlockCounts {
         }
     }
 
+    #[inline]
     fn change(&mut self, from: Status, to: Status) {
         if !from.is_known() {
             self.total += 1;
@@ -83,11 +84,13 @@ impl Shard {
     }
 
     /// Bytes that one more mark may take at once, 0 if there is room for it.
+    #[inline]
     pub(crate) fn next_growth(&self) -> usize {
         self.head.next_growth()
     }
 
     /// Applies `mark`; a refused one changes nothing.
+    #[inline]
     pub(crate) fn mark(
         &mut self,
         block: BlockId,

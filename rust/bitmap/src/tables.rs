@@ -3,6 +3,7 @@
 //! Of a part the 64 windows that were reached last lie in place, as four bit planes, so that a mark touches one or two
 //! cache lines; the others are in Roaring bitmaps.
 
+use crate::lone::LoneBlocks;
 use crate::place::Place;
 use crate::status::Status;
 use crate::{BlockId, BlockState, TableOrdinal, WindowNumber};
@@ -19,36 +20,27 @@ const WORST_BLOCK: usize = 3;
 /// By how many bytes the bitmaps may have grown before they are looked at.
 const UNMEASURED: usize = 4096;
 
-/// A block of a part that has few.
-#[derive(Debug, Clone, Copy)]
-struct Lone {
+/// Names 65 536 windows of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PartName {
     table: u32,
-    window: u32,
-    status: Status,
+    number: u16,
 }
 
-impl Lone {
-    fn block(&self) -> BlockId {
-        BlockId::new(TableOrdinal(self.table), WindowNumber(self.window))
+impl PartName {
+    /// The part that `block` is in.
+    pub(crate) fn of(block: BlockId) -> Self {
+        Self {
+            table: block.table().0,
+            number: (block.window().0 >> 16) as u16,
+        }
     }
-
-    fn is(&self, block: BlockId) -> bool {
-        (self.table, self.window) == (block.table().0, block.window().0)
-    }
-}
-
-/// Which part a block is in.
-type PartName = (u32, u16);
-
-fn part_of(block: BlockId) -> PartName {
-    (block.table().0, (block.window().0 >> 16) as u16)
 }
 
 /// 65 536 windows of a table.
 #[derive(Debug)]
 struct Part {
-    table: u32,
-    number: u16,
+    name: PartName,
     /// The highest group that was marked: the one in `planes`.
     group: u16,
     /// Bit `w` of plane `b` is bit `b` of the status of window `w` of the group.
@@ -57,21 +49,32 @@ struct Part {
 }
 
 impl Part {
-    fn new((table, number): PartName) -> Self {
+    fn new(name: PartName) -> Self {
         Self {
-            table,
-            number,
+            name,
             group: 0,
             planes: [0; Status::BITS],
             older: None,
         }
     }
 
-    fn name(&self) -> PartName {
-        (self.table, self.number)
+    /// Where all its blocks are kept.
+    fn place(&self) -> Place {
+        Place::of(self.block(0))
+    }
+
+    fn hash(&self) -> u64 {
+        self.place().hash(self.name.table)
+    }
+
+    /// The block of the window that is `window`th of the part.
+    fn block(&self, window: u32) -> BlockId {
+        let window = u32::from(self.name.number) << 16 | window;
+        BlockId::new(TableOrdinal(self.name.table), WindowNumber(window))
     }
 
     /// A window's group and its number in that.
+    #[inline]
     fn split(window: u32) -> (u16, u32) {
         let window = window & 0xFFFF;
         ((window / GROUP) as u16, window % GROUP)
@@ -88,6 +91,7 @@ impl Part {
     }
 
     /// Changes a window's status, which was `from`. `true` if the bitmaps changed.
+    #[inline]
     fn set(&mut self, window: u32, from: Status, to: Status) -> bool {
         let (group, bit) = Self::split(window);
         let advances = group > self.group;
@@ -106,6 +110,7 @@ impl Part {
         true
     }
 
+    #[inline(never)]
     /// Moves the group in place to the bitmaps.
     fn put_away(&mut self) {
         let [low, high, known, remarked] = std::mem::take(&mut self.planes);
@@ -133,10 +138,7 @@ impl Part {
             let [clean, dirty, new, deleted, _] = older.all();
             clean.iter().chain(dirty).chain(new).chain(deleted)
         });
-        in_place.chain(older).map(|window| {
-            let window = u32::from(self.number) << 16 | window;
-            BlockId::new(TableOrdinal(self.table), WindowNumber(window))
-        })
+        in_place.chain(older).map(|window| self.block(window))
     }
 }
 
@@ -252,7 +254,7 @@ const ALLOCATION: usize = 16;
 /// The states of a set of blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    lone: HashTable<Lone>,
+    lone: LoneBlocks,
     parts: HashTable<Part>,
     /// Bytes of the bitmaps when they were looked at last, and what was added since, at its worst.
     measured: usize,
@@ -261,20 +263,21 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// The status of `block`, whose place is `place`.
+    #[inline]
     pub(crate) fn get(&self, place: Place, block: BlockId) -> Status {
         let hash = place.hash(block.table().0);
         if !self.parts.is_empty() {
-            let name = part_of(block);
-            if let Some(part) = self.parts.find(hash, |part| part.name() == name) {
+            let name = PartName::of(block);
+            if let Some(part) = self.parts.find(hash, |part| part.name == name) {
                 return part.get(block.window().0);
             }
         }
-        self.lone
-            .find(hash, |lone| lone.is(block))
-            .map_or(Status::UNKNOWN, |lone| lone.status)
+        let lone = self.lone.find(hash, block);
+        lone.map_or(Status::UNKNOWN, |at| self.lone.status(at))
     }
 
     /// Changes the status of `block` to what `change` makes of it, if it makes anything; returns what it was and is.
+    #[inline]
     pub(crate) fn change<E>(
         &mut self,
         place: Place,
@@ -284,8 +287,8 @@ impl Tables {
         let hash = place.hash(block.table().0);
         let window = block.window().0;
         if !self.parts.is_empty() {
-            let name = part_of(block);
-            if let Some(part) = self.parts.find_mut(hash, |part| part.name() == name) {
+            let name = PartName::of(block);
+            if let Some(part) = self.parts.find_mut(hash, |part| part.name == name) {
                 let from = part.get(window);
                 let to = change(from)?;
                 if from != to && part.set(window, from, to) {
@@ -294,10 +297,11 @@ impl Tables {
                 return Ok((from, to));
             }
         }
-        if let Some(lone) = self.lone.find_mut(hash, |lone| lone.is(block)) {
-            let from = lone.status;
-            lone.status = change(from)?;
-            return Ok((from, lone.status));
+        if let Some(at) = self.lone.find(hash, block) {
+            let from = self.lone.status(at);
+            let to = change(from)?;
+            self.lone.set_status(at, to);
+            return Ok((from, to));
         }
         let to = change(Status::UNKNOWN)?;
         self.insert(place, block, to);
@@ -305,48 +309,28 @@ impl Tables {
     }
 
     /// Adds a block that is in no part.
+    #[inline(never)]
     fn insert(&mut self, place: Place, block: BlockId, status: Status) {
         let hash = place.hash(block.table().0);
-        let name = part_of(block);
-        let few = self.lone.iter_hash(hash);
-        if few.filter(|lone| part_of(lone.block()) == name).count() < FEW {
-            self.insert_lone(block, status);
+        let name = PartName::of(block);
+        let mut others: Vec<BlockId> = self.lone.in_part(hash, name).collect();
+        if others.len() < FEW {
+            self.lone.insert(block, status);
             return;
         }
-        let mut blocks = Vec::with_capacity(FEW + 1);
-        let same = |lone: &Lone| part_of(lone.block()) == name;
-        while let Ok(found) = self.lone.find_entry(hash, same) {
-            blocks.push(found.remove().0);
-        }
-        blocks.push(Lone {
-            table: block.table().0,
-            window: block.window().0,
-            status,
-        });
-        blocks.sort_unstable_by_key(|lone| lone.window);
+        others.push(block);
+        others.sort_unstable();
         let mut part = Part::new(name);
-        for lone in blocks {
-            part.set(lone.window, Status::UNKNOWN, lone.status);
+        for block in others {
+            // Of all but the new one, the status is here.
+            let status = self.lone.remove(block).unwrap_or(status);
+            part.set(block.window().0, Status::UNKNOWN, status);
         }
-        self.insert_part(part);
+        self.parts.insert_unique(hash, part, Part::hash);
         self.note_growth();
     }
 
-    fn insert_lone(&mut self, block: BlockId, status: Status) {
-        let lone = Lone {
-            table: block.table().0,
-            window: block.window().0,
-            status,
-        };
-        let hash = |lone: &Lone| Place::of(lone.block()).hash(lone.table);
-        self.lone.insert_unique(hash(&lone), lone, hash);
-    }
-
-    fn insert_part(&mut self, part: Part) {
-        let hash = |part: &Part| part_place(part).hash(part.table);
-        self.parts.insert_unique(hash(&part), part, hash);
-    }
-
+    #[inline]
     fn note_growth(&mut self) {
         self.grown += WORST_BLOCK;
         if self.grown > self.measured / 2 + UNMEASURED {
@@ -363,36 +347,28 @@ impl Tables {
 
     /// Bytes that this holds, about.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.lone.allocation_size() + self.parts.allocation_size() + self.measured + self.grown
+        self.lone.heap_bytes() + self.parts.allocation_size() + self.measured + self.grown
     }
 
     /// Moves what belongs to page `page` among `pages` out of here.
     pub(crate) fn split_off(&mut self, page: usize, pages: usize) -> Self {
-        let mut other = Self::default();
-        let lone = |lone: &mut Lone| Place::of(lone.block()).page(pages) == page;
-        for lone in self.lone.extract_if(lone) {
-            other.insert_lone(lone.block(), lone.status);
+        let moves = |place: Place| place.page(pages) == page;
+        let mut other = Self {
+            lone: self.lone.split_off(|block| moves(Place::of(block))),
+            ..Self::default()
+        };
+        for part in self.parts.extract_if(|part| moves(part.place())) {
+            other.parts.insert_unique(part.hash(), part, Part::hash);
         }
-        let part = |part: &mut Part| part_place(part).page(pages) == page;
-        for part in self.parts.extract_if(part) {
-            other.insert_part(part);
-        }
-        self.shrink();
+        self.parts.shrink_to_fit(Part::hash);
+        self.measure();
         other.measure();
         other
     }
 
-    fn shrink(&mut self) {
-        self.lone
-            .shrink_to_fit(|lone| Place::of(lone.block()).hash(lone.table));
-        self.parts
-            .shrink_to_fit(|part| part_place(part).hash(part.table));
-        self.measure();
-    }
-
     /// The known blocks from `first` to `last`, in no order.
     pub(crate) fn known_in(&self, first: BlockId, last: BlockId) -> impl Iterator<Item = BlockId> {
-        let lone = self.lone.iter().map(Lone::block);
+        let lone = self.lone.iter().map(|(block, _)| block);
         let parts = self.parts.iter().flat_map(Part::known);
         lone.chain(parts)
             .filter(move |&block| first <= block && block <= last)
@@ -411,22 +387,21 @@ impl Tables {
     /// Appends what [`Self::decode`] reads, little-endian:
     /// ```text
     /// u32  lone blocks
-    /// per lone block: u32 table, u32 window, u8 status
+    /// per lone block: u64 block, u8 status
     /// u32  parts
     /// per part: u32 table, u16 number, u16 group, four u64 planes, u8 1 if there are bitmaps, then these: clean,
     ///           dirty, new, deleted, marked more than once, in the portable format of Roaring
     /// ```
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
         out.extend_from_slice(&(self.lone.len() as u32).to_le_bytes());
-        for lone in &self.lone {
-            out.extend_from_slice(&lone.table.to_le_bytes());
-            out.extend_from_slice(&lone.window.to_le_bytes());
-            out.push(lone.status.bits());
+        for (block, status) in self.lone.iter() {
+            out.extend_from_slice(&block.0.to_le_bytes());
+            out.push(status.bits());
         }
         out.extend_from_slice(&(self.parts.len() as u32).to_le_bytes());
         for part in &self.parts {
-            out.extend_from_slice(&part.table.to_le_bytes());
-            out.extend_from_slice(&part.number.to_le_bytes());
+            out.extend_from_slice(&part.name.table.to_le_bytes());
+            out.extend_from_slice(&part.name.number.to_le_bytes());
             out.extend_from_slice(&part.group.to_le_bytes());
             for plane in part.planes {
                 out.extend_from_slice(&plane.to_le_bytes());
@@ -449,30 +424,23 @@ impl Tables {
         if lone > rest.len() / 9 {
             return None;
         }
-        let hash = |lone: &Lone| Place::of(lone.block()).hash(lone.table);
-        tables.lone.reserve(lone, hash);
+        tables.lone = LoneBlocks::with_capacity(lone);
         for _ in 0..lone {
-            let lone = Lone {
-                table: u32::from_le_bytes(number(&mut rest)?),
-                window: u32::from_le_bytes(number(&mut rest)?),
-                status: Status::from_bits(number::<1>(&mut rest)?[0]),
-            };
-            tables.lone.insert_unique(hash(&lone), lone, hash);
+            let block = BlockId(u64::from_le_bytes(number(&mut rest)?));
+            let status = Status::from_bits(number::<1>(&mut rest)?[0]);
+            tables.lone.insert(block, status);
         }
         let parts = number::<4>(&mut rest).map(u32::from_le_bytes)? as usize;
         if parts > rest.len() / 41 {
             return None;
         }
-        let hash = |part: &Part| part_place(part).hash(part.table);
-        tables.parts.reserve(parts, hash);
+        tables.parts.reserve(parts, Part::hash);
         for _ in 0..parts {
-            let mut part = Part {
+            let mut part = Part::new(PartName {
                 table: u32::from_le_bytes(number(&mut rest)?),
                 number: u16::from_le_bytes(number(&mut rest)?),
-                group: u16::from_le_bytes(number(&mut rest)?),
-                planes: [0; Status::BITS],
-                older: None,
-            };
+            });
+            part.group = u16::from_le_bytes(number(&mut rest)?);
             for plane in &mut part.planes {
                 *plane = u64::from_le_bytes(number(&mut rest)?);
             }
@@ -483,16 +451,11 @@ impl Tables {
                 }
                 part.older = Some(older);
             }
-            tables.parts.insert_unique(hash(&part), part, hash);
+            tables.parts.insert_unique(part.hash(), part, Part::hash);
         }
         tables.measure();
         rest.is_empty().then_some(tables)
     }
-}
-
-fn part_place(part: &Part) -> Place {
-    let window = WindowNumber(u32::from(part.number) << 16);
-    Place::of(BlockId::new(TableOrdinal(part.table), window))
 }
 
 /// The next `N` bytes.

@@ -86,7 +86,7 @@ fn an_unknown_format_is_refused() {
     for copy in ["MANIFEST", "MANIFEST.copy"] {
         let path = dir.path().join(copy);
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replacen("manifest 1 ", "manifest 9 ", 1)).unwrap();
+        fs::write(&path, text.replacen("manifest 2 ", "manifest 9 ", 1)).unwrap();
     }
     let refused = Engine::open(&config(dir.path()));
     assert!(

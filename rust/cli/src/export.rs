@@ -15,6 +15,7 @@ use backup::{
 use bitmap::BlockState;
 use capture::ReasonCode;
 use clap::Args;
+use config::Settings;
 use std::{error::Error, path::PathBuf, thread};
 use tdfiles::KeySpan;
 
@@ -55,7 +56,19 @@ impl ExportArgs {
     /// What is wrong with the values, if anything.
     pub fn check(&self) -> Result<(), String> {
         let config = self.server.config([]).map_err(|error| error.to_string());
-        config.map(|_| ())
+        must_be_plain(&config?.settings)
+    }
+}
+
+/// Refuses an export that settings want encrypted: what taosdump restores is not.
+pub fn must_be_plain(settings: &Settings) -> Result<(), String> {
+    match settings.backup.encryption {
+        true => Err(
+            "backup.encryption is true, and exports and dumps can't be encrypted, as taosdump restores them as they \
+             are: write them to an encrypted file system and set it to false, or use the archives of a coordinator"
+                .to_owned(),
+        ),
+        false => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command-line programs: arguments in, calls into `backup`, text and exit codes out.
 
+pub mod archive;
 pub mod detect;
 pub mod export;
 mod human;

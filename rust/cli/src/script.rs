@@ -3,6 +3,7 @@
 
 use crate::{
     Exit,
+    export::must_be_plain,
     server::{ServerArgs, source_flags},
     stdout,
 };
@@ -277,6 +278,7 @@ impl ScriptArgs {
             .server
             .config(flags)
             .map_err(|error| error.to_string())?;
+        must_be_plain(&config.settings)?;
         let tool =
             std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
         let tool = tool.to_string_lossy().into_owned();

@@ -1,8 +1,8 @@
 //! Settings of every job, and the connection that they lead to.
 
 use clap::Args;
-use config::{Config, ConfigError, Layers, Settings};
-use std::{error::Error, path::PathBuf};
+use config::{Config, ConfigError, Layers, Program, Settings};
+use std::{error::Error, path::PathBuf, sync::Once};
 use taos::{Connection, Library, Login};
 
 /// Where settings come from, and where to connect.
@@ -55,7 +55,11 @@ impl ServerArgs {
         for (key, value) in more {
             layers = layers.flag(key, value);
         }
-        Config::from(&layers)
+        let config = Config::from(&layers)?;
+        // Settings are asked for more than once, and said once.
+        static BEGUN: Once = Once::new();
+        BEGUN.call_once(|| logging::begin(&config, Program::Tool));
+        Ok(config)
     }
 
     /// Connects, as the settings say.

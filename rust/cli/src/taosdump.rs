@@ -9,6 +9,7 @@ use options::{Job, Options};
 use std::{
     ffi::OsString,
     io::{self, Write},
+    time::Instant,
 };
 use taos::Library;
 
@@ -49,11 +50,16 @@ pub fn run(given: &[Given], password: Option<OsString>) -> u8 {
 
 fn start(options: &Options, library: &Library) -> Exit {
     let bar = TableBar::new();
+    let began = Instant::now();
     let outcome = match &options.job {
         Job::Dump(job) => match dump::run(job, library, &bar) {
             Ok(outcome) => {
                 bar.finish();
-                Ok(report::dumped(&outcome, options.json))
+                let exit = report::dumped(&outcome, options.json);
+                if exit == Exit::Done {
+                    metrics::global().backup_done(began.elapsed(), outcome.link.bytes());
+                }
+                Ok(exit)
             }
             Err(error) => Err(error.into()),
         },

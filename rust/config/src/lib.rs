@@ -2,7 +2,7 @@
 //!
 //! A setting comes from a flag, the environment, a file or its default, in this order. Anything that is not understood
 //! is refused with its name, its value and what is allowed: an unknown key, a wrong type, a number out of range, a key
-//! given twice. Nobody's setting is ignored.
+//! given twice. Nobody's setting is ignored: what a program has no use for it says.
 //!
 //! | module | holds |
 //! |---|---|
@@ -36,11 +36,13 @@
 pub mod file;
 mod layers;
 pub mod live;
+mod program;
 pub mod settings;
 pub mod table;
 
 pub use layers::{Config, Layers, Origin};
 pub use live::Live;
+pub use program::Program;
 pub use settings::Settings;
 
 use std::{io, path::PathBuf};

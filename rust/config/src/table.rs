@@ -108,12 +108,12 @@ pub static TABLE: &[Setting] = &[
     setting(
         "plugin.version",
         Field::Text(|s| &mut s.plugin.version),
-        "The version that the configuration was written for; for people",
+        "The version that the configuration was written for; another one is said in the log",
     ),
     setting(
         "plugin.library_path",
         Field::Path(|s| &mut s.plugin.library_path),
-        "The shared library to load instead of the engine that is linked in",
+        "The shared library that taosdump uses instead of the engine that is linked in",
     )
     .env(&["TDENGINE_PLUGIN_PATH"]),
     setting(
@@ -126,8 +126,7 @@ pub static TABLE: &[Setting] = &[
         Field::Number(1..=1_048_576, |s| &mut s.bitmap_engine.memory_limit_mb),
         "The most memory for blocks' states, in MB of 2^20 bytes",
     )
-    .taosx("memory_limit_mb")
-    .live(),
+    .taosx("memory_limit_mb"),
     setting(
         "bitmap_engine.persistence_enabled",
         Field::Flag(|s| &mut s.bitmap_engine.persistence_enabled),
@@ -151,15 +150,13 @@ pub static TABLE: &[Setting] = &[
         Field::Flag(|s| &mut s.bitmap_engine.memory_monitor),
         "Whether memory in use is watched against lru_cleanup_threshold",
     )
-    .taosx("enable_memory_monitor")
-    .live(),
+    .taosx("enable_memory_monitor"),
     setting(
         "bitmap_engine.lru_cleanup_threshold",
         Field::Number(PERCENT, |s| &mut s.bitmap_engine.lru_cleanup_threshold),
         "The share of the memory limit, in percent, from which on the coldest states go to disk",
     )
-    .taosx("lru_cleanup_threshold")
-    .live(),
+    .taosx("lru_cleanup_threshold"),
     setting(
         "event_interceptor.enable",
         Field::Flag(|s| &mut s.event_interceptor.enable),
@@ -182,7 +179,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "backup.batch_size",
         Field::Number(1..=1_000_000, |s| &mut s.backup.batch_size),
-        "How many blocks are exported, or rows restored, at a time",
+        "How many rows are restored at a time",
     )
     .live(),
     setting(
@@ -193,17 +190,17 @@ pub static TABLE: &[Setting] = &[
     setting(
         "backup.encryption",
         Field::Flag(|s| &mut s.backup.encryption),
-        "Whether exported blocks are encrypted, with the passphrase in key_file",
+        "Whether backups must be encrypted, as archives of a coordinator are; refused where they can't be",
     ),
     setting(
         "backup.key_file",
         Field::Path(|s| &mut s.backup.key_file),
-        "The file that holds the passphrase on its first line; readable by its owner alone",
+        "The key file of coordinators that were given none: a passphrase on its first line, or an age identity; readable by its owner alone",
     ),
     setting(
         "backup.retry_count",
         Field::Number(0..=1_000, |s| &mut s.backup.retry_count),
-        "How often a batch that failed is tried again",
+        "How often an export or a subscription that failed is tried again",
     )
     .live(),
     setting(
@@ -215,7 +212,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "backup.timeout_ms",
         Field::Number(1..=86_400_000, |s| &mut s.backup.timeout_ms),
-        "How long a batch may take with all its tries, in ms",
+        "After this time no further try of an export begins, in ms; for a subscription, the client library's timeouts, where it has keys for them",
     )
     .live(),
     setting(
@@ -226,7 +223,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "backup.temp_path",
         Field::Path(|s| &mut s.backup.temp_path),
-        "The directory for temporary files",
+        "The directory in which estimates are made; without it the system's for temporary files",
     )
     .env(&["TDENGINE_TEMP_PATH"]),
     setting(
@@ -273,13 +270,13 @@ pub static TABLE: &[Setting] = &[
     setting(
         "tmq.topic",
         Field::Text(|s| &mut s.tmq.topic),
-        "The topic to subscribe to",
+        "The topic to subscribe to, made where it is missing; without it, incremental_bitmap_ and the name of the database",
     )
     .env(&["TD_TOPIC_NAME"]),
     setting(
         "tmq.group_id",
         Field::Text(|s| &mut s.tmq.group_id),
-        "The consumer group",
+        "The consumer group, which nobody else may use; without it, incremental_bitmap",
     )
     .env(&["TD_GROUP_ID"]),
     setting(
@@ -299,14 +296,14 @@ pub static TABLE: &[Setting] = &[
         Field::Word(&["error", "warn", "info", "debug", "trace"], |s| {
             &mut s.log.level
         }),
-        "What is logged",
+        "What is logged to standard error",
     )
     .env(&["TDENGINE_LOG_LEVEL"])
     .live(),
     setting(
         "log.debug",
         Field::Flag(|s| &mut s.log.debug),
-        "Whether details are logged",
+        "Whether details are logged: as level debug, at least",
     )
     .env(&["TDENGINE_DEBUG", "BITMAP_DEBUG", "TAOS_BITMAP_DEBUG"])
     .live(),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use config::{Config, Layers, table::TABLE};
+use config::{Config, Layers, Program, table::TABLE};
 use std::{fmt::Write as _, fs, path::Path};
 
 const BEGIN: &str = "<!-- from rust/config/src/table.rs -->\n";
@@ -11,7 +11,7 @@ const END: &str = "<!-- end -->\n";
 fn list() -> String {
     let defaults: serde_json::Value =
         serde_json::from_str(&Config::from(&Layers::default()).unwrap().to_json()).unwrap();
-    let mut text = "| key | taosX | environment | allowed | default | live | meaning |\n|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| key | taosX | environment | allowed | default | live | read by | meaning |\n|---|---|---|---|---|---|---|---|\n".to_owned();
     for setting in TABLE {
         let (section, name) = setting.key.split_once('.').unwrap();
         let code = |text: &str| format!("`{text}`");
@@ -20,14 +20,18 @@ fn list() -> String {
             serde_json::Value::Null => String::new(),
             value => code(&value.to_string()),
         };
+        let readers = Program::ALL.into_iter().filter(|p| p.uses(setting.key));
+        let readers: Vec<&str> = readers.map(Program::short).collect();
+        assert!(!readers.is_empty(), "nobody reads {}", setting.key);
         writeln!(
             text,
-            "| `{}` | {} | {} | {} | {default} | {} | {} |",
+            "| `{}` | {} | {} | {} | {default} | {} | {} | {} |",
             setting.key,
             setting.taosx.map(code).unwrap_or_default(),
             env.join(", "),
             setting.field.allowed(),
             if setting.live { "yes" } else { "" },
+            readers.join(", "),
             setting.about,
         )
         .unwrap();

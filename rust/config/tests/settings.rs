@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use config::{
-    Config, ConfigError, Layers, Live, Origin, Settings,
+    Config, ConfigError, Layers, Live, Origin, Program, Settings,
     table::{Field, TABLE},
 };
 use proptest::prelude::*;
@@ -311,6 +311,26 @@ fn a_running_program_takes_what_takes_effect_at_once_and_names_the_rest() {
         live.current(),
         now,
         "a file that can't be used changes nothing"
+    );
+}
+
+#[test]
+fn what_a_program_has_no_use_for_is_named() {
+    let text = r#"{"backup": {"batch_size": 5, "compression": false}, "source": {"port": 1}, "log": {"debug": true},
+                   "bitmap_engine": {"memory_limit_mb": 5}}"#;
+    let config = Config::from(&Layers::default().text(text).env([("TD_DATABASE", "d")])).unwrap();
+    assert_eq!(
+        config.unused_by(Program::Tool),
+        ["bitmap_engine.memory_limit_mb", "backup.batch_size"]
+    );
+    assert_eq!(
+        config.unused_by(Program::Backups),
+        ["bitmap_engine.memory_limit_mb"]
+    );
+    // Not from the environment: that is everybody's.
+    assert_eq!(
+        config.unused_by(Program::TaosX),
+        ["backup.batch_size", "backup.compression", "source.port"]
     );
 }
 

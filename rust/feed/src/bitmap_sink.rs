@@ -87,6 +87,7 @@ impl EventSink for BitmapSink {
 
     fn dropped(&self, events: u64) {
         self.metrics.events_dropped.add(events);
+        tracing::debug!("{events} events were dropped; their blocks are dirty");
     }
 }
 

@@ -279,6 +279,7 @@ impl Shared {
             ScanError::Save(_) | ScanError::NotSafe => metrics.commit_retries.add(1),
             ScanError::NotTaken(_) => {}
         }
+        tracing::warn!("following is tried again: {error}");
         self.turns.failed(error);
     }
 

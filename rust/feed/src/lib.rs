@@ -8,10 +8,8 @@
 //! | [`tmq`] | a subscription to a server → block events |
 //! | [`ring`] | a bounded queue for hosts |
 //! | [`wal_growth`] | a WAL directory → "there are records up to here" |
-//! | [`block_rows`] | a block's id → its rows |
 
 pub mod bitmap_sink;
-pub mod block_rows;
 pub mod follow;
 pub mod ring;
 mod teller;

@@ -32,11 +32,10 @@ pub use crate::{
 pub use position::PositionError;
 
 use crate::{
-    block_rows::Numbering,
     teller::{NotTaken, Teller},
     turns::Turns,
 };
-use backup::{atomic_file, plan::Ordinals, window::WindowWidth};
+use backup::{atomic_file, block_rows::Numbering, plan::Ordinals, window::WindowWidth};
 use metrics::{Readings, Source};
 use parking_lot::Mutex;
 use position::Position;

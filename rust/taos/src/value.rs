@@ -162,7 +162,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    pub(crate) fn read(data_type: DataType, bytes: &'a [u8]) -> Option<Self> {
+    /// A value from its bytes; `None` if they are not as many as the type has.
+    pub fn read(data_type: DataType, bytes: &'a [u8]) -> Option<Self> {
         macro_rules! number {
             ($type:ty) => {
                 <$type>::from_le_bytes(bytes.try_into().ok()?)

@@ -5,7 +5,7 @@ use bitmap::{BlockId, Engine, EngineConfig, EngineError, MarkedAt};
 use capture::intercept::{
     BlockEvent, EventSink, Gap, InterceptError, InterceptStats, Interceptor, InterceptorConfig,
 };
-use config::{Config, Layers, Settings};
+use config::{Config, Layers, Program, Settings};
 use feed::bitmap_sink::{BitmapSink, EngineGauges, InterceptorGauges};
 use metrics::Source;
 use parking_lot::{Mutex, RwLock};
@@ -167,6 +167,7 @@ impl Plugin {
             };
             open.interceptor.start()?;
             state.running = true;
+            tracing::info!("the incremental bitmap takes events");
             Ok(())
         })
     }
@@ -174,6 +175,7 @@ impl Plugin {
     pub(crate) fn stop(&self) -> Result<(), Failure> {
         self.change(|state| {
             state.running = false;
+            tracing::info!("the incremental bitmap is stopped");
             state.open.as_ref().map_or(Ok(()), Open::stop)
         })
     }
@@ -240,12 +242,21 @@ impl State {
     }
 }
 
+/// The environment variables of these settings are heard; what else it says is for others.
+const HEARD: [&str; 3] = [
+    "event_interceptor.callback_threads",
+    "log.level",
+    "log.debug",
+];
+
 fn settings(pairs: Vec<(String, String)>) -> Result<Settings, Failure> {
-    let mut layers = Layers::default().taosx(pairs);
-    if let Ok(threads) = std::env::var("IB_CALLBACK_THREADS") {
-        layers = layers.env([("IB_CALLBACK_THREADS", threads)]);
-    }
+    let names = HEARD.into_iter().filter_map(config::table::by_key);
+    let variables = names
+        .flat_map(|setting| setting.env)
+        .filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+    let layers = Layers::default().taosx(pairs).env(variables);
     let config = Config::from(&layers).map_err(Failure::argument)?;
+    logging::begin(&config, Program::TaosX);
     Ok(config.settings)
 }
 
@@ -350,7 +361,10 @@ impl EventSink for Limits {
             *looked = Instant::now();
             if self.engine.memory().percent() > f64::from(percent) {
                 let target = u64::from(self.engine.memory_limit()) * u64::from(percent) / 100;
-                self.engine.cleanup_memory(target as u32);
+                let freed = self.engine.cleanup_memory(target as u32);
+                tracing::debug!(
+                    "more than {percent} % of the memory limit is in use: {freed:?} bytes went to disk"
+                );
             }
         }
     }

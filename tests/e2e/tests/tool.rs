@@ -2,7 +2,8 @@
 //!
 //! The tool is the one of this build: `cargo build -p cli`, in the same profile.
 
-use e2e::{Connection, Content, Installation, Run, Server, SqlError};
+use backup::{block_rows::BlockRows, data_file::OwnedValue};
+use e2e::{Cell, Connection, Content, Installation, Run, Server, SqlError};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
     env, fs,
@@ -10,10 +11,11 @@ use std::{
     process::{Command, ExitCode},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use taos::DataType;
 
-type Test = fn(&Bench) -> Result<(), String>;
+type Test = fn(&mut Bench) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 7] = [
     (
         "the_script_backs_up_run_after_run_with_a_stock_taosdump",
         script,
@@ -29,6 +31,10 @@ const TESTS: [(&str, Test); 6] = [
         plugin_host,
     ),
     ("a_c_program_does_backups_with_the_tool", backup_tool),
+    (
+        "blocks_of_a_followed_server_hold_its_rows_and_archives_give_them_back",
+        archives,
+    ),
 ];
 
 /// A server with a database `d1`, and programs.
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
     let skip = installation.is_err();
     let trials = TESTS.into_iter().map(|(name, test)| {
         let installation = installation.clone();
-        let test = move || test(&Bench::new(&installation?)?).map_err(Failed::from);
+        let test = move || test(&mut Bench::new(&installation?)?).map_err(Failed::from);
         Trial::test(name, test).with_ignored_flag(skip)
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
@@ -295,7 +301,7 @@ impl Bench {
     }
 }
 
-fn script(bench: &Bench) -> Result<(), String> {
+fn script(bench: &mut Bench) -> Result<(), String> {
     let full = bench.path("full");
     fs::create_dir(&full).map_err(text)?;
     let since = a_new_second()?;
@@ -345,7 +351,7 @@ fn script(bench: &Bench) -> Result<(), String> {
     Ok(())
 }
 
-fn server_gone(bench: &Bench) -> Result<(), String> {
+fn server_gone(bench: &mut Bench) -> Result<(), String> {
     let script = bench.make_script(a_new_second()?)?;
     bench.sql(&["insert into d1.n values (1704067400000, 3.5)"])?;
     let whole = fs::read_to_string(&script).map_err(text)?;
@@ -368,7 +374,7 @@ fn server_gone(bench: &Bench) -> Result<(), String> {
     }
 }
 
-fn lacking(bench: &Bench) -> Result<(), String> {
+fn lacking(bench: &mut Bench) -> Result<(), String> {
     let since = a_new_second()?;
     bench.sql(&["insert into d1.n values (1704067400000, 3.5) (1704067500000, 4.5)"])?;
     let (blocks, dump) = (bench.path("blocks.json"), bench.path("dump"));
@@ -393,7 +399,7 @@ fn lacking(bench: &Bench) -> Result<(), String> {
     }
 }
 
-fn export(bench: &Bench) -> Result<(), String> {
+fn export(bench: &mut Bench) -> Result<(), String> {
     let since = a_new_second()?.to_string();
     bench.sql(&[
         "insert into d1.c1 values (1704067201000, 99, 'updated')",
@@ -432,7 +438,7 @@ fn export(bench: &Bench) -> Result<(), String> {
     }
 }
 
-fn plugin_host(bench: &Bench) -> Result<(), String> {
+fn plugin_host(bench: &mut Bench) -> Result<(), String> {
     let program = bench.c_program("plugin_host.c")?;
     bench.make("d2")?;
     let since = a_new_second()? * 1_000_000_000;
@@ -447,6 +453,7 @@ fn plugin_host(bench: &Bench) -> Result<(), String> {
     let out = bench.path("out");
     let mut command = bench.c_command(&program);
     command
+        .env("PORT", bench.server.port().to_string())
         .arg(bench.path("prefix/lib/libincremental_bitmap_plugin.so"))
         .arg("backup")
         .arg(&config)
@@ -478,7 +485,7 @@ fn plugin_host(bench: &Bench) -> Result<(), String> {
     Ok(())
 }
 
-fn backup_tool(bench: &Bench) -> Result<(), String> {
+fn backup_tool(bench: &mut Bench) -> Result<(), String> {
     let program = bench.c_program("backup_tool.c")?;
     let backup = || {
         let mut command = bench.c_command(&program);
@@ -519,6 +526,184 @@ fn backup_tool(bench: &Bench) -> Result<(), String> {
             blocks.to_str().unwrap_or_default(),
         ];
         bench.tool("--verify", &arguments)?.expect_code(0)?;
+    }
+    Ok(())
+}
+
+/// A value as SQL tells it.
+fn cell(data_type: DataType, value: &OwnedValue) -> Cell {
+    match value.clone() {
+        OwnedValue::Null => Cell::Null,
+        OwnedValue::Bool(value) => Cell::Bool(value),
+        OwnedValue::Int(value) if data_type == DataType::Timestamp => Cell::Time(value),
+        OwnedValue::Int(value) => Cell::Int(value),
+        OwnedValue::UInt(value) => Cell::Unsigned(value),
+        OwnedValue::Float(value) => Cell::Float(value.to_bits()),
+        OwnedValue::Double(value) => Cell::Double(value.to_bits()),
+        OwnedValue::Bytes(bytes) if data_type.is_decimal() => {
+            Cell::Decimal(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        OwnedValue::Bytes(bytes) if data_type.is_text() => Cell::Text(bytes),
+        OwnedValue::Bytes(bytes) => Cell::Bytes(bytes),
+    }
+}
+
+impl Bench {
+    /// Follows until now. With a directory, what changed since the last time is read and archived there.
+    fn follow(&self, program: &Path, out: Option<&Path>) -> Result<Run, String> {
+        let work = self.path("follow");
+        fs::create_dir_all(&work).map_err(text)?;
+        let mut command = self.c_command(program);
+        command
+            .env("TD_CONNECT_IP", "localhost")
+            .env("TD_CONNECT_PORT", self.server.port().to_string())
+            .arg(self.server.data_dir())
+            .arg("d1")
+            .arg(work);
+        if let Some(out) = out {
+            fs::create_dir_all(out).map_err(text)?;
+            command.arg(out).arg(self.path("key"));
+        }
+        Run::of(&mut command).map_err(text)?.expect_code(0)
+    }
+
+    /// The rows of each block are what SQL says; returns how many there are.
+    fn compare_blocks(&self, out: &Path) -> Result<usize, String> {
+        let mut all = 0;
+        for entry in fs::read_dir(out).map_err(text)? {
+            let path = entry.map_err(text)?.path();
+            if path.extension().is_none_or(|end| end != "rows") {
+                continue;
+            }
+            let block = BlockRows::decode(&fs::read(&path).map_err(text)?).map_err(text)?;
+            let table = block.table.ok_or("a table is gone")?;
+            let wanted = self
+                .c
+                .rows(&format!(
+                    "select * from {}.{table} where _c0 >= {} and _c0 <= {} order by _c0",
+                    block.database, block.first, block.last
+                ))
+                .map_err(text)?;
+            let found: Vec<Vec<Cell>> = block
+                .rows
+                .iter()
+                .map(|row| {
+                    let columns = block.columns.iter().zip(row);
+                    columns.map(|((_, t), value)| cell(*t, value)).collect()
+                })
+                .collect();
+            if found != wanted {
+                return Err(format!("{table}: {found:?} was read, it holds {wanted:?}"));
+            }
+            all += found.len();
+        }
+        Ok(all)
+    }
+
+    /// Writes the archives in a directory to `d2`, the oldest first.
+    fn restore_archives(&self, out: &Path, key: &str, more: &[&str]) -> Result<Run, String> {
+        let mut archives: Vec<String> = e2e::files_below(out)
+            .into_iter()
+            .filter(|path| path.extension().is_some_and(|end| end == "blocks"))
+            .map(|path| path.display().to_string())
+            .collect();
+        archives.sort();
+        let key = self.path(key).display().to_string();
+        let port = self.server.port().to_string();
+        let mut arguments = vec!["--database", "d2", "--key-file", &key];
+        arguments.extend(["--host", "localhost", "--port", &port]);
+        archives
+            .iter()
+            .for_each(|path| arguments.extend(["--archive", path]));
+        arguments.extend(more);
+        self.tool("--restore-archive", &arguments)
+    }
+
+    fn write_key(&self, name: &str, words: &str) -> Result<(), String> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.path(name);
+        fs::write(&path, words).map_err(text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(text)
+    }
+}
+
+fn archives(bench: &mut Bench) -> Result<(), String> {
+    let program = bench.c_program("followed_rows.c")?;
+    bench.make("d2")?;
+    let columns = "ts timestamp, b bool, t tinyint, st smallint unsigned, i int, bt bigint unsigned, f float, \
+                   d double, v varchar(20), nc nchar(20), vb varbinary(20), g geometry(100), dc decimal(10, 3)";
+    for database in ["d1", "d2"] {
+        bench.sql(&[
+            &format!("create table {database}.w ({columns})"),
+            &format!(
+                "insert into {database}.w (ts, i) values (1704067200000, 1) (1704067201000, 2)"
+            ),
+            // The target of an archive must exist.
+            &format!("create table {database}.c3 using {database}.s tags (3)"),
+        ])?;
+    }
+    bench.write_key("key", "correct horse battery\n")?;
+    bench.write_key("other", "another passphrase\n")?;
+    bench.follow(&program, None)?;
+    for round in 0..3 {
+        let n = 1_704_067_210_000_i64 + round * 86_400_000;
+        bench.sql(&[
+            &format!(
+                "insert into d1.w values ({n}, true, -1, 65535, -7, 18446744073709551615, 0.1, -1e-300, 'it''s \\\\ a', \
+                 '\u{98ce}', '\\x00ff', 'POINT(0.1 -2)', '1234567.891') ({}, null, null, null, null, null, null, null, \
+                 null, null, null, null, null)",
+                n + 1
+            ),
+            &format!("insert into d1.c1 values (1704067201000, {round}, 'updated') ({}, 0, 'late')", n - 500_000_000),
+            &format!("insert into d1.c3 values ({n}, 1, 'new')"),
+            &format!("insert into d1.n values ({n}, 0.5)"),
+            &format!("delete from d1.n where ts = {}", 1_704_067_200_000 + round * 100_000),
+        ])?;
+        match round {
+            1 => bench.server.stop(),
+            2 => bench.server.kill(),
+            _ => {}
+        }
+        if round > 0 {
+            bench.server.restart().map_err(text)?;
+            bench.c = bench.server.connect().map_err(text)?;
+        }
+        let out = bench.path(&format!("archives-{round}"));
+        let run = bench.follow(&program, Some(&out))?;
+        let rows = bench.compare_blocks(&out)?;
+        println!("round {round}: {} {rows} rows", run.stdout.trim());
+        if rows < 6 {
+            return Err(format!("only {rows} rows: {}", run.output()));
+        }
+        // Without the right key, or if one archive is cut off, nothing is written.
+        let before = bench.content("d2").map_err(text)?;
+        bench.restore_archives(&out, "other", &[])?.expect_code(1)?;
+        let cut = out.join("99.blocks");
+        let whole = e2e::files_below(&out).into_iter();
+        let whole = whole.filter(|path| path.extension().is_some_and(|end| end == "blocks"));
+        let whole = fs::read(whole.last().ok_or("no archive")?).map_err(text)?;
+        fs::write(&cut, &whole[..whole.len() - 9]).map_err(text)?;
+        bench.restore_archives(&out, "key", &[])?.expect_code(1)?;
+        fs::remove_file(&cut).map_err(text)?;
+        bench
+            .restore_archives(&out, "key", &["--check"])?
+            .expect_code(0)?;
+        if bench.content("d2").map_err(text)? != before {
+            return Err("a check, or a restore that was refused, wrote something".to_owned());
+        }
+        // Twice is as good as once.
+        bench.restore_archives(&out, "key", &[])?.expect_code(0)?;
+        bench.restore_archives(&out, "key", &[])?.expect_code(0)?;
+        let (source, restored) = (
+            bench.content("d1").map_err(text)?,
+            bench.content("d2").map_err(text)?,
+        );
+        if source != restored {
+            return Err(format!(
+                "round {round}: {:?}",
+                source.differences(&restored, 10)
+            ));
+        }
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ pub(super) struct Written {
 
 /// A batch is sent when it holds this many bytes, or rows: the client library takes no more at a time.
 const BATCH_BYTES: usize = 4 << 20;
-const MOST_ROWS: usize = 32_767;
+pub(super) const MOST_ROWS: usize = 32_767;
 
 /// A statement of SQL text is sent when it holds this many bytes; the server takes 1 MiB.
 const STATEMENT_BYTES: usize = 512 << 10;
@@ -120,12 +120,14 @@ fn ticks(precision: Precision) -> i64 {
 }
 
 /// The columns of a table.
-struct Shape {
+pub(super) struct Shape {
     key: String,
     names: String,
     types: Vec<DataType>,
     /// Empty ones, to bind.
     columns: Vec<Column>,
+    /// Whether rows go as SQL text.
+    text: bool,
 }
 
 impl Shape {
@@ -144,15 +146,28 @@ impl Shape {
                 .zip(&types)
                 .map(|(column, data_type)| Column::decimal(*data_type, column.scale()))
                 .collect(),
+            text: types.iter().any(ends_the_library),
             types,
         })
     }
 
-    /// The client library (3.3.7.5) ends the process when a row of a table with a BLOB is bound.
-    fn needs_text(&self) -> bool {
-        let is_blob = |data_type| matches!(data_type, &DataType::Blob | &DataType::MediumBlob);
-        self.types.iter().any(is_blob)
+    /// Columns of which only names and types are known, not the digits of decimals: these go as text.
+    pub(super) fn of_columns(columns: &[(String, DataType)]) -> Self {
+        let types: Vec<DataType> = columns.iter().map(|(_, data_type)| *data_type).collect();
+        let names: Vec<String> = columns.iter().map(|(name, _)| sql::name(name)).collect();
+        Self {
+            key: columns.first().map(|c| c.0.clone()).unwrap_or_default(),
+            names: names.join(", "),
+            columns: types.iter().map(|t| Column::new(*t)).collect(),
+            text: types.iter().any(|t| t.is_decimal() || ends_the_library(t)),
+            types,
+        }
     }
+}
+
+/// The client library (3.3.7.5) ends the process when a row of a table with a BLOB is bound.
+fn ends_the_library(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Blob | DataType::MediumBlob)
 }
 
 struct Writer<'a> {
@@ -170,7 +185,7 @@ struct Writer<'a> {
     progress: &'a dyn crate::dump::Progress,
 }
 
-enum TableError {
+pub(super) enum TableError {
     Sql(SqlError),
     Link(LinkError),
     Value(String),
@@ -294,7 +309,7 @@ impl Writer<'_> {
 }
 
 /// Rows on their way to a table.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     shape: &'a Shape,
     table: &'a str,
     rows: Vec<Vec<OwnedValue>>,
@@ -303,7 +318,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(shape: &'a Shape, table: &'a str) -> Self {
+    pub(super) fn new(shape: &'a Shape, table: &'a str) -> Self {
         Self {
             shape,
             table,
@@ -312,7 +327,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn add(&mut self, values: Vec<OwnedValue>) {
+    pub(super) fn add(&mut self, values: Vec<OwnedValue>) {
         for (longest, value) in self.longest.iter_mut().zip(&values) {
             if let OwnedValue::Bytes(bytes) = value {
                 *longest = bytes.len().max(*longest);
@@ -326,7 +341,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Sends the rows. Those that the server does not keep are left out and counted, if it refuses them.
-    fn send(
+    pub(super) fn send(
         &mut self,
         connection: &Connection,
         oldest: Option<i64>,
@@ -360,7 +375,7 @@ impl<'a> Batch<'a> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        if self.shape.needs_text() {
+        if self.shape.text {
             self.send_text(connection)
         } else {
             self.send_bound(connection)

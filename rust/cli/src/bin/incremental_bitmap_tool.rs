@@ -4,6 +4,7 @@
 use clap::{ArgGroup, CommandFactory, Parser, error::ErrorKind};
 use cli::{
     Exit,
+    archive::ArchiveArgs,
     detect::DetectArgs,
     export::{ExportArgs, RangeArgs},
     script::ScriptArgs,
@@ -41,6 +42,10 @@ struct Overview {
     #[arg(long)]
     generate_script: bool,
 
+    /// Check archives of a coordinator, and write their rows back
+    #[arg(long)]
+    restore_archive: bool,
+
     /// Print the first and last key that a list of blocks names
     #[arg(long)]
     print_range: bool,
@@ -50,11 +55,12 @@ struct Overview {
     print_config: bool,
 }
 
-const JOBS: [&str; 6] = [
+const JOBS: [&str; 7] = [
     "detect",
     "export",
     "verify",
     "generate_script",
+    "restore_archive",
     "print_range",
     "print_config",
 ];
@@ -107,6 +113,19 @@ struct GenerateScript {
 
     #[command(flatten)]
     options: ScriptArgs,
+}
+
+/// Checks archives that a coordinator wrote, and makes what their blocks' windows hold what it was when they were
+/// exported. Tables are not created: they must exist. Nothing is written before every archive was checked.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = ARCHIVE_HELP)]
+struct RestoreArchive {
+    /// The job: check archives, and write their rows back
+    #[arg(long, required = true)]
+    restore_archive: bool,
+
+    #[command(flatten)]
+    options: ArchiveArgs,
 }
 
 /// Prints the first and the last key of everything that a list of blocks names, for taosdump's -S and -E; `-` for one
@@ -164,6 +183,15 @@ Exit codes:
 
 Example:
   incremental_bitmap_tool --export --host db1 --blocks changes.json --output export";
+
+const ARCHIVE_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed: an archive or the key can't be used, or the server refused; it may be repeated
+  2  wrong usage: nothing was tried
+
+Example:
+  incremental_bitmap_tool --restore-archive --host db1 --key-file key --archive 1.blocks --archive 2.blocks";
 
 const SCRIPT_HELP: &str = "\
 Exit codes:
@@ -233,6 +261,11 @@ fn main() -> ExitCode {
             let args = GenerateScript::parse();
             refuse::<GenerateScript>(args.options.check());
             cli::script::run(&args.options)
+        }
+        ["restore_archive"] => {
+            let args = RestoreArchive::parse();
+            refuse::<RestoreArchive>(args.options.check());
+            cli::archive::run(&args.options)
         }
         ["print_range"] => cli::export::print_range(&PrintRange::parse().options),
         ["print_config"] => {

@@ -963,8 +963,8 @@ fn c_child(settings: &str) -> Result<(), String> {
         let (mut rows, mut size) = (ptr::null_mut(), 0);
         check(c::read_data_block(ids[0], &raw mut rows, &raw mut size))?;
         let bytes = std::slice::from_raw_parts(rows.cast::<u8>(), size as usize);
-        // Magic, id, two keys, two columns with type, length and name of "ts" and "v".
-        let at = 8 + 8 + 16 + 4 + (1 + 2 + 2) + (1 + 2 + 1);
+        // Magic, id, two keys, "follow", "t1", two columns with type, length and name: "ts" and "v".
+        let at = 8 + 8 + 16 + (2 + 6) + (2 + 2) + 4 + (1 + 2 + 2) + (1 + 2 + 1);
         let found = bytes
             .get(at..at + 8)
             .and_then(|count| count.try_into().ok());

@@ -832,16 +832,22 @@ fn down(installation: &Installation) -> Result<(), Failed> {
     insert(&connection, 1, START + DAY, 10, 1_000)?;
     catch_up(&host)?;
     let tried = || metrics::global().update().connection_retries;
-    let (before, saved) = (tried(), fs::read(&position)?);
+    let before = tried();
     drop(connection);
     server.stop();
-    let deadline = Instant::now() + 2 * PATIENCE;
-    while !host.follower.stats().last_error.contains("after 3 tries") {
-        if Instant::now() > deadline {
-            return Err(format!("no error: {:?}", host.follower.stats()).into());
+    let fails = |words: &str| {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while !host.follower.stats().last_error.contains(words) {
+            if Instant::now() > deadline {
+                return Err(format!("no error: {:?}", host.follower.stats()));
+            }
+            thread::sleep(Duration::from_millis(100));
         }
-        thread::sleep(Duration::from_millis(100));
-    }
+        Ok(())
+    };
+    fails("connection")?;
+    let saved = fs::read(&position)?;
+    fails("after 3 tries")?;
     println!("  {}", host.follower.stats().last_error);
     if tried() < before + 4 || fs::read(&position)? != saved {
         return Err("the tries are not counted, or the position moved".into());

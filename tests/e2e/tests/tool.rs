@@ -687,8 +687,8 @@ fn archives(bench: &mut Bench) -> Result<(), String> {
         bench.restore_archives(&out, "other", &[])?.expect_code(1)?;
         let cut = out.join("99.blocks");
         let whole = e2e::files_below(&out).into_iter();
-        let whole = whole.filter(|path| path.extension().is_some_and(|end| end == "blocks"));
-        let whole = fs::read(whole.last().ok_or("no archive")?).map_err(text)?;
+        let mut whole = whole.filter(|path| path.extension().is_some_and(|end| end == "blocks"));
+        let whole = fs::read(whole.next_back().ok_or("no archive")?).map_err(text)?;
         fs::write(&cut, &whole[..whole.len() - 9]).map_err(text)?;
         bench.restore_archives(&out, "key", &[])?.expect_code(1)?;
         fs::remove_file(&cut).map_err(text)?;

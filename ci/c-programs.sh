@@ -52,12 +52,12 @@ cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/
 plugin="$out/prefix/lib/libincremental_bitmap_plugin.so"
 for check in "plugin_host $plugin recorded $root/tests/data/incr_wal" "backup_tool misuse $out/script.sh"; do
   echo "valgrind ${check%% *}"
-  (cd "$out" && valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect \
-    "$out/"$check > /dev/null)
+  (cd "$out" && RECORDED="$root/tests/data/incr_wal" valgrind --quiet --error-exitcode=9 --leak-check=full \
+    --errors-for-leak-kinds=definite,indirect "$out/"$check > /dev/null)
   program=${check%% *}
   cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/$program.c" $library -o "$out/$program-asan"
   echo "AddressSanitizer $program"
-  (cd "$out" && "$out/$program-asan" ${check#* } > /dev/null)
+  (cd "$out" && RECORDED="$root/tests/data/incr_wal" "$out/$program-asan" ${check#* } > /dev/null)
 done
 
 # taosdump's glue, in a program that stands in for taosdump. It ends with the engine's code, 3.

@@ -94,7 +94,10 @@ fn misuse_of_the_tool_gets_the_documented_codes_and_its_script_is_harmless() {
     for linkage in ["static", "shared"] {
         let program = build("backup_tool.c", dir.path(), linkage);
         let script = dir.path().join(format!("{linkage}.sh"));
-        run(command(dir.path(), &program).arg("misuse").arg(&script));
+        run(command(dir.path(), &program)
+            .env("RECORDED", root().join("tests/data/incr_wal"))
+            .arg("misuse")
+            .arg(&script));
         let text = std::fs::read_to_string(&script).unwrap();
         assert!(text.contains("'--host=$(touch x)'") && text.contains("--since-version=-1"));
         // It fails, as there is no such program, and nothing else happens.

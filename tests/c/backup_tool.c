@@ -95,6 +95,20 @@ static void misuse(const char *script) {
   CHECK(backup_plugin_get_dirty_blocks(0, UINT64_MAX, &id, 1) == 0);
   CHECK(backup_plugin_get_incremental_blocks(0, UINT64_MAX, &block, 1) == 0);
   CHECK(backup_plugin_estimate_backup_size(0, UINT64_MAX) == 0);
+  if (getenv("RECORDED") != NULL) {
+    char               config[4096];
+    SIncrementalBlock *blocks;
+    uint32_t           count = 0;
+    snprintf(config, sizeof config, "{\"source\": {\"data_dirs\": [\"%s\"], \"database\": \"sdb\"}}", getenv("RECORDED"));
+    CHECK(plugin->init(config) == ERR_SUCCESS);
+    int32_t code = plugin->detect_incremental_blocks(NULL, 0, &blocks, &count);
+    CHECK((code == ERR_SUCCESS || code == ERR_BACKUP_INCOMPLETE) && count > 0);
+    CHECK(backup_plugin_get_dirty_blocks(0, UINT64_MAX, &id, 1) == 1);
+    CHECK(backup_plugin_get_incremental_blocks(0, UINT64_MAX, &block, 1) == 1 && block.block_id == id);
+    CHECK(plugin->get_stats(&stats) == ERR_SUCCESS && plugin->error()[0] == '\0');
+    CHECK(backup_plugin_estimate_backup_size(0, UINT64_MAX) == 0 && strstr(plugin->error(), "server") != NULL);
+    plugin->free_blocks(blocks, count);
+  }
   plugin->destroy();
   for (int code = -1201; code >= -1209; code--) CHECK(strcmp(bitmap_strerror(code), "unknown code") != 0);
 }

@@ -72,6 +72,33 @@ static int batches_and_cursors(void) {
   return 0;
 }
 
+static int deleted(void) {
+  SBitmapEngine *engine = bitmap_engine_init();
+  SBlockMark     marks[2] = {{1, 5, 5}, {2, 6, 6}};
+  size_t         applied = 0;
+  EBlockState    state = BLOCK_STATE_CLEAN;
+
+  CHECK(bitmap_engine_mark_deleted_batch(engine, marks, 2, &applied) == ERR_SUCCESS && applied == 2);
+  CHECK(bitmap_engine_get_block_state(engine, 2, &state) == ERR_SUCCESS && state == BLOCK_STATE_DELETED);
+  bitmap_engine_destroy(engine);
+  return 0;
+}
+
+/* With persistence, memory can be given back. */
+static int given_back(const char *path) {
+  SBitmapEngineConfig config = {64, true, path};
+  SBitmapEngine      *engine = bitmap_engine_init_with_config(&config);
+  uint64_t            id;
+  EBlockState         state = BLOCK_STATE_CLEAN;
+
+  CHECK(engine != NULL);
+  for (id = 0; id < 300000; id++) CHECK(bitmap_engine_mark_dirty(engine, id << 20, id * 7 % 300000, (int64_t)id) == ERR_SUCCESS);
+  CHECK(bitmap_engine_cleanup_memory(engine, 1) > 0);
+  CHECK(bitmap_engine_get_block_state(engine, UINT64_C(299999) << 20, &state) == ERR_SUCCESS && state == BLOCK_STATE_DIRTY);
+  bitmap_engine_destroy(engine);
+  return 0;
+}
+
 static int memory(void) {
   SBitmapEngineConfig config;
   SBitmapEngine      *engine;
@@ -118,9 +145,12 @@ static int persistence(const char *path) {
 }
 
 int main(int argc, char **argv) {
+  char other[4096];
   if (argc != 2) {
     fprintf(stderr, "usage: %s DIRECTORY\n", argv[0]);
     return 2;
   }
-  return marks_and_lookups() || batches_and_cursors() || memory() || persistence(argv[1]);
+  snprintf(other, sizeof other, "%s-2", argv[1]);
+  return marks_and_lookups() || batches_and_cursors() || deleted() || memory() || persistence(argv[1]) ||
+         given_back(other);
 }

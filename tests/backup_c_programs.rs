@@ -31,7 +31,60 @@ fn a_host_loads_the_plugin_and_detects_in_recorded_data() {
         .arg("recorded")
         .arg(root().join("tests/data/incr_wal")));
     assert_eq!(output.stdout, b"done\n");
+    let log = String::from_utf8_lossy(&output.stderr);
+    let said = |words: &str| log.matches(words).count();
+    for words in [
+        "no effect in backups from C: event_interceptor.buffer_size",
+        "plugin.version is 9.9",
+        "log.level has a new value",
+        "backup.compression has a new value, which counts after the next init",
+        "settings.json: backup.batch_size is 0",
+    ] {
+        assert_eq!(said(words), 1, "{words}: {log}");
+    }
     assert!(!dir.path().join("never-made").exists());
+}
+
+#[test]
+fn a_file_of_settings_can_name_the_engine_that_taosdump_uses() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let engine = dir.path().join("listing.so");
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&engine)
+        .arg("-I")
+        .arg(root().join("c-shim/include"))
+        .arg(root().join("tests/c/taosdump_listing_engine.c")));
+    let program = build("taosdump_options.c", dir.path(), "static");
+    let settings = dir.path().join("settings.json");
+    let call = |library: &Path, arguments: &[&str]| {
+        let text = format!(
+            r#"{{"plugin": {{"library_path": "{}"}}}}"#,
+            library.display()
+        );
+        std::fs::write(&settings, text).unwrap();
+        command(dir.path(), &program)
+            .env("TDENGINE_CONFIG_PATH", &settings)
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = call(&engine, &["D", "d1"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "the engine's code");
+    let name = engine.display();
+    assert_eq!(said, format!("D=d1\n0x103={name}\npassword=secret"));
+    // The command line goes over the settings; here it says that this engine is the one.
+    let output = call(&engine, &["plugin", "here"]);
+    assert!(output.stdout.is_empty() && output.status.code() != Some(3));
+    let output = call(Path::new("/nonexistent.so"), &["D", "d1"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("/nonexistent.so") && said.contains("plugin.library_path"),
+        "{said}"
+    );
 }
 
 #[test]

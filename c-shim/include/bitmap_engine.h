@@ -123,7 +123,9 @@ const char *bitmap_strerror(int32_t code);
 
 /* ---- life ---- */
 
-/* A new engine in memory, with a limit of 1024 MB. NULL if it can't be made. Give back with bitmap_engine_destroy. */
+/* A new engine as the process's settings say (docs/configuration.md: memory_limit_mb, persistence_path); without any, in
+ * memory with a limit of 1024 MB. NULL if they are wrong or it can't be made; the log says why. Give back with
+ * bitmap_engine_destroy. */
 SBitmapEngine *bitmap_engine_init(void);
 
 /* A new engine as `config` says, with the state found in the path if persistence is enabled.

@@ -55,12 +55,14 @@ typedef struct {
 typedef void (*BlockEventCallback)(const SBlockEvent *event, void *user_data);
 
 typedef struct {
-  bool               enable_interception; /* false: it starts, but takes no event (ERR_NOT_RUNNING) */
+  bool               enable_interception; /* false, or event_interceptor.enable of the settings is: it starts,
+                                             but takes no event (ERR_NOT_RUNNING) */
   BlockEventCallback callback;            /* may be NULL */
   void              *callback_user_data;  /* passed to the callback; must live until destroy returns */
-  uint32_t           event_buffer_size;   /* events that all queues together hold; 0: 10000 */
-  uint32_t           callback_threads;    /* worker threads, 1 to 64; 0: IB_CALLBACK_THREADS of the environment, or
-                                             twice the processors, at most 64 */
+  uint32_t           event_buffer_size;   /* events that all queues together hold; 0: what the settings say, 10000
+                                             by default (docs/configuration.md) */
+  uint32_t           callback_threads;    /* worker threads, 1 to 64; 0: IB_CALLBACK_THREADS, the settings, or twice
+                                             the processors, at most 64 */
 } SEventInterceptorConfig;
 
 /* What to do with an event whose queue is full. */
@@ -83,7 +85,7 @@ typedef struct {
 typedef struct SEventInterceptor SEventInterceptor;
 
 /* An interceptor for `engine` that does not run yet. NULL if a pointer is NULL, callback_threads is above 64, or
- * IB_CALLBACK_THREADS is needed and is no number from 1 to 64. */
+ * the settings are wrong, such as an IB_CALLBACK_THREADS that is no number from 0 to 64; the log says what. */
 SEventInterceptor *event_interceptor_init(const SEventInterceptorConfig *config, SBitmapEngine *engine);
 
 /* Uninstalls the storage interception if it is installed, stops the interceptor if it runs, and ends it. By the

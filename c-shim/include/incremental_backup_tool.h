@@ -36,7 +36,7 @@ typedef struct {
   int64_t     since_timestamp;   /* where the first backup starts: ns since the epoch; 0 for the very beginning */
   uint32_t    batch_size;        /* tables read at a time, each over a connection of its own; 0: one per processor */
   bool        enable_compression;
-  bool        enable_encryption; /* not offered here yet: must be false */
+  bool        enable_encryption; /* must be false: exports can't be encrypted (docs/export.md) */
 } SIncrementalBackupConfig;
 
 typedef struct SIncrementalBackupTool SIncrementalBackupTool;

@@ -36,7 +36,9 @@ extern "C" {
 typedef struct {
   /* Reads settings: JSON text, or the path of a file (docs/configuration.md), or NULL for the environment alone. The
    * environment goes over the file. Nothing is connected to yet. Called again, the settings are replaced, and what
-   * was detected is forgotten; if that fails, nothing changes. ERR_CONFIG; ERR_INVALID_PARAM (not UTF-8). */
+   * was detected is forgotten; if that fails, nothing changes. A file that changes later is read again: what is live in
+   * it counts from the next call on. ERR_CONFIG (also for backup.encryption, which exports can't have);
+   * ERR_INVALID_PARAM (not UTF-8). */
   int32_t (*init)(const char *config);
 
   /* Forgets everything. May be called without init. */
@@ -61,7 +63,7 @@ typedef struct {
   /* ERR_NOT_STARTED. */
   int32_t (*reset_stats)(void);
 
-  const char *(*get_plugin_name)(void);    /* "incremental_bitmap"; static */
+  const char *(*get_plugin_name)(void);    /* plugin.name, "incremental_bitmap" by default; never freed */
   const char *(*get_plugin_version)(void); /* such as "0.1.0"; static */
 
   /* Finds what changed in a database since a time, ns since the epoch; NULL: the database of the settings. Time 0: where

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! file    = [age] [zstd] stream
-//! stream  = "IBBLOCKS" version:u32  record…  u64::MAX count:u64 crc:u32
+//! stream  = "IBBLOCKS" version:u32  record…  end
 //! record  = block:u64 wal:u64 time:i64 length:u32 data crc:u32
+//! end     = count:u64 0:u64 0:i64 u32::MAX crc:u32
 //! ```
 //!
 //! All numbers are little-endian. A record's CRC-32C is over the record, the last one over all records' CRCs; so a file
@@ -23,12 +24,12 @@ use std::{
 };
 
 const MAGIC: &[u8; 8] = b"IBBLOCKS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const AGE: &[u8] = b"age-encryption.org/";
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// No block has this id: it ends the records.
-const END: u64 = u64::MAX;
+/// No block's data is so long: it ends the records.
+const END: u32 = u32::MAX;
 
 /// Longer data is no block's.
 pub const LONGEST: u32 = 1 << 30;
@@ -259,9 +260,6 @@ impl ArchiveWriter {
         data: &[u8],
     ) -> Result<(), ArchiveError> {
         let refuse = |problem| ArchiveError::Block { block, problem };
-        if block == END {
-            return Err(refuse("no block has this id"));
-        }
         let length = u32::try_from(data.len())
             .ok()
             .filter(|length| *length <= LONGEST);
@@ -275,8 +273,8 @@ impl ArchiveWriter {
 
     /// Ends the archive, makes it durable and gives it its name. Returns its length.
     pub fn finish(mut self) -> Result<u64, ArchiveError> {
-        let (count, crc) = (self.count.to_le_bytes(), self.crc.to_le_bytes());
-        self.write(&[&END.to_le_bytes(), &count, &crc])?;
+        let (end, crc) = (head(self.count, 0, 0, END), self.crc.to_le_bytes());
+        self.write(&[&end, &crc])?;
         let path = self.path;
         let io = |source| ArchiveError::Io {
             path: path.clone(),
@@ -358,14 +356,14 @@ pub fn read(
         return Err(damaged("its version is not known here".to_owned()));
     }
     let (mut count, mut all) = (0_u64, 0_u32);
-    loop {
+    let said = loop {
         let block = u64::from_le_bytes(bytes(&mut input).map_err(io)?);
-        if block == END {
-            break;
-        }
         let wal = u64::from_le_bytes(bytes(&mut input).map_err(io)?);
         let time = i64::from_le_bytes(bytes(&mut input).map_err(io)?);
         let length = u32::from_le_bytes(bytes(&mut input).map_err(io)?);
+        if length == END {
+            break (block, wal, time);
+        }
         if length > LONGEST {
             return Err(damaged(format!("record {count} has an impossible length")));
         }
@@ -391,12 +389,12 @@ pub fn read(
             time,
             data,
         });
-    }
-    let said = u64::from_le_bytes(bytes(&mut input).map_err(io)?);
+    };
     let crc = u32::from_le_bytes(bytes(&mut input).map_err(io)?);
-    if (said, crc) != (count, all) {
+    if (said, crc) != ((count, 0, 0), all) {
         return Err(damaged(format!(
-            "it holds {count} records, its end says {said}"
+            "it holds {count} records, its end says {}",
+            said.0
         )));
     }
     let mut beyond = [0];
@@ -489,7 +487,8 @@ mod tests {
     fn blocks() -> Vec<ArchivedBlock> {
         (0..50_u64)
             .map(|n| ArchivedBlock {
-                block: n << 32 | 7,
+                // Any id is a block's, the largest too.
+                block: if n == 49 { u64::MAX } else { n << 32 | 7 },
                 wal: n * 3,
                 time: -(n as i64),
                 data: format!("rows of block {n} ")

@@ -2,7 +2,9 @@
 
 use super::{Apply, RestoreError, literal::literal};
 use crate::{
-    catalogue::{self, Alter, Schema, SuperTable, Table, database_options, read::schema},
+    catalogue::{
+        self, Alter, Schema, SuperTable, Table, database_options, read::schema, schema_change,
+    },
     data_file::{FileReader, OwnedValue},
     link::TableChange,
 };
@@ -85,6 +87,9 @@ impl Apply<'_> {
                 self.try_sql(&stable.create(self.target));
             } else if !alters.is_empty() {
                 self.alter("STABLE", &stable.name, stable.comment.as_deref(), alters)?;
+            } else if self.link.manifest.export {
+                let comment = stable.comment.as_deref();
+                self.follow("STABLE", &stable.name, comment, &stable.schema)?;
             } else if self.database.incremental {
                 continue;
             }
@@ -113,6 +118,28 @@ impl Apply<'_> {
             if needed {
                 self.try_sql(&format!("ALTER {kind} {target} {}", alter.clause()));
             }
+        }
+        Ok(())
+    }
+
+    /// Gives a table of the target the source's columns and tags. An export does not say what changed about them, as
+    /// nobody knows what they were: what has to change shows only here.
+    fn follow(
+        &self,
+        kind: &str,
+        name: &str,
+        comment: Option<&str>,
+        wanted: &Schema,
+    ) -> Result<(), RestoreError> {
+        let Some(present) = self.present(name, comment)? else {
+            return Ok(());
+        };
+        match schema_change::alters(&present, wanted) {
+            Ok(alters) => self.alter(kind, name, comment, &alters)?,
+            Err(problem) => self.failures.add(format!(
+                "table {} can't get the source's columns: {problem}; drop it, and take a full backup of the source",
+                sql::table(self.target, name)
+            )),
         }
         Ok(())
     }
@@ -196,6 +223,12 @@ impl Apply<'_> {
                 && let Some(create) = table.create(self.target)
             {
                 self.try_sql(&create);
+            }
+            if self.link.manifest.export
+                && !change.create
+                && let Some(wanted) = &table.schema
+            {
+                self.follow("TABLE", &table.name, table.comment.as_deref(), wanted)?;
             }
             if !change.alters.is_empty() {
                 self.alter(

@@ -376,6 +376,9 @@ fn topic_name(topic: &str) -> Result<CString, SqlError> {
 /// How long a close may keep its caller waiting. Without a server, the library takes minutes.
 const CLOSE: Duration = Duration::from_secs(5);
 
+/// The wait before a close that failed is tried again.
+const CLOSE_AGAIN: Duration = Duration::from_secs(1);
+
 /// A handle on its way to the thread that closes it.
 struct Closing(Handle);
 
@@ -391,8 +394,11 @@ impl Drop for Consumer {
             .name("tmq-close".to_owned())
             .spawn(move || {
                 let Closing(handle) = { closing };
-                // SAFETY: the consumer is live and closed once.
-                unsafe { (tmq.0.functions.consumer_close)(handle) };
+                // A consumer that could not tell the server goes on with its heartbeat, and keeps its group occupied.
+                // SAFETY: the consumer is live until it is closed, and then not used any more.
+                while unsafe { (tmq.0.functions.consumer_close)(handle) } != 0 {
+                    thread::sleep(CLOSE_AGAIN);
+                }
                 // Nobody may be waiting any more.
                 let _ = done.send(());
             });

@@ -2,9 +2,9 @@
  * storage_engine_interface.h - where block events come from: a registry of storage engines, and the one for TDengine.
  *
  * A storage engine is a table of functions (SStorageEngineInterface). A host registers its own with
- * register_storage_engine_interface; "tdengine" is always there: it follows the data directories of a TDengine server
- * and tells what changes, block by block. Usually an event interceptor drives it
- * (event_interceptor_set_storage_interface); a host may as well call the table itself.
+ * register_storage_engine_interface; two are always there and tell what changes, block by block: "tdengine" follows the
+ * data directories of a TDengine server, "tmq" a subscription to one, for a host that can't read these. Usually an event
+ * interceptor drives one (event_interceptor_set_storage_interface); a host may as well call the table itself.
  *
  * Block ids    table number << 32 | window number. The position (below) gives out table numbers and fixes how wide a
  *              window is; it belongs to the bitmap that the events feed.
@@ -35,9 +35,9 @@ typedef enum {
 typedef struct {
   EStorageEventType event_type;
   uint64_t          block_id;
-  uint64_t          wal_offset; /* "tdengine": the WAL version of the request */
-  int64_t           timestamp;  /* ns; "tdengine": when it was found */
-  void             *user_data;  /* whatever the storage engine says; "tdengine": NULL */
+  uint64_t          wal_offset; /* "tdengine": the WAL version of the request; "tmq": that or a little later */
+  int64_t           timestamp;  /* ns; ours: when it was found */
+  void             *user_data;  /* whatever the storage engine says; ours: NULL */
 } SStorageEvent;
 
 /* Blocks that may all have changed: what can't be told block by block, such as a dropped table or a damaged log. */
@@ -60,25 +60,25 @@ typedef struct {
   bool                 enable_interception; /* false: install_interception does nothing */
   StorageEventCallback event_callback;      /* required */
   void                *callback_user_data;  /* must live until uninstall_interception returned */
-  uint32_t             event_buffer_size;   /* a hint; "tdengine" has no buffer of its own */
-  uint32_t             callback_threads;    /* a hint; "tdengine" calls from one thread */
-  StorageRangeCallback range_callback;      /* "tdengine" requires it */
+  uint32_t             event_buffer_size;   /* a hint; ours have no buffer of their own */
+  uint32_t             callback_threads;    /* a hint; ours call from one thread */
+  StorageRangeCallback range_callback;      /* ours require it */
   StorageSyncCallback  sync_callback;       /* NULL: everything told is safe at once */
 } SStorageEngineConfig;
 
-/* What get_detailed_stats of "tdengine" stores. */
+/* What get_detailed_stats of "tdengine" and "tmq" stores. */
 typedef struct {
   uint64_t events;         /* told since reset_stats */
   uint64_t ranges;         /* told since reset_stats */
-  uint64_t scans;          /* times that the files were read and all was safe */
+  uint64_t scans;          /* times that something was read and all was safe */
   uint64_t failures;       /* times that this did not work and was done again */
   bool     running;        /* the interception is installed */
-  bool     notified;       /* the system tells of changed files; false: they are looked at now and then */
+  bool     notified;       /* changes are told to it; false: it looks now and then */
   char     last_error[256]; /* of the last scan, cut; empty if it went well */
 } SStorageEngineStats;
 
 /* A storage engine. Every function must be there. Functions without codes of their own return those of
- * bitmap_engine.h. `engine` is for the implementation's own use; "tdengine" ignores it. */
+ * bitmap_engine.h. `engine` is for the implementation's own use; ours ignore it. */
 typedef struct SStorageEngineInterface {
   int32_t (*init)(const SStorageEngineConfig *config); /* copies config; ERR_ALREADY_RUNNING between install and uninstall */
   void (*destroy)(void);                               /* uninstalls, forgets the configuration */
@@ -86,7 +86,7 @@ typedef struct SStorageEngineInterface {
   int32_t (*uninstall_interception)(void);             /* returns when no more callback runs or will run */
   int32_t (*trigger_event)(const SStorageEvent *event); /* tells this event, as if it had happened */
   int32_t (*get_stats)(uint64_t *events_processed, uint64_t *events_dropped); /* NULL is skipped */
-  int32_t (*get_detailed_stats)(void *engine, void *stats);                   /* "tdengine": SStorageEngineStats */
+  int32_t (*get_detailed_stats)(void *engine, void *stats);                   /* ours: SStorageEngineStats */
   int32_t (*get_observability_metrics)(void *engine, SObservabilityMetrics *metrics);
   int32_t (*reset_stats)(void *engine);
   bool (*is_supported)(void);
@@ -134,6 +134,31 @@ int32_t tdengine_storage_configure(const STdengineStorageConfig *config);
  * ERR_NOT_RUNNING, ERR_TIMEOUT. */
 int32_t tdengine_storage_catch_up(uint32_t timeout_ms);
 
+/* ---- "tmq" ----
+ *
+ * It subscribes to a whole database and tells the same as "tdengine", from another machine: only the client library
+ * (libtaos) is needed, and a user with the right to subscribe and SYSINFO 1. docs/c-api.md says what a subscription does
+ * not deliver. is_supported: there is a client library with subscriptions. get_stats as above.
+ * install_interception returns ERR_SERVER for a client library, login, database or topic that can't be used, ERR_IO for a
+ * position that can't be. */
+
+typedef struct {
+  const char *config;         /* JSON text or the path of a file with settings (docs/configuration.md); NULL: that of
+                                 TDENGINE_CONFIG_PATH. The environment goes over it. It needs source.database and uses
+                                 source.*, tmq.*, backup.retry_count, backup.retry_interval_ms and backup.timeout_ms */
+  const char *position_path;  /* a file that says up to where changes were told, made where missing; NULL: every
+                                 install begins with what is written from then on */
+  uint32_t    window_seconds; /* how wide a window is; 0: 3600. A position keeps the one it was made with */
+} STmqStorageConfig;
+
+/* What the next install_interception follows. Copied. ERR_INVALID_PARAM: config is NULL or a text is not UTF-8;
+ * ERR_CONFIG: a setting can't be used, or there is no source.database. */
+int32_t tmq_storage_configure(const STmqStorageConfig *config);
+
+/* Returns when everything that the server logged before the call is told and safe; timeout_ms 0: does not wait. It
+ * subscribes anew, which takes the server some seconds. ERR_NOT_RUNNING, ERR_TIMEOUT. */
+int32_t tmq_storage_catch_up(uint32_t timeout_ms);
+
 /* ---- the write-ahead log ---- */
 
 /* Called with the WAL's directory, the version of its last complete record and where that ends in the newest segment.
@@ -151,9 +176,9 @@ int32_t stop_monitoring_wal_changes(const char *wal_path);
 /* ---- data ---- */
 
 /* Reads the rows of a block from the server, as they are now, in the binary form that docs/c-api.md describes. *data is
- * the caller's, to be given back with free(). The block is one of the installed "tdengine" interception; the server is
- * that of TD_CONNECT_IP, TD_CONNECT_PORT, TD_USERNAME and TD_PASSWORD, or the client library's defaults.
- * ERR_NOT_RUNNING: nothing is followed; ERR_BLOCK_NOT_FOUND: no table has the block's number, or it is gone;
+ * the caller's, to be given back with free(). The block is one of the installed "tdengine" or "tmq" interception; for
+ * "tdengine" the server is that of TD_CONNECT_IP, TD_CONNECT_PORT, TD_USERNAME and TD_PASSWORD, or the client library's
+ * defaults. ERR_NOT_RUNNING: nothing is followed; ERR_NOT_SUPPORTED: both are installed; ERR_BLOCK_NOT_FOUND: no table has the block's number, or it is gone;
  * ERR_SERVER: there is no client library (libtaos), or the server does not answer; *data is then NULL. */
 int32_t read_data_block(uint64_t block_id, void **data, uint32_t *size);
 

@@ -16,8 +16,7 @@ use crate::header::{
 };
 use crate::incremental_backup_tool::{processors, text};
 use crate::settings::environment;
-use crate::storage_engine::connect;
-use crate::tdengine_storage::{self, Position};
+use crate::storage_engine::Followed;
 use backup::archive::{self, Key, LONGEST};
 use backup::block_rows;
 use backup::coordinator::{Coordinator, CoordinatorConfig, Cursor, CursorKind};
@@ -76,7 +75,7 @@ impl Shared {
         }
         match state.reader {
             Some(reader) => Ok(BlockReader::Host(reader)),
-            None => Followed::begin().map(BlockReader::Followed),
+            None => OfServer::begin().map(BlockReader::Followed),
         }
     }
 }
@@ -84,7 +83,7 @@ impl Shared {
 /// Who knows what blocks hold.
 enum BlockReader {
     Host(CReader),
-    Followed(Followed),
+    Followed(OfServer),
 }
 
 impl BlockReader {
@@ -96,16 +95,16 @@ impl BlockReader {
     }
 }
 
-/// The rows of the server that `"tdengine"` follows, for a host without a reader.
-struct Followed {
-    position: Mutex<Arc<Position>>,
+/// The rows of the server that a storage engine of ours follows, for a host without a reader.
+struct OfServer {
+    followed: Mutex<Arc<Followed>>,
     /// Those that nobody uses at the moment.
     connections: Mutex<Vec<taos::Connection>>,
 }
 
-impl Followed {
+impl OfServer {
     fn begin() -> Result<Self, Failure> {
-        let position = tdengine_storage::position().map_err(|failure| {
+        let followed = Followed::now().map_err(|failure| {
             let words = "no reader is set, and no server is followed whose rows could be read";
             Failure::new(
                 Code::NOT_STARTED,
@@ -113,28 +112,28 @@ impl Followed {
             )
         })?;
         Ok(Self {
-            position: Mutex::new(Arc::new(position)),
+            followed: Mutex::new(Arc::new(followed)),
             connections: Mutex::default(),
         })
     }
 
-    /// A position that knows the block's table, if there is one by now.
-    fn position(&self, block: u64) -> Result<Arc<Position>, Failure> {
-        let mut position = locked(&self.position);
-        if !position.knows(block) {
-            *position = Arc::new(tdengine_storage::position()?);
+    /// Numbers among which the block's table is, if it has one by now.
+    fn followed(&self, block: BlockId) -> Result<Arc<Followed>, Failure> {
+        let mut followed = locked(&self.followed);
+        if !followed.numbering.knows(block) {
+            *followed = Arc::new(Followed::now()?);
         }
-        Ok(Arc::clone(&position))
+        Ok(Arc::clone(&followed))
     }
 
     fn read(&self, record: &BlockRecord) -> Result<Vec<u8>, Failure> {
-        let position = self.position(record.block.0)?;
+        let followed = self.followed(record.block)?;
         let idle = locked(&self.connections).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect()?,
+            None => followed.connect()?,
         };
-        let rows = block_rows::read_or_gone(record.block.0, &position.0, &connection)
+        let rows = block_rows::read_or_gone(record.block.0, &followed.numbering, &connection)
             .map_err(|error| Failure::new(Code::READ, error))?;
         // One that failed is not used again.
         locked(&self.connections).push(connection);

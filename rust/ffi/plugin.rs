@@ -111,7 +111,7 @@ fn now() -> i64 {
 
 /// # Safety
 /// `config` is NULL or ends with a NUL.
-unsafe fn layers(config: *const c_char) -> Result<Layers, Failure> {
+pub(crate) unsafe fn layers(config: *const c_char) -> Result<Layers, Failure> {
     if config.is_null() {
         return Ok(settings::layers());
     }

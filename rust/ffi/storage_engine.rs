@@ -7,10 +7,13 @@
 use crate::boundary::{Place, Places, boundary};
 use crate::codes::Code;
 use crate::failure::{self, Failure, explained};
+use crate::followed_storage::{self, Kind};
 use crate::header::{SStorageEngineInterface, StorageEngineInterfaceFactory, WALChangeCallback};
 use crate::settings::{environment, server};
-use crate::tdengine_storage;
-use backup::block_rows::{self, BlockRowsError};
+use crate::tdengine_storage::{self, Files};
+use crate::tmq_storage::{self, Subscription};
+use backup::block_rows::{self, BlockRowsError, Numbering};
+use bitmap::BlockId;
 use config::Program;
 use feed::wal_growth::WalMonitor;
 use parking_lot::Mutex;
@@ -20,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::LazyLock;
 use std::time::Duration;
+use taos::{Library, Login};
 
 /// A text that C lent.
 ///
@@ -39,6 +43,21 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str
     }
 }
 
+/// A text that C lent, or NULL.
+///
+/// # Safety
+/// As for [`text`].
+pub(crate) unsafe fn optional<'a>(
+    given: *const c_char,
+    what: &str,
+) -> Result<Option<&'a str>, Failure> {
+    match given.is_null() {
+        true => Ok(None),
+        // SAFETY: the caller's promise.
+        false => unsafe { text(given, what) }.map(Some),
+    }
+}
+
 /// A factory; its name lives as long as the process, as C may hold it.
 struct Registered {
     name: &'static CStr,
@@ -46,10 +65,16 @@ struct Registered {
 }
 
 static REGISTRY: LazyLock<Mutex<Vec<Registered>>> = LazyLock::new(|| {
-    Mutex::new(vec![Registered {
-        name: tdengine_storage::NAME,
-        factory: get_default_storage_engine_interface,
-    }])
+    Mutex::new(vec![
+        Registered {
+            name: Files::NAME,
+            factory: get_default_storage_engine_interface,
+        },
+        Registered {
+            name: Subscription::NAME,
+            factory: tmq_storage::factory,
+        },
+    ])
 });
 
 /// See `storage_engine_interface.h`.
@@ -181,12 +206,50 @@ pub unsafe extern "C" fn stop_monitoring_wal_changes(wal_path: *const c_char) ->
     })
 }
 
-/// The server that the settings name.
-pub(crate) fn connect() -> Result<taos::Connection, Failure> {
-    let (library, login) = server(&environment(Program::Library)?)?;
-    library
-        .connect(&login)
-        .map_err(|error| Failure::new(Code::SERVER, error))
+/// What block ids are made of, and where the rows are.
+pub(crate) struct Followed {
+    pub(crate) numbering: Numbering,
+    /// `None`: the server that the settings name.
+    login: Option<Login>,
+}
+
+impl Followed {
+    /// The server that a storage engine of ours follows.
+    pub(crate) fn now() -> Result<Self, Failure> {
+        let files = followed_storage::numbering::<Files>();
+        let subscription = followed_storage::numbering::<Subscription>();
+        match (files, subscription) {
+            (Some(numbering), None) => Ok(Self {
+                numbering,
+                login: None,
+            }),
+            (None, Some(numbering)) => Ok(Self {
+                numbering,
+                login: followed_storage::configured::<Subscription>().map(|config| config.login),
+            }),
+            (None, None) => {
+                let text = "neither the \"tdengine\" nor the \"tmq\" interception is installed: configure one, then install it";
+                Err(Failure::new(Code::NOT_RUNNING, text))
+            }
+            (Some(_), Some(_)) => {
+                let text = "both the \"tdengine\" and the \"tmq\" interception are installed, and a block id does not say whose it is: uninstall one";
+                Err(Failure::new(Code::NOT_SUPPORTED, text))
+            }
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Result<taos::Connection, Failure> {
+        let (library, login) = match &self.login {
+            Some(login) => {
+                let library = Library::find().map_err(|error| Failure::new(Code::SERVER, error))?;
+                (library, login.clone())
+            }
+            None => server(&environment(Program::Library)?)?,
+        };
+        library
+            .connect(&login)
+            .map_err(|error| Failure::new(Code::SERVER, error))
+    }
 }
 
 /// See `storage_engine_interface.h`.
@@ -201,21 +264,25 @@ pub unsafe extern "C" fn read_data_block(
         let (data, size) = unsafe { (Place::new(data)?, Place::new(size)?) };
         data.store(ptr::null_mut());
         size.store(0);
-        let position = tdengine_storage::position()?;
-        if !position.knows(block_id) {
+        let followed = Followed::now()?;
+        if !followed.numbering.knows(BlockId(block_id)) {
             let error = BlockRowsError::UnknownBlock(block_id);
             return Err(Failure::new(Code::BLOCK_NOT_FOUND, error));
         }
-        let bytes = block_rows::read(block_id, &position.0, &connect()?).map_err(|error| {
-            let code = match error {
-                BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
-                    Code::BLOCK_NOT_FOUND
-                }
-                BlockRowsError::Sql(_) => Code::SERVER,
-                BlockRowsError::TooLarge(_) | BlockRowsError::LongName(_) => Code::NOT_SUPPORTED,
-            };
-            Failure::new(code, error)
-        })?;
+        let bytes = block_rows::read(block_id, &followed.numbering, &followed.connect()?).map_err(
+            |error| {
+                let code = match error {
+                    BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
+                        Code::BLOCK_NOT_FOUND
+                    }
+                    BlockRowsError::Sql(_) => Code::SERVER,
+                    BlockRowsError::TooLarge(_) | BlockRowsError::LongName(_) => {
+                        Code::NOT_SUPPORTED
+                    }
+                };
+                Failure::new(code, error)
+            },
+        )?;
         // SAFETY: malloc takes any size.
         let memory = unsafe { libc::malloc(bytes.len()) };
         if memory.is_null() {

@@ -33,7 +33,7 @@ static int registry(void) {
   char    *names[4] = {NULL, NULL, NULL, NULL};
   uint32_t count = 0;
 
-  CHECK(list_storage_engine_interfaces(NULL, 0, &count) == ERR_SUCCESS && count == 1);
+  CHECK(list_storage_engine_interfaces(NULL, 0, &count) == ERR_SUCCESS && count == 2);
   CHECK(register_storage_engine_interface("own", make_own) == ERR_SUCCESS);
   CHECK(register_storage_engine_interface("own", make_own) == ERR_EXISTS);
   CHECK(strstr(storage_engine_last_error(), "own") != NULL);
@@ -45,10 +45,10 @@ static int registry(void) {
   CHECK(get_storage_engine_interface("own") == &own && strcmp(own.get_engine_name(), "own") == 0);
   CHECK(get_storage_engine_interface("none") == NULL && get_storage_engine_interface(NULL) == NULL);
   CHECK(get_storage_engine_interface("tdengine") == get_default_storage_engine_interface());
-  CHECK(list_storage_engine_interfaces(names, 1, &count) == ERR_SUCCESS && count == 2 && names[1] == NULL);
-  CHECK(list_storage_engine_interfaces(names, 4, &count) == ERR_SUCCESS && count == 2);
+  CHECK(list_storage_engine_interfaces(names, 1, &count) == ERR_SUCCESS && count == 3 && names[1] == NULL);
+  CHECK(list_storage_engine_interfaces(names, 4, &count) == ERR_SUCCESS && count == 3);
   CHECK(strcmp(storage_engine_last_error(), "") == 0);
-  CHECK(strcmp(names[0], "tdengine") == 0 && strcmp(names[1], "own") == 0);
+  CHECK(strcmp(names[0], "tdengine") == 0 && strcmp(names[1], "tmq") == 0 && strcmp(names[2], "own") == 0);
   CHECK(list_storage_engine_interfaces(names, 4, NULL) == ERR_INVALID_PARAM);
   CHECK(list_storage_engine_interfaces(NULL, 4, &count) == ERR_INVALID_PARAM);
   return 0;
@@ -188,6 +188,33 @@ static int the_table(const char *data_dir, const char *work_dir) {
   return 0;
 }
 
+/* A subscription needs a server; without one everything says so. */
+static int a_subscription(const char *work_dir) {
+  SStorageEngineInterface *table = get_storage_engine_interface("tmq");
+  SStorageEngineConfig     config = {true, on_event, &events, 0, 0, on_range, on_sync};
+  STmqStorageConfig        follow = {"{\"source\": {\"host\": \"127.0.0.1\"}}", NULL, 0};
+  SStorageEngineStats      stats;
+
+  CHECK(strcmp(table->get_engine_name(), "tmq") == 0 && !table->is_supported());
+  CHECK(tmq_storage_configure(NULL) == ERR_INVALID_PARAM);
+  CHECK(tmq_storage_configure(&follow) == ERR_CONFIG);
+  CHECK(strstr(storage_engine_last_error(), "source.database") != NULL);
+  follow.config = "{\"tmq\": {\"topc\": \"t\"}}";
+  CHECK(tmq_storage_configure(&follow) == ERR_CONFIG && strstr(storage_engine_last_error(), "topc") != NULL);
+  follow.config = "{\"source\": {\"database\": \"db\"}, \"tmq\": {\"topic\": \"t\"}}";
+  follow.position_path = "\xff";
+  CHECK(tmq_storage_configure(&follow) == ERR_INVALID_PARAM);
+  follow.position_path = work_dir;
+  CHECK(table->init(&config) == ERR_SUCCESS && table->install_interception() == ERR_INVALID_PARAM);
+  CHECK(strstr(storage_engine_last_error(), "tmq_storage_configure") != NULL);
+  CHECK(tmq_storage_configure(&follow) == ERR_SUCCESS);
+  CHECK(table->install_interception() == ERR_SERVER && storage_engine_last_error()[0] != '\0');
+  CHECK(tmq_storage_catch_up(1) == ERR_NOT_RUNNING);
+  CHECK(table->get_detailed_stats(NULL, &stats) == ERR_SUCCESS && !stats.running);
+  table->destroy();
+  return 0;
+}
+
 static int through_an_interceptor(const char *data_dir, const char *grown, const char *work_dir) {
   SStorageEngineInterface *table = get_storage_engine_interface("tdengine");
   SBitmapEngine           *engine = bitmap_engine_init();
@@ -234,6 +261,6 @@ int main(int argc, char **argv) {
   if (run("cp -r %s %s", wal, copy) != 0) return 2;
   setenv("TD_CONNECT_IP", "127.0.0.1", 1);
   setenv("TD_CONNECT_PORT", "1", 1);
-  return registry() || log_growth(copy, grown) || the_table(argv[1], argv[3]) ||
+  return registry() || log_growth(copy, grown) || the_table(argv[1], argv[3]) || a_subscription(argv[3]) ||
          through_an_interceptor(argv[1], argv[2], argv[3]);
 }

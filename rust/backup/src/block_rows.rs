@@ -15,7 +15,7 @@
 //! | per row and column: u32, … | length of the value, or 0xffffffff for NULL; the value: an integer or float in its column's width, a timestamp in ticks of the database's precision as i64, BOOL as one byte, text and bytes as they are, DECIMAL as text |
 //! | u32 | CRC-32C of everything before |
 
-use crate::{checkpoint::Checkpoint, data_file::OwnedValue};
+use crate::{checkpoint::Checkpoint, data_file::OwnedValue, plan::Ordinals, window::WindowWidth};
 use bitmap::BlockId;
 use taos::{Connection, DataType, SqlError, Value, sql};
 
@@ -48,13 +48,41 @@ pub enum BlockRowsError {
     TooLarge(u64),
 }
 
+/// What a follower makes block ids of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbering {
+    /// The database.
+    pub database: String,
+    /// The width of its windows.
+    pub window: WindowWidth,
+    /// The numbers of its tables.
+    pub ordinals: Ordinals,
+}
+
+impl Numbering {
+    /// Whether a table has the block's number.
+    pub fn knows(&self, block: BlockId) -> bool {
+        (block.table().0 as usize) < self.ordinals.uids().len()
+    }
+}
+
+impl From<Checkpoint> for Numbering {
+    fn from(position: Checkpoint) -> Self {
+        Self {
+            database: position.database,
+            window: position.window,
+            ordinals: position.ordinals,
+        }
+    }
+}
+
 /// Magic of the binary form.
 pub const MAGIC: &[u8; 8] = b"IBROWS2\0";
 
 /// The rows of `block` in the binary form, as they are now.
 pub fn read(
     block: u64,
-    position: &Checkpoint,
+    position: &Numbering,
     connection: &Connection,
 ) -> Result<Vec<u8>, BlockRowsError> {
     let place = Place::of(block, position)?;
@@ -70,7 +98,7 @@ pub fn read(
 /// As [`read`], but a block of a dropped table is one without columns: so it can be told from one without rows.
 pub fn read_or_gone(
     block: u64,
-    position: &Checkpoint,
+    position: &Numbering,
     connection: &Connection,
 ) -> Result<Vec<u8>, BlockRowsError> {
     match read(block, position, connection) {
@@ -92,7 +120,7 @@ struct Place {
 }
 
 impl Place {
-    fn of(block: u64, position: &Checkpoint) -> Result<Self, BlockRowsError> {
+    fn of(block: u64, position: &Numbering) -> Result<Self, BlockRowsError> {
         let id = BlockId(block);
         let uids = position.ordinals.uids();
         let uid = uids

@@ -14,6 +14,7 @@
 //! | [`block_rows`] | a block's id → its rows, and their binary form |
 //! | [`archive`] | exported blocks in one file, compressed and encrypted |
 //! | [`atomic_file`] | files that are there whole or not at all |
+//! | [`sealed`] | JSON files with a checksum |
 
 pub mod archive;
 pub mod atomic_file;
@@ -29,7 +30,7 @@ pub mod names;
 pub mod plan;
 pub mod report;
 pub mod restore;
-mod sealed;
+pub mod sealed;
 pub mod session;
 pub mod verify;
 mod watermark;

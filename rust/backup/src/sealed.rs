@@ -7,7 +7,7 @@ const KEY: &str = r#","checksum":"crc32c:"#;
 const END: &str = "\"}\n";
 
 /// The JSON object of `value`, sealed.
-pub(crate) fn seal<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+pub fn seal<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(value)?;
     bytes.pop(); // the closing brace
     let checksum = crc32c::crc32c(&bytes);
@@ -17,15 +17,22 @@ pub(crate) fn seal<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
 
 /// Why a sealed file is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Broken {
+pub enum Broken {
+    /// There is no checksum.
     #[error("it does not end in a checksum, so it is cut off or not written by this program")]
     Unsealed,
+    /// Its checksum says something else.
     #[error("its checksum is {found:08x}, its content has {actual:08x}: it was changed or damaged")]
-    Damaged { found: u32, actual: u32 },
+    Damaged {
+        /// The checksum it has.
+        found: u32,
+        /// The checksum of its content.
+        actual: u32,
+    },
 }
 
 /// Checks that `bytes` are what [`seal`] made.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), Broken> {
+pub fn check(bytes: &[u8]) -> Result<(), Broken> {
     let body = bytes.strip_suffix(END.as_bytes()).ok_or(Broken::Unsealed)?;
     let (body, digits) = body.split_last_chunk::<8>().ok_or(Broken::Unsealed)?;
     let body = body.strip_suffix(KEY.as_bytes()).ok_or(Broken::Unsealed)?;

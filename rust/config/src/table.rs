@@ -200,7 +200,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "backup.retry_count",
         Field::Number(0..=1_000, |s| &mut s.backup.retry_count),
-        "How often an export that failed is tried again",
+        "How often an export or a subscription that failed is tried again",
     )
     .live(),
     setting(
@@ -212,7 +212,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "backup.timeout_ms",
         Field::Number(1..=86_400_000, |s| &mut s.backup.timeout_ms),
-        "After this time no further try begins, in ms",
+        "After this time no further try of an export begins, in ms; for a subscription, the client library's timeouts, where it has keys for them",
     )
     .live(),
     setting(
@@ -270,13 +270,13 @@ pub static TABLE: &[Setting] = &[
     setting(
         "tmq.topic",
         Field::Text(|s| &mut s.tmq.topic),
-        "The topic to subscribe to",
+        "The topic to subscribe to, made where it is missing; without it, incremental_bitmap_ and the name of the database",
     )
     .env(&["TD_TOPIC_NAME"]),
     setting(
         "tmq.group_id",
         Field::Text(|s| &mut s.tmq.group_id),
-        "The consumer group",
+        "The consumer group, which nobody else may use; without it, incremental_bitmap",
     )
     .env(&["TD_GROUP_ID"]),
     setting(

@@ -8,33 +8,36 @@
 //! The position is a checkpoint file. It also holds the tables' numbers and the width of windows, by which block
 //! ids are made: a bitmap and its position file belong together.
 
-use crate::watch::{Waker, Watch};
+use crate::{
+    teller::{NotTaken, Teller},
+    turns::Turns,
+    watch::{Waker, Watch},
+};
 use backup::{
     atomic_file,
     checkpoint::Checkpoint,
     detect::{self, DetectError, Detection, Request, Since},
     plan::TablePlan,
 };
-use bitmap::{BlockId, BlockState, WindowNumber};
-use capture::{
-    CaptureError, DataDirs, ReasonCode, SourceChoice, VnodeDir,
-    intercept::{BlockEvent, EventKind},
-};
-use metrics::{Metrics, Readings, Source};
-use parking_lot::{Condvar, Mutex};
+use bitmap::BlockState;
+use capture::{CaptureError, DataDirs, ReasonCode, SourceChoice, VnodeDir, intercept::EventKind};
+use metrics::{Readings, Source};
+use parking_lot::Mutex;
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tdfiles::{KeySpan, VgId};
+
+pub use crate::{
+    teller::Listener,
+    turns::{CatchUp, FollowStats},
+};
 
 /// What to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,18 +50,6 @@ pub struct FollowConfig {
     pub position: Option<PathBuf>,
     /// How often to look without being told of a change.
     pub poll: Duration,
-}
-
-/// Who is told.
-pub trait Listener: Send + Sync {
-    /// A block changed; false if that can't be taken in now. Then everything is told again later.
-    fn block(&self, event: BlockEvent) -> bool;
-
-    /// Any block from `first` to `last` may have changed, up to WAL version `wal`; false as above.
-    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool;
-
-    /// Everything told so far is safe; false if it is not.
-    fn settle(&self) -> bool;
 }
 
 /// Why a follower can't start.
@@ -75,23 +66,6 @@ pub enum FollowError {
     Io(#[from] io::Error),
 }
 
-/// Numbers about a follower.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FollowStats {
-    /// Block events told.
-    pub events: u64,
-    /// Ranges told.
-    pub ranges: u64,
-    /// Scans that were done and saved.
-    pub scans: u64,
-    /// Scans that failed and were done again.
-    pub failures: u64,
-    /// Whether inotify tells of changes, as opposed to looking now and then.
-    pub notified: bool,
-    /// What the last failure was; empty if the last scan went well.
-    pub last_error: String,
-}
-
 /// A server that is followed. Dropping it stops it.
 pub struct Follower {
     shared: Arc<Shared>,
@@ -102,21 +76,13 @@ pub struct Follower {
 struct Shared {
     config: FollowConfig,
     position: PathBuf,
+    turns: Arc<Turns>,
     state: Mutex<State>,
-    turned: Condvar,
-    stop: std::sync::atomic::AtomicBool,
-    lag_since_ms: AtomicU64,
-    started: Instant,
-    metrics: &'static Metrics,
     _temporary: Option<tempfile::TempDir>,
 }
 
 #[derive(Default)]
 struct State {
-    stats: FollowStats,
-    /// Scans asked for by [`Follower::catch_up`], and done for it.
-    asked: u64,
-    answered: u64,
     checkpoint: Option<Checkpoint>,
     vnodes: Vec<VnodeDir>,
 }
@@ -126,8 +92,6 @@ thread_local! {
     static FOLLOWER: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
 }
 
-/// More windows of one span than this are told as a range.
-const MOST_WINDOWS: u64 = 4096;
 /// The least time between two scans.
 const PAUSE: Duration = Duration::from_millis(100);
 /// After a scan of some length, as much time again is left to the server, this many times.
@@ -157,11 +121,7 @@ impl Follower {
             }),
             position,
             config,
-            turned: Condvar::new(),
-            stop: false.into(),
-            lag_since_ms: AtomicU64::new(0),
-            started: Instant::now(),
-            metrics: metrics::global(),
+            turns: Arc::new(Turns::new()),
             _temporary: temporary,
         });
         let run = Arc::clone(&shared);
@@ -186,20 +146,14 @@ impl Follower {
 
     /// Asks for a scan; what it gives can be waited for without the follower.
     pub fn ask(&self) -> CatchUp {
-        let mut state = self.shared.state.lock();
-        state.asked += 1;
-        let number = state.asked;
-        drop(state);
+        let turn = self.shared.turns.ask();
         self.waker.wake();
-        CatchUp {
-            shared: Arc::clone(&self.shared),
-            number,
-        }
+        turn
     }
 
     /// Numbers about it.
     pub fn stats(&self) -> FollowStats {
-        self.shared.state.lock().stats.clone()
+        self.shared.turns.stats()
     }
 
     /// Where it is: the tables' numbers, the windows, and the version of every vgroup that is told and safe.
@@ -213,51 +167,10 @@ impl Follower {
     }
 }
 
-/// A scan that was asked for.
-pub struct CatchUp {
-    shared: Arc<Shared>,
-    number: u64,
-}
-
-impl CatchUp {
-    /// Waits until it is done; false if that takes longer than `patience`, or the follower is stopped.
-    pub fn wait(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        let mut state = self.shared.state.lock();
-        while state.answered < self.number && !self.shared.stop.load(Relaxed) {
-            if self
-                .shared
-                .turned
-                .wait_until(&mut state, deadline)
-                .timed_out()
-            {
-                break;
-            }
-        }
-        state.answered >= self.number
-    }
-
-    /// Why the last scan failed; empty if it did not.
-    pub fn last_error(&self) -> String {
-        self.shared.state.lock().stats.last_error.clone()
-    }
-}
-
-impl fmt::Debug for CatchUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CatchUp")
-            .field("number", &self.number)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Relaxed);
+        self.shared.turns.stop();
         self.waker.wake();
-        // Under the lock, so that nobody who waits misses it.
-        drop(self.shared.state.lock());
-        self.shared.turned.notify_all();
         // A listener that drops its own follower can't wait for itself.
         if let Some(thread) = self.thread.take()
             && FOLLOWER.get() != Arc::as_ptr(&self.shared)
@@ -290,23 +203,23 @@ impl Shared {
     fn follow(&self, mut watch: Watch, listener: &dyn Listener) {
         let mut seen = Signature::default();
         let mut failed = 0_u32;
-        while !self.stop.load(Relaxed) {
-            let asked = self.state.lock().asked;
+        while !self.turns.is_stopped() {
+            let asked = self.turns.asked();
             let notified = self.watch_again(&mut watch);
             let now = Signature::of(&self.state.lock().vnodes);
-            let must = asked > self.state.lock().answered || failed > 0 || now.is_unknown();
+            let must = self.turns.is_asked() || failed > 0 || now.is_unknown();
             let mut pause = PAUSE;
             if must || now != seen {
-                self.lag_starts();
+                self.turns.lag_starts();
                 let started = Instant::now();
                 match self.scan(listener) {
                     Ok(messages) => {
-                        self.metrics
+                        self.turns
+                            .metrics
                             .messages_read(messages, now.logged.saturating_sub(seen.logged));
                         seen = now;
                         failed = 0;
-                        self.lag_since_ms.store(0, Relaxed);
-                        self.scanned(asked, notified);
+                        self.turns.done(asked, notified);
                     }
                     Err(error) => {
                         failed += 1;
@@ -316,11 +229,7 @@ impl Shared {
                 }
                 pause = pause.max(started.elapsed() * PAUSE_SCANS);
             }
-            let nobody_waits = {
-                let state = self.state.lock();
-                state.asked == state.answered
-            };
-            if failed == 0 && nobody_waits && !self.stop.load(Relaxed) {
+            if failed == 0 && !self.turns.is_asked() && !self.turns.is_stopped() {
                 watch.wait(self.config.poll);
             }
             self.pause(pause);
@@ -330,12 +239,10 @@ impl Shared {
     /// Leaves the server in peace for a while, unless someone waits.
     fn pause(&self, length: Duration) {
         let deadline = Instant::now() + length;
-        while Instant::now() < deadline && !self.stop.load(Relaxed) {
-            let state = self.state.lock();
-            if state.asked > state.answered && length <= PAUSE {
+        while Instant::now() < deadline && !self.turns.is_stopped() {
+            if self.turns.is_asked() && length <= PAUSE {
                 return;
             }
-            drop(state);
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -358,39 +265,22 @@ impl Shared {
         self.state.lock().vnodes = vnodes;
         let notified = watch.watch(&dirs);
         if !notified {
-            self.metrics.subscription_retries.add(1);
+            self.turns.metrics.subscription_retries.add(1);
         }
         notified
     }
 
-    fn lag_starts(&self) {
-        let now = self.started.elapsed().as_millis() as u64;
-        let _ = self
-            .lag_since_ms
-            .compare_exchange(0, now.max(1), Relaxed, Relaxed);
-    }
-
-    fn scanned(&self, asked: u64, notified: bool) {
-        let mut state = self.state.lock();
-        state.stats.scans += 1;
-        state.stats.notified = notified;
-        state.stats.last_error.clear();
-        state.answered = state.answered.max(asked);
-        self.turned.notify_all();
-    }
-
     fn failed(&self, error: &ScanError) {
+        let metrics = self.turns.metrics;
         match error {
             ScanError::Detect(DetectError::Capture(CaptureError::Format { .. }))
-            | ScanError::Detect(DetectError::Rows { .. }) => self.metrics.parse_errors.add(1),
-            ScanError::Detect(_) => self.metrics.connection_retries.add(1),
-            ScanError::Save(_) | ScanError::NotSafe => self.metrics.commit_retries.add(1),
-            ScanError::NotTaken => {}
+            | ScanError::Detect(DetectError::Rows { .. }) => metrics.parse_errors.add(1),
+            ScanError::Detect(_) => metrics.connection_retries.add(1),
+            ScanError::Save(_) | ScanError::NotSafe => metrics.commit_retries.add(1),
+            ScanError::NotTaken(_) => {}
         }
         tracing::warn!("following is tried again: {error}");
-        let mut state = self.state.lock();
-        state.stats.failures += 1;
-        state.stats.last_error = error.to_string();
+        self.turns.failed(error);
     }
 
     /// One turn; returns how many changes it found.
@@ -422,12 +312,7 @@ impl Shared {
             .map(|vgroup| (vgroup.vgroup, vgroup.to.0.max(0) as u64))
             .collect();
         let newest_of_all = newest.values().max().copied().unwrap_or_default();
-        let mut teller = Teller {
-            listener,
-            time: now_ns(),
-            events: 0,
-            ranges: 0,
-        };
+        let mut teller = Teller::new(listener);
         for block in &plan.blocks {
             let kind = match states.get(&block.uid) {
                 Some(BlockState::New) => EventKind::Create,
@@ -439,25 +324,17 @@ impl Shared {
         for table in &plan.tables {
             let newest = newest.get(&table.vgroup).copied().unwrap_or_default();
             let ordinal = detection.checkpoint.ordinals.of(table.table.uid);
-            let block = |window| BlockId::new(ordinal, WindowNumber(window));
             if table.state == BlockState::Deleted {
                 messages += 1;
-                let why = "a table was dropped";
-                teller.range(block(0), block(u32::MAX), newest, why)?;
+                teller.table(ordinal, newest, "a table was dropped")?;
                 continue;
             }
             messages += table.deletes.len() as u64;
             for (span, wal) in spans_without_rows(table, newest) {
-                let first = plan.window.window_of(span.first).0;
-                let last = plan.window.window_of(span.last).0;
-                if u64::from(last - first) < MOST_WINDOWS {
-                    for window in first..=last {
-                        teller.block(EventKind::Update, block(window), wal)?;
-                    }
-                } else {
-                    let why = "rows in very many windows were deleted, or may have changed";
-                    teller.range(block(first), block(last), wal, why)?;
-                    self.metrics.messages_dropped.add(1);
+                let first = plan.window.window_of(span.first);
+                let last = plan.window.window_of(span.last);
+                if !teller.windows(ordinal, first, last, wal)? {
+                    self.turns.metrics.messages_dropped.add(1);
                 }
             }
         }
@@ -468,12 +345,10 @@ impl Shared {
             reason.code.is_gap() && reason.range.is_some() && !named
         });
         for reason in unproven {
-            teller.range(BlockId(0), BlockId(u64::MAX), newest_of_all, &reason.text)?;
-            self.metrics.messages_dropped.add(1);
+            teller.everything(newest_of_all, &reason.text)?;
+            self.turns.metrics.messages_dropped.add(1);
         }
-        let mut state = self.state.lock();
-        state.stats.events += teller.events;
-        state.stats.ranges += teller.ranges;
+        self.turns.told(teller.events, teller.ranges);
         Ok(messages)
     }
 }
@@ -492,60 +367,16 @@ fn spans_without_rows(table: &TablePlan, newest: u64) -> impl Iterator<Item = (K
     deletes.chain(unknown.iter().map(move |span| (*span, newest)))
 }
 
-struct Teller<'l> {
-    listener: &'l dyn Listener,
-    time: i64,
-    events: u64,
-    ranges: u64,
-}
-
-impl Teller<'_> {
-    fn block(&mut self, kind: EventKind, block: BlockId, wal: u64) -> Result<(), ScanError> {
-        let event = BlockEvent {
-            kind,
-            block: block.0,
-            wal,
-            time: self.time,
-            tag: 0,
-        };
-        if !self.listener.block(event) {
-            return Err(ScanError::NotTaken);
-        }
-        self.events += 1;
-        Ok(())
-    }
-
-    fn range(
-        &mut self,
-        first: BlockId,
-        last: BlockId,
-        wal: u64,
-        why: &str,
-    ) -> Result<(), ScanError> {
-        if !self.listener.range(first.0, last.0, wal, self.time, why) {
-            return Err(ScanError::NotTaken);
-        }
-        self.ranges += 1;
-        Ok(())
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 enum ScanError {
     #[error(transparent)]
     Detect(#[from] DetectError),
     #[error(transparent)]
     Save(#[from] atomic_file::WriteError),
-    #[error("the listener did not take an event; it will be told again")]
-    NotTaken,
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     #[error("the listener has not everything in safety yet; it will be told again")]
     NotSafe,
-}
-
-fn now_ns() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos() as i64)
 }
 
 /// What shows from outside that a vnode changed: when its files were renamed, and how much is logged.
@@ -600,11 +431,7 @@ struct FollowGauges(Arc<Shared>);
 
 impl Source for FollowGauges {
     fn read(&self, readings: &mut Readings) {
-        let since = self.0.lag_since_ms.load(Relaxed);
-        if since > 0 {
-            let now = self.0.started.elapsed().as_millis() as u64;
-            readings.consumer_lag_ms = readings.consumer_lag_ms.max(now.saturating_sub(since));
-        }
+        self.0.turns.read_lag(readings);
         let (vnodes, versions) = {
             let state = self.0.state.lock();
             let versions: BTreeMap<VgId, i64> = state

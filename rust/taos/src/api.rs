@@ -1,7 +1,10 @@
 //! The functions of taos.h that are used, and its structs. Types and numbers are those of TDengine 3.3's header.
 
 use libloading::os::unix::Library;
-use std::ffi::{c_char, c_int, c_ulong, c_void};
+use std::{
+    ffi::{c_char, c_int, c_ulong, c_void},
+    ops::Deref,
+};
 
 pub(crate) type Handle = *mut c_void;
 
@@ -29,27 +32,23 @@ pub(crate) const OPTION_LOCALE: c_int = 0;
 pub(crate) const OPTION_CHARSET: c_int = 1;
 pub(crate) const OPTION_CONFIG_DIR: c_int = 3;
 
-macro_rules! api {
-    ($($(#[$doc:meta])* $field:ident = $symbol:literal: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        pub(crate) struct Api {
-            $(pub(crate) $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
-            pub(crate) options: unsafe extern "C" fn(c_int, *const c_void, ...) -> c_int,
-            /// Keeps the functions in place.
-            _library: Library,
+macro_rules! functions {
+    ($(#[$about:meta])* $name:ident $($(#[$doc:meta])* $field:ident = $symbol:literal: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        $(#[$about])*
+        pub(crate) struct $name {
+            $($(#[$doc])* pub(crate) $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
         }
 
-        impl Api {
+        impl $name {
             /// Looks every function up; the error is the name of the one that is missing.
             ///
             /// # Safety
-            /// `library` is TDengine's client library, version 3.
-            pub(crate) unsafe fn resolve(library: Library) -> Result<Self, &'static str> {
+            /// `library` is TDengine's client library, version 3, and outlives what is returned.
+            pub(crate) unsafe fn look_up(library: &Library) -> Result<Self, &'static str> {
                 // SAFETY: the types are those of taos.h.
                 unsafe {
                     Ok(Self {
                         $($field: *library.get($symbol.as_bytes()).map_err(|_| $symbol)?,)*
-                        options: *library.get(b"taos_options").map_err(|_| "taos_options")?,
-                        _library: library,
                     })
                 }
             }
@@ -57,7 +56,45 @@ macro_rules! api {
     };
 }
 
-api! {
+/// The library, and its functions for statements.
+pub(crate) struct Api {
+    functions: Functions,
+    pub(crate) options: unsafe extern "C" fn(c_int, *const c_void, ...) -> c_int,
+    /// Where it was looked for.
+    pub(crate) place: String,
+    /// Keeps the functions in place.
+    pub(crate) library: Library,
+}
+
+impl Api {
+    /// Looks every function up; the error is the name of the one that is missing.
+    ///
+    /// # Safety
+    /// `library` is TDengine's client library, version 3.
+    pub(crate) unsafe fn resolve(library: Library, place: &str) -> Result<Self, &'static str> {
+        // SAFETY: the types are those of taos.h; the library is kept with its functions.
+        unsafe {
+            Ok(Self {
+                functions: Functions::look_up(&library)?,
+                options: *library.get(b"taos_options").map_err(|_| "taos_options")?,
+                place: place.to_owned(),
+                library,
+            })
+        }
+    }
+}
+
+impl Deref for Api {
+    type Target = Functions;
+
+    fn deref(&self) -> &Functions {
+        &self.functions
+    }
+}
+
+functions! {
+    /// Statements and their results.
+    Functions
     client_info = "taos_get_client_info": fn() -> *const c_char;
     connect = "taos_connect": fn(*const c_char, *const c_char, *const c_char, *const c_char, u16) -> Handle;
     close = "taos_close": fn(Handle);
@@ -80,4 +117,46 @@ api! {
     stmt_affected_rows_once = "taos_stmt_affected_rows_once": fn(Handle) -> c_int;
     stmt_errstr = "taos_stmt_errstr": fn(Handle) -> *const c_char;
     stmt_close = "taos_stmt_close": fn(Handle) -> c_int;
+}
+
+/// `tmq_topic_assignment`.
+#[repr(C)]
+pub(crate) struct RawAssignment {
+    pub(crate) vgroup: i32,
+    pub(crate) current: i64,
+    pub(crate) begin: i64,
+    pub(crate) end: i64,
+}
+
+/// `tmq_raw_data`.
+#[repr(C)]
+pub(crate) struct RawMeta {
+    pub(crate) bytes: *const c_void,
+    pub(crate) length: u32,
+    pub(crate) message_type: u16,
+}
+
+functions! {
+    /// Subscriptions.
+    TmqFunctions
+    conf_new = "tmq_conf_new": fn() -> Handle;
+    conf_set = "tmq_conf_set": fn(Handle, *const c_char, *const c_char) -> c_int;
+    conf_destroy = "tmq_conf_destroy": fn(Handle);
+    list_new = "tmq_list_new": fn() -> Handle;
+    list_append = "tmq_list_append": fn(Handle, *const c_char) -> i32;
+    list_destroy = "tmq_list_destroy": fn(Handle);
+    consumer_new = "tmq_consumer_new": fn(Handle, *mut c_char, i32) -> Handle;
+    consumer_close = "tmq_consumer_close": fn(Handle) -> i32;
+    consumer_poll = "tmq_consumer_poll": fn(Handle, i64) -> Handle;
+    subscribe = "tmq_subscribe": fn(Handle, Handle) -> i32;
+    topic_assignment = "tmq_get_topic_assignment": fn(Handle, *const c_char, *mut *mut RawAssignment, *mut i32) -> i32;
+    free_assignment = "tmq_free_assignment": fn(*mut RawAssignment);
+    offset_seek = "tmq_offset_seek": fn(Handle, *const c_char, i32, i64) -> i32;
+    position = "tmq_position": fn(Handle, *const c_char, i32) -> i64;
+    err2str = "tmq_err2str": fn(i32) -> *const c_char;
+    res_type = "tmq_get_res_type": fn(Handle) -> c_int;
+    table_name = "tmq_get_table_name": fn(Handle) -> *const c_char;
+    vgroup_id = "tmq_get_vgroup_id": fn(Handle) -> i32;
+    fetch_block = "taos_fetch_block": fn(Handle, *mut *const *const c_void) -> c_int;
+    raw = "tmq_get_raw": fn(Handle, *mut RawMeta) -> i32;
 }

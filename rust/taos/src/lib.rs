@@ -9,6 +9,7 @@
 //! | [`library`] | finding the library's functions |
 //! | [`connection`] | statements and their results |
 //! | [`statement`] | prepared INSERTs |
+//! | [`tmq`] | subscriptions |
 //! | [`value`] | data types and values |
 //! | [`sql`] | names and values as SQL text |
 
@@ -17,6 +18,7 @@ pub mod connection;
 pub mod library;
 pub mod sql;
 pub mod statement;
+pub mod tmq;
 pub mod value;
 
 pub use connection::{Connection, Field, Rows, SqlError};

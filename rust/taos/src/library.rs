@@ -107,10 +107,11 @@ impl Library {
 
     fn resolve(library: Dynamic, place: &str) -> Result<Self, LoadError> {
         // SAFETY: only libtaos exports all of these names.
-        let api = unsafe { Api::resolve(library) }.map_err(|function| LoadError::Function {
-            place: place.to_owned(),
-            function,
-        })?;
+        let api =
+            unsafe { Api::resolve(library, place) }.map_err(|function| LoadError::Function {
+                place: place.to_owned(),
+                function,
+            })?;
         let library = Self(Arc::new(api));
         // Texts are UTF-8 here whatever the environment says.
         let _ = library.option(api::OPTION_LOCALE, "locale", OsStr::new("C.UTF-8"));

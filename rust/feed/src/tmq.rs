@@ -519,7 +519,7 @@ impl Shared {
         if reader.needs_names() {
             let database = &self.server.config.database;
             let tables = Tables::of_server(&session.connection, database)?;
-            reader.refresh(tables, session.newest());
+            reader.refresh(tables, session.newest(), session.behind() == 0);
         }
         reader.mark_silenced(session.newest());
         let mut next = self.position.lock().clone();

@@ -295,8 +295,9 @@ impl Reader {
     }
 
     /// Takes a newer list of the server's tables, and with it names the rows that have no table yet. Those of tables
-    /// that are gone again wait for the message that says so, not forever.
-    pub(super) fn refresh(&mut self, tables: Tables, wal: u64) {
+    /// that are gone again wait for the message that says so: as long as not everything was read that is logged, as
+    /// far as known (`read_all`), and a while beyond.
+    pub(super) fn refresh(&mut self, tables: Tables, wal: u64, read_all: bool) {
         let before = mem::replace(&mut self.tables, tables);
         let gone: Vec<Uid> = before
             .uids()
@@ -316,7 +317,7 @@ impl Reader {
                     let newest = known.entry(window).or_insert(wal);
                     *newest = wal.max(*newest);
                 }
-            } else if since.elapsed() < UNNAMED {
+            } else if !read_all || since.elapsed() < UNNAMED {
                 self.unnamed.insert((vgroup, name), (windows, since));
             } else {
                 self.everything(
@@ -482,7 +483,7 @@ mod tests {
         reader.rows(VGROUP, 3, "a", &[1]);
         reader.rows(VGROUP, 3, "c", &[1]);
         assert!(reader.has_unnamed());
-        reader.refresh(tables(&[("a", 9), ("c", 10)]), 3);
+        reader.refresh(tables(&[("a", 9), ("c", 10)]), 3, true);
         assert!(!reader.has_unnamed());
         let mut ordinals = Ordinals::default();
         assert_eq!(
@@ -493,7 +494,7 @@ mod tests {
         // The same insert again: the table has a number.
         reader.may_be_new("c");
         reader.rows(VGROUP, 4, "c", &[1]);
-        reader.refresh(tables(&[("a", 9), ("c", 10)]), 4);
+        reader.refresh(tables(&[("a", 9), ("c", 10)]), 4, true);
         assert_eq!(told(&mut reader, &mut ordinals), ["Update 2/0 @4"]);
     }
 
@@ -501,12 +502,14 @@ mod tests {
     fn rows_whose_table_is_nowhere_make_everything_dirty_in_the_end() {
         let mut reader = reader(&[]);
         reader.rows(VGROUP, 3, "a", &[1]);
-        reader.refresh(tables(&[]), 3);
+        reader.refresh(tables(&[]), 3, true);
         assert!(reader.has_unnamed(), "its drop may be on the way");
         for (_, since) in reader.unnamed.values_mut() {
             *since -= UNNAMED;
         }
-        reader.refresh(tables(&[]), 4);
+        reader.refresh(tables(&[]), 3, false);
+        assert!(reader.has_unnamed(), "the log goes on");
+        reader.refresh(tables(&[]), 4, true);
         assert!(!reader.has_unnamed());
         assert_eq!(
             told(&mut reader, &mut Ordinals::default()),

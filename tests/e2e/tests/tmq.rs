@@ -853,9 +853,11 @@ fn down(installation: &Installation) -> Result<(), Failed> {
         return Err("the tries are not counted, or the position moved".into());
     }
     server.restart()?;
+    let back = Instant::now();
     let connection = server.connect()?;
     insert(&connection, 2, START + 2 * DAY, 10, 1_000)?;
     catch_up(&host)?;
+    println!("  caught up {:?} after the server is back", back.elapsed());
     let uid = live(&connection)?
         .into_iter()
         .find(|(_, name)| name == "t2");

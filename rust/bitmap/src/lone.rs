@@ -120,6 +120,14 @@ impl LoneBlocks {
         })
     }
 
+    /// Brings the bucket that a hash names into the cache. What it returns means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u8 {
+        let mask = self.buckets.len().wrapping_sub(1);
+        let bucket = self.buckets.get(hash as usize & mask);
+        bucket.map_or(0, |bucket| bucket.len)
+    }
+
     pub(crate) fn status(&self, at: Slot) -> Status {
         self.buckets[at.bucket].status(at.slot)
     }

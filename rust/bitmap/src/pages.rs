@@ -98,6 +98,15 @@ impl Pages {
         Ok(page.tables.get(place, block))
     }
 
+    /// Brings what a lookup of `block` reads into the cache; lookups wait for memory one after another, touches for many
+    /// at once. What it returns means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, block: BlockId) -> u8 {
+        let place = Place::of(block);
+        let page = &self.pages[place.page(self.pages.len())];
+        page.tables.touch(place, block)
+    }
+
     /// Changes the status of `block` to what `change` makes of it, if it makes anything; returns what it was and is.
     #[inline]
     pub(crate) fn change(

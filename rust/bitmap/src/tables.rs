@@ -276,6 +276,12 @@ impl Tables {
         lone.map_or(Status::UNKNOWN, |at| self.lone.status(at))
     }
 
+    /// Brings what a lookup of `block` reads into the cache, if it may not be there. What it returns means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, place: Place, block: BlockId) -> u8 {
+        self.lone.touch(place.hash(block.table().0))
+    }
+
     /// Changes the status of `block` to what `change` makes of it, if it makes anything; returns what it was and is.
     #[inline]
     pub(crate) fn change<E>(

@@ -99,8 +99,8 @@ SBackupCoordinator *backup_coordinator_init(SBitmapEngine *engine, const SBackup
 /* Gives it back; no call may be under way. NULL does nothing. */
 void backup_coordinator_destroy(SBackupCoordinator *coordinator);
 
-/* Who reads blocks, from the next export on. NULL, as at first: blocks are those of the server that "tdengine" follows
- * (storage_engine_interface.h), and archives hold their rows as read_data_block gives them; a block of a table that was
+/* Who reads blocks, from the next export on. NULL, as at first: blocks are those of the server that "tdengine" or "tmq"
+ * follows (storage_engine_interface.h), and archives hold their rows as read_data_block gives them; a block of a table that was
  * dropped is one without columns. ERR_INVALID_PARAM (coordinator is NULL). */
 int32_t backup_coordinator_set_reader(SBackupCoordinator *coordinator, BackupBlockReader reader, void *user_data);
 

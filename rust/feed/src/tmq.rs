@@ -519,7 +519,9 @@ impl Shared {
         if reader.needs_names() {
             let database = &self.server.config.database;
             let tables = Tables::of_server(&session.connection, database)?;
-            reader.refresh(tables, session.newest());
+            let logs = session.logs();
+            let log = |vgroup| logs.get(&vgroup).copied().unwrap_or_default();
+            reader.refresh(tables, session.newest(), log);
         }
         reader.mark_silenced(session.newest());
         let mut next = self.position.lock().clone();
@@ -540,7 +542,9 @@ impl Shared {
             return Err(TmqError::NotSafe);
         }
         metrics.messages_read(reader.clear(), 0);
-        self.behind.store(session.behind(), Relaxed);
+        let behind = session.logs().into_values();
+        let behind = behind.map(|log| (log.end - log.read).max(0) as u64).sum();
+        self.behind.store(behind, Relaxed);
         if reader.has_unnamed() {
             return Ok(false);
         }

@@ -187,7 +187,7 @@ impl Drop for WalMonitor {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::mpsc::channel;
+    use std::{io::Write as _, sync::mpsc::channel};
 
     fn recorded() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/incr_wal/vnode/vnode2/wal")
@@ -233,7 +233,9 @@ mod tests {
             true
         });
         let first = told.recv().unwrap();
-        fs::write(to(log), &bytes).unwrap();
+        // As a server does: a file that is written anew is empty for a moment.
+        let mut grown = fs::OpenOptions::new().append(true).open(to(log)).unwrap();
+        grown.write_all(&bytes[bytes.len() - 1..]).unwrap();
         let second = told.recv().unwrap();
         assert_eq!((first < second, second), (true, whole.version));
         drop(monitor);

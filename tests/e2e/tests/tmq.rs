@@ -853,9 +853,11 @@ fn down(installation: &Installation) -> Result<(), Failed> {
         return Err("the tries are not counted, or the position moved".into());
     }
     server.restart()?;
+    let back = Instant::now();
     let connection = server.connect()?;
     insert(&connection, 2, START + 2 * DAY, 10, 1_000)?;
     catch_up(&host)?;
+    println!("  caught up {:?} after the server is back", back.elapsed());
     let uid = live(&connection)?
         .into_iter()
         .find(|(_, name)| name == "t2");
@@ -891,6 +893,7 @@ fn c_host(installation: &Installation) -> Result<(), Failed> {
         .env("LD_LIBRARY_PATH", installation.library_dir())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(fs::File::create(work.path().join("log"))?)
         .spawn()?;
     let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
     let mut next = || lines.next().unwrap_or_else(|| Ok("nothing".to_owned()));
@@ -903,6 +906,16 @@ fn c_host(installation: &Installation) -> Result<(), Failed> {
     let (result, status) = (next()?, child.wait()?);
     if result != "1 block of 10 rows" || !status.success() {
         return Err(format!("{result}, {status}").into());
+    }
+    // Two sessions, and each key that the library refuses is said once.
+    let log = fs::read_to_string(work.path().join("log"))?;
+    for key in ["no.such.key", "td.connect.timeout", "request.timeout.ms"] {
+        let said = log
+            .lines()
+            .filter(|line| line.contains(&format!("{key:?}")));
+        if said.count() != 1 {
+            return Err(format!("{key} is not said once: {log}").into());
+        }
     }
     let topics = connection
         .query("select topic_name, consumer_group from information_schema.ins_subscriptions")?;

@@ -34,6 +34,40 @@ struct TableChanges {
     silenced: Option<u64>,
 }
 
+/// Rows of a table whose uid is not known yet.
+#[derive(Debug)]
+struct Unnamed {
+    windows: Windows,
+    since: Instant,
+    /// If the table was dropped, the message that says so stands before this offset.
+    until: Option<i64>,
+}
+
+impl Unnamed {
+    fn new() -> Self {
+        Self {
+            windows: Windows::new(),
+            since: Instant::now(),
+            until: None,
+        }
+    }
+
+    /// Whether the message that the table was dropped may still come, as it stands now.
+    fn may_be_dropped(&mut self, log: LogEnd) -> bool {
+        if self.since.elapsed() < UNNAMED {
+            return true;
+        }
+        log.read < *self.until.get_or_insert(log.end)
+    }
+}
+
+/// How far a vgroup's log is read, and where it ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LogEnd {
+    pub(super) read: i64,
+    pub(super) end: i64,
+}
+
 /// What could not be told by blocks, and why.
 #[derive(Debug, PartialEq, Eq)]
 struct Everything {
@@ -53,8 +87,8 @@ pub(super) struct Reader {
     /// Names of tables that rows of a message may have created.
     maybe_new: HashSet<String>,
     changes: BTreeMap<Uid, TableChanges>,
-    /// Rows of tables whose uid is not known yet, and since when.
-    unnamed: BTreeMap<(VgId, String), (Windows, Instant)>,
+    /// Rows of tables whose uid is not known yet.
+    unnamed: BTreeMap<(VgId, String), Unnamed>,
     everything: Vec<Everything>,
     /// Tables whose rows the server does not send to this consumer any more.
     silenced: BTreeSet<String>,
@@ -166,8 +200,7 @@ impl Reader {
             Some(uid) => &mut self.changes.entry(uid).or_default().windows,
             None => {
                 let of_table = self.unnamed.entry((vgroup, table.to_owned()));
-                let nothing = || (Windows::new(), Instant::now());
-                &mut of_table.or_insert_with(nothing).0
+                &mut of_table.or_insert_with(Unnamed::new).windows
             }
         };
         let mut last = None;
@@ -295,8 +328,8 @@ impl Reader {
     }
 
     /// Takes a newer list of the server's tables, and with it names the rows that have no table yet. Those of tables
-    /// that are gone again wait for the message that says so, not forever.
-    pub(super) fn refresh(&mut self, tables: Tables, wal: u64) {
+    /// that are gone again wait for the message that says so, until the log is read that there was a while later.
+    pub(super) fn refresh(&mut self, tables: Tables, wal: u64, log: impl Fn(VgId) -> LogEnd) {
         let before = mem::replace(&mut self.tables, tables);
         let gone: Vec<Uid> = before
             .uids()
@@ -306,18 +339,18 @@ impl Reader {
         for uid in gone {
             self.drop_uid(uid, wal);
         }
-        for ((vgroup, name), (windows, since)) in mem::take(&mut self.unnamed) {
+        for ((vgroup, name), mut rows) in mem::take(&mut self.unnamed) {
             if let Some(uid) = self.tables.uid(&name) {
                 if self.maybe_new.contains(&name) {
                     self.created(uid);
                 }
                 let known = &mut self.changes.entry(uid).or_default().windows;
-                for (window, wal) in windows {
+                for (window, wal) in rows.windows {
                     let newest = known.entry(window).or_insert(wal);
                     *newest = wal.max(*newest);
                 }
-            } else if since.elapsed() < UNNAMED {
-                self.unnamed.insert((vgroup, name), (windows, since));
+            } else if rows.may_be_dropped(log(vgroup)) {
+                self.unnamed.insert((vgroup, name), rows);
             } else {
                 self.everything(
                     wal,
@@ -438,6 +471,11 @@ mod tests {
         listener.0.into_inner()
     }
 
+    /// A log that ends at 9 and is read up to here.
+    fn log(read: i64) -> impl Fn(VgId) -> LogEnd {
+        move |_| LogEnd { read, end: 9 }
+    }
+
     fn tables(all: &[(&str, i64)]) -> Tables {
         let mut tables = Tables::default();
         for (name, uid) in all {
@@ -482,7 +520,7 @@ mod tests {
         reader.rows(VGROUP, 3, "a", &[1]);
         reader.rows(VGROUP, 3, "c", &[1]);
         assert!(reader.has_unnamed());
-        reader.refresh(tables(&[("a", 9), ("c", 10)]), 3);
+        reader.refresh(tables(&[("a", 9), ("c", 10)]), 3, log(3));
         assert!(!reader.has_unnamed());
         let mut ordinals = Ordinals::default();
         assert_eq!(
@@ -493,7 +531,7 @@ mod tests {
         // The same insert again: the table has a number.
         reader.may_be_new("c");
         reader.rows(VGROUP, 4, "c", &[1]);
-        reader.refresh(tables(&[("a", 9), ("c", 10)]), 4);
+        reader.refresh(tables(&[("a", 9), ("c", 10)]), 4, log(4));
         assert_eq!(told(&mut reader, &mut ordinals), ["Update 2/0 @4"]);
     }
 
@@ -501,12 +539,16 @@ mod tests {
     fn rows_whose_table_is_nowhere_make_everything_dirty_in_the_end() {
         let mut reader = reader(&[]);
         reader.rows(VGROUP, 3, "a", &[1]);
-        reader.refresh(tables(&[]), 3);
+        reader.refresh(tables(&[]), 3, log(9));
         assert!(reader.has_unnamed(), "its drop may be on the way");
-        for (_, since) in reader.unnamed.values_mut() {
-            *since -= UNNAMED;
+        for rows in reader.unnamed.values_mut() {
+            rows.since -= UNNAMED;
         }
-        reader.refresh(tables(&[]), 4);
+        for read in [4, 8] {
+            reader.refresh(tables(&[]), 3, log(read));
+            assert!(reader.has_unnamed(), "the log goes on");
+        }
+        reader.refresh(tables(&[]), 4, log(9));
         assert!(!reader.has_unnamed());
         assert_eq!(
             told(&mut reader, &mut Ordinals::default()),

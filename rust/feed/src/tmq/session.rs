@@ -1,6 +1,6 @@
 //! A connection with a consumer that stands where the position says.
 
-use crate::tmq::{PositionError, TmqConfig, TmqError, position::Position};
+use crate::tmq::{PositionError, TmqConfig, TmqError, position::Position, reader::LogEnd};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -434,14 +434,17 @@ impl Session {
         self.ends.iter().all(|(vgroup, end)| offset(vgroup) >= *end)
     }
 
-    /// How many versions of the logs are not read yet, as far as the last answers to polls say.
-    pub(super) fn behind(&self) -> u64 {
+    /// How far each log is read, and where it ends, as far as the last answers to polls say.
+    pub(super) fn logs(&self) -> BTreeMap<VgId, LogEnd> {
         let logs = self.consumer.assignment(&self.topic).unwrap_or_default();
-        let behind = |log: &Assignment| {
-            let offset = self.offsets.get(&VgId(log.vgroup)).copied();
-            (log.end - offset.unwrap_or(log.end)).max(0) as u64
+        let log = |log: Assignment| {
+            let vgroup = VgId(log.vgroup);
+            let read = self.offsets.get(&vgroup).copied();
+            let end = log.end;
+            let read = read.unwrap_or(end);
+            (vgroup, LogEnd { read, end })
         };
-        logs.iter().map(behind).sum()
+        logs.into_iter().map(log).collect()
     }
 
     /// The newest offset of all.

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static const SEventInterceptorConfig plain = {true, NULL, NULL, 100, 2};
 
@@ -191,6 +192,43 @@ static int settings(void) {
   return 0;
 }
 
+/* What a host leaves open, the settings of the process say. */
+static int settings_of_the_process(void) {
+  static const char *const files[] = {
+      "{\"bitmap_engine\": {\"memory_limit_mb\": 7}, \"event_interceptor\": {\"buffer_size\": 33, \"callback_threads\": 1}}",
+      "{\"event_interceptor\": {\"enable\": false}}",
+      "{\"bitmap_engine\": {\"memory_limit_mb\": 0}}",
+  };
+  SEventInterceptorConfig config = {true, NULL, NULL, 0, 0};
+  int                     i;
+
+  for (i = 0; i < 3; i++) {
+    char                  path[] = "/tmp/settings-XXXXXX";
+    int                   descriptor = mkstemp(path);
+    SBitmapEngine        *engine;
+    SEventInterceptor    *ic;
+    SObservabilityMetrics metrics;
+    CHECK(descriptor >= 0 && write(descriptor, files[i], strlen(files[i])) == (ssize_t)strlen(files[i]));
+    close(descriptor);
+    setenv("TDENGINE_CONFIG_PATH", path, 1);
+    engine = bitmap_engine_init();
+    CHECK((engine == NULL) == (i == 2)); /* a setting that is wrong is refused */
+    if (engine != NULL) {
+      CHECK(bitmap_engine_get_memory_limit(engine) == (i == 0 ? 7 : 1024));
+      CHECK((ic = event_interceptor_init(&config, engine)) != NULL);
+      update_observability_metrics();
+      CHECK(get_observability_metrics(&metrics) == ERR_SUCCESS && metrics.ring_buffer_capacity == (i == 0 ? 33u : 10000u));
+      CHECK(event_interceptor_start(ic) == ERR_SUCCESS);
+      CHECK(event_interceptor_on_block_update(ic, 1, 1, 1) == (i == 1 ? ERR_NOT_RUNNING : ERR_SUCCESS));
+      event_interceptor_destroy(ic);
+      bitmap_engine_destroy(engine);
+    }
+    remove(path);
+  }
+  unsetenv("TDENGINE_CONFIG_PATH");
+  return 0;
+}
+
 /* A storage engine of this program. */
 static SStorageEngineConfig host_config;
 static int                  host_installed, host_destroyed, host_supported = 1, host_install_code;
@@ -262,4 +300,4 @@ static int storage(void) {
   return 0;
 }
 
-int main(void) { return events_become_marks() || callbacks() || settings() || storage(); }
+int main(void) { return events_become_marks() || callbacks() || settings() || settings_of_the_process() || storage(); }

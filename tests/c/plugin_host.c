@@ -3,6 +3,7 @@
  *
  *   plugin_host PLUGIN recorded DATA_DIR                             detects in recorded data; there is no server
  *   plugin_host PLUGIN backup CONFIG DATABASE SINCE_NS OUT TARGET    detects, exports and restores on a server
+ *   plugin_host PLUGIN full CONFIG DATABASE SINCE_NS OUT TARGET      detects and exports to a disk that is too small
  */
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -171,6 +172,20 @@ static void reloaded(const char *data_dir) {
   plugin->destroy();
 }
 
+static void full_disk(char **arguments) {
+  SIncrementalBlock *blocks = NULL;
+  SBackupStats       stats;
+  uint32_t           count = 0;
+  CHECK(plugin->init(arguments[0]) == ERR_SUCCESS);
+  CHECK(plugin->detect_incremental_blocks(arguments[1], strtoll(arguments[2], NULL, 10), &blocks, &count) == ERR_SUCCESS);
+  CHECK(plugin->export_blocks(blocks, count, arguments[3]) == ERR_EXPORT && strstr(plugin->error(), "No space") != NULL);
+  CHECK(plugin->get_stats(&stats) == ERR_SUCCESS && stats.failed_blocks == count && stats.processed_blocks == 0);
+  CHECK(plugin->restore_blocks(arguments[3], arguments[4]) == ERR_RESTORE);
+  CHECK(metrics().last_backup_bytes == 0);
+  plugin->free_blocks(blocks, count);
+  plugin->destroy();
+}
+
 static void backup(char **arguments) {
   const char        *database = arguments[1], *out = arguments[3], *target = arguments[4];
   SIncrementalBlock *blocks = NULL;
@@ -194,6 +209,20 @@ static void backup(char **arguments) {
   CHECK(plugin->restore_blocks(out, target) == ERR_SUCCESS); /* twice is as good as once */
   plugin->free_blocks(blocks, count);
 
+  /* An export that was cut off, in its rows and in its manifest. */
+  for (int n = 0; n < 2; n++) {
+    char command[9000];
+    snprintf(command, sizeof command,
+             "f=$(find '%s' -name '%s' | head -n 1); [ -n \"$f\" ] && cp \"$f\" kept && truncate -s -9 \"$f\"", out,
+             n == 0 ? "*.avro" : "manifest.json");
+    CHECK(system(command) == 0);
+    CHECK(plugin->restore_blocks(out, target) == ERR_RESTORE && plugin->error()[0] != '\0');
+    snprintf(command, sizeof command, "mv kept \"$(find '%s' -name '%s' | head -n 1)\"", out,
+             n == 0 ? "*.avro" : "manifest.json");
+    CHECK(system(command) == 0);
+  }
+  CHECK(plugin->restore_blocks(out, target) == ERR_SUCCESS);
+
   /* The same process as taosdump --incremental: another backup, of everything. */
   char port[16], dir[4096];
   snprintf(dir, sizeof dir, "%s-link", out);
@@ -215,6 +244,8 @@ int main(int argc, char **argv) {
     reloaded(argv[3]);
   } else if (argc == 8 && strcmp(argv[2], "backup") == 0) {
     backup(argv + 3);
+  } else if (argc == 8 && strcmp(argv[2], "full") == 0) {
+    full_disk(argv + 3);
   } else {
     return 2;
   }

@@ -15,7 +15,7 @@ use taos::DataType;
 
 type Test = fn(&mut Bench) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 7] = [
+const TESTS: [(&str, Test); 8] = [
     (
         "the_script_backs_up_run_after_run_with_a_stock_taosdump",
         script,
@@ -29,6 +29,10 @@ const TESTS: [(&str, Test); 7] = [
     (
         "a_c_host_of_the_plugin_exports_and_restores_every_kind_of_change",
         plugin_host,
+    ),
+    (
+        "an_export_of_the_plugin_to_a_full_disk_fails_and_loses_nothing",
+        plugin_full_disk,
     ),
     ("a_c_program_does_backups_with_the_tool", backup_tool),
     (
@@ -490,6 +494,48 @@ fn plugin_host(bench: &mut Bench) -> Result<(), String> {
         return Err(format!("estimated {estimate} bytes, written {written}"));
     }
     Ok(())
+}
+
+fn plugin_full_disk(bench: &mut Bench) -> Result<(), String> {
+    let program = bench.c_program("plugin_host.c")?;
+    bench.make("d2")?;
+    let since = a_new_second()? * 1_000_000_000;
+    bench.change()?;
+    let (config, small) = (bench.path("config.json"), bench.path("small"));
+    fs::create_dir(&small).map_err(text)?;
+    let json = format!(
+        r#"{{"source": {{"host": "localhost", "port": {}}}, "bitmap_engine": {{"persistence_path": "{}"}},
+             "backup": {{"retry_interval_ms": 1, "retry_count": 1}}}}"#,
+        bench.server.port(),
+        bench.path("state").display()
+    );
+    fs::write(&config, json).map_err(text)?;
+    let before = bench.content("d2").map_err(text)?;
+    let script = "mount -t tmpfs -o size=128k tmpfs \"$0\" || exit 77; exec \"$@\"";
+    let mut command = bench.c_command(Path::new("unshare"));
+    command
+        .args(["-rm", "sh", "-c", script])
+        .arg(&small)
+        .arg(&program);
+    command.arg(bench.path("prefix/lib/libincremental_bitmap_plugin.so"));
+    command
+        .arg("full")
+        .arg(&config)
+        .args(["d1", &since.to_string()]);
+    command.arg(small.join("out")).arg("d2");
+    let run = Run::of(&mut command).map_err(text)?;
+    if run.code == Some(77) {
+        println!("skipped: no small file system can be mounted here");
+        return Ok(());
+    }
+    run.expect_code(0)?;
+    if bench.path("state/d1.checkpoint").exists() {
+        return Err("an export that failed moved the checkpoint".to_owned());
+    }
+    match bench.content("d2").map_err(text)? == before {
+        true => Ok(()),
+        false => Err("half an export was restored".to_owned()),
+    }
 }
 
 fn backup_tool(bench: &mut Bench) -> Result<(), String> {

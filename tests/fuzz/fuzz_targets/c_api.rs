@@ -99,11 +99,7 @@ unsafe fn backup_tool(data: &[u8]) {
     }
 }
 
-unsafe extern "C" fn read_block(
-    block: u64,
-    sink: *mut SBackupSink,
-    user_data: *mut c_void,
-) -> i32 {
+unsafe extern "C" fn read_block(block: u64, sink: *mut SBackupSink, user_data: *mut c_void) -> i32 {
     let data = unsafe { &*user_data.cast::<&[u8]>() };
     let part = data.get(..(block % 64) as usize).unwrap_or(data);
     unsafe { backup_sink_write(sink, part.as_ptr().cast(), part.len() as u32) }
@@ -137,7 +133,11 @@ unsafe fn coordinator(data: &[u8]) {
         enable_compression: flags & 8 != 0,
         enable_encryption: false,
         backup_path: path.as_ptr(),
-        temp_path: if flags & 16 != 0 { path.as_ptr() } else { ptr::null() },
+        temp_path: if flags & 16 != 0 {
+            path.as_ptr()
+        } else {
+            ptr::null()
+        },
         enable_parallel_processing: flags & 32 != 0,
     };
     let numbers = numbers(rest);
@@ -286,7 +286,11 @@ unsafe fn taosdump(data: &[u8]) {
             let key = i32::from(bytes.first().copied().unwrap_or(0));
             STaosdumpOption {
                 key: if key >= 128 { 0x100 + key % 8 } else { key },
-                arg: if key % 5 == 0 { ptr::null() } else { text.as_ptr() },
+                arg: if key % 5 == 0 {
+                    ptr::null()
+                } else {
+                    text.as_ptr()
+                },
             }
         })
         .collect();

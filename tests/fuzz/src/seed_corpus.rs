@@ -26,6 +26,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         "blocks",
         br#"{"format":1,"database":"d","precision":"ms","window":"1","vnodes":[{"vgroup":2,"db_id":"7","from_version":"1","to_version":"2","source":"tsdb","complete":true,"reasons":[]}],"tables":[{"vgroup":2,"suid":"0","uid":"5","name":"t","state":"dirty","rows":1,"spans":[["1","2"]],"deletes":[]}],"blocks":[]"#,
     )?;
+    let numbers: Vec<u8> = (0..200).collect();
+    let calls: [&[u8]; 11] = [
+        br#"{"source": {"host": "h", "database": "d"}, "log": {"level": "error"}}"#,
+        b"localhost\0d1\0backups\0cache",
+        &numbers,
+        b"IBBLOCKS\x02\0\0\0",
+        &numbers,
+        &numbers,
+        b"/var/lib/taos\0d1\0position",
+        b"D d1\0o/nonexistent\0\x81\0h localhost\0P 1",
+        b"max_blocks\05\0memory_limit_mb\064\0event_buffer_size\0100",
+        &numbers,
+        &[0; 3_000],
+    ];
+    for (what, data) in (0..).zip(calls) {
+        written.add("c_api", &[&[what][..], data].concat())?;
+    }
     let chain = links::Chain::new()?;
     for link in ["full", "inc1", "inc2"] {
         for path in chain.files(link)? {

@@ -36,6 +36,7 @@ use crate::{
     turns::Turns,
 };
 use backup::{atomic_file, block_rows::Numbering, plan::Ordinals, window::WindowWidth};
+use capture::intercept::BlockEvent;
 use metrics::{Readings, Source};
 use parking_lot::Mutex;
 use position::Position;
@@ -54,6 +55,7 @@ use std::{
 };
 use tables::Tables;
 use taos::{LoadError, Login, SqlError};
+use tdfiles::VgId;
 
 /// What to follow.
 #[derive(Debug, Clone)]
@@ -189,6 +191,18 @@ pub enum TmqError {
     /// The vgroups are not those of before.
     #[error("the consumer was given other vgroups; subscribing again")]
     Reassigned,
+    /// The server has less than was read, at least for now.
+    #[error(
+        "the log of vgroup {vgroup} ends before version {end}, everything before {read} was read already: the server has just been started, or lost what it had logged; subscribing again"
+    )]
+    LogEndsEarly {
+        /// The vgroup.
+        vgroup: VgId,
+        /// Where its log ends.
+        end: i64,
+        /// What would be read next.
+        read: i64,
+    },
     /// The window is too narrow.
     #[error("a window of {0:?} is shorter than the database's precision; give a longer one")]
     Window(Duration),
@@ -243,7 +257,7 @@ const SAVE: Duration = Duration::from_secs(1);
 const SAVE_OFFSETS: Duration = Duration::from_secs(10);
 /// How often a server that sends nothing is asked whether it is there.
 const ALIVE: Duration = Duration::from_secs(5);
-/// How long a subscription that does not get all rows goes on at most, while it is idle.
+/// How long a subscription that does not get all rows goes on, once it has caught up.
 const SILENCE: Duration = Duration::from_secs(60);
 /// The wait after the last try.
 const GIVEN_UP: Duration = Duration::from_secs(30);
@@ -400,7 +414,8 @@ impl Shared {
             TmqError::Subscribe { .. }
             | TmqError::GroupInUse { .. }
             | TmqError::NotAssigned { .. }
-            | TmqError::Reassigned => {
+            | TmqError::Reassigned
+            | TmqError::LogEndsEarly { .. } => {
                 metrics.subscription_retries.add(1);
             }
             TmqError::NotTaken => {}
@@ -468,11 +483,12 @@ impl Shared {
             if !reader.is_empty() {
                 self.turns.lag_starts();
             }
-            let due = match reader.is_empty() {
+            let answer = session.has_caught_up() && self.turns.is_asked();
+            let due = match reader.is_empty() && !answer {
                 true => SAVE_OFFSETS,
                 false => every,
             };
-            let answers = idle && session.has_caught_up() && self.turns.is_asked();
+            let answers = idle && answer;
             if reader.is_full() || saved.elapsed() > due || (idle && !reader.is_empty()) || answers
             {
                 let started = Instant::now();
@@ -482,17 +498,18 @@ impl Shared {
                 every = SAVE.max(2 * started.elapsed());
                 if safe {
                     *tries = 0;
-                    let done = if session.has_caught_up() { asked } else { 0 };
-                    self.turns.done(done, true);
+                    let caught_up = session.has_caught_up();
+                    self.turns.done(if caught_up { asked } else { 0 }, true);
+                    // Everything that was read is told and saved, so that a new session misses nothing. It ends here
+                    // also while messages come in: on a busy database they never cease.
+                    if caught_up && self.turns.asked() > asked {
+                        return Ok(());
+                    }
+                    if caught_up && reader.is_kept_from_rows() && began.elapsed() > SILENCE {
+                        // A new consumer group gets all rows from the saved offsets on.
+                        return Ok(());
+                    }
                 }
-            }
-            let read_all = idle && reader.is_empty() && session.has_caught_up();
-            if read_all && self.turns.asked() > asked {
-                return Ok(());
-            }
-            if read_all && reader.is_kept_from_rows() && began.elapsed() > SILENCE {
-                // A new consumer group gets all rows from the saved offsets on.
-                return Ok(());
             }
             if !idle {
                 alive = Instant::now();
@@ -509,7 +526,7 @@ impl Shared {
     }
 
     /// Tells what was read, and saves the position when that is safe; false if rows of unknown tables keep it from
-    /// being so.
+    /// being so, or the follower is stopped.
     fn round(
         &self,
         session: &mut Session,
@@ -527,9 +544,16 @@ impl Shared {
         let mut next = self.position.lock().clone();
         if reader.number(&mut next.ordinals) {
             // Before a block id is used, its number is safe: after a kill it means the same table.
+            if self.turns.is_stopped() {
+                return Ok(false);
+            }
             next.save(&self.path)?;
             self.position.lock().ordinals = next.ordinals.clone();
         }
+        let listener = &UntilStopped {
+            turns: &self.turns,
+            listener,
+        };
         let mut teller = Teller::new(listener);
         let by_range = reader.tell(&mut next.ordinals, &mut teller);
         self.turns.told(teller.events, teller.ranges);
@@ -592,11 +616,89 @@ fn take(reader: &mut Reader, polled: Polled) {
     }
 }
 
+/// A listener who is told nothing more once the follower is stopped, and then has nothing in safety: the next follower
+/// may have loaded the position already. Who stops it is the listener itself, or waits until the follower has ended.
+struct UntilStopped<'l> {
+    turns: &'l Turns,
+    listener: &'l dyn Listener,
+}
+
+impl Listener for UntilStopped<'_> {
+    fn block(&self, event: BlockEvent) -> bool {
+        !self.turns.is_stopped() && self.listener.block(event)
+    }
+
+    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool {
+        !self.turns.is_stopped() && self.listener.range(first, last, wal, time, why)
+    }
+
+    fn settle(&self) -> bool {
+        !self.turns.is_stopped() && self.listener.settle() && !self.turns.is_stopped()
+    }
+}
+
 struct TmqGauges(Arc<Shared>);
 
 impl Source for TmqGauges {
     fn read(&self, readings: &mut Readings) {
         self.0.turns.read_lag(readings);
         readings.offset_lag += self.0.behind.load(Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitmap::BlockId;
+    use capture::intercept::EventKind;
+
+    /// Stops its follower when it is told the second block, or when all is to be safe.
+    struct Stops {
+        turns: Turns,
+        in_block: bool,
+        told: AtomicU64,
+    }
+
+    impl Listener for Stops {
+        fn block(&self, _event: BlockEvent) -> bool {
+            if self.told.fetch_add(1, Relaxed) == 1 && self.in_block {
+                self.turns.stop();
+            }
+            true
+        }
+
+        fn range(&self, _first: u64, _last: u64, _wal: u64, _time: i64, _why: &str) -> bool {
+            self.told.fetch_add(1, Relaxed);
+            true
+        }
+
+        fn settle(&self) -> bool {
+            self.turns.stop();
+            true
+        }
+    }
+
+    #[test]
+    fn a_follower_that_its_listener_stops_tells_nothing_more_and_is_not_safe() {
+        for in_block in [true, false] {
+            let stops = Stops {
+                turns: Turns::new(),
+                in_block,
+                told: AtomicU64::new(0),
+            };
+            let listener = UntilStopped {
+                turns: &stops.turns,
+                listener: &stops,
+            };
+            let mut teller = Teller::new(&listener);
+            let told = (0..3).all(|block| {
+                let told = teller.block(EventKind::Update, BlockId(block), 1);
+                told.is_ok()
+            });
+            let whole = teller.everything(1, "a test").is_ok();
+            assert_eq!((told, whole), (!in_block, !in_block));
+            assert_eq!(stops.told.load(Relaxed), if in_block { 2 } else { 4 });
+            assert!(!listener.settle());
+        }
     }
 }

@@ -61,10 +61,12 @@ fn main() -> ExitCode {
     }
     let skip = installation.is_err();
     type Case = fn(&Installation) -> Result<(), Failed>;
-    let cases: [(&'static str, Case); 9] = [
+    let cases: [(&'static str, Case); 11] = [
         ("the_bitmap_holds_what_the_files_say", same_as_files),
         ("a_follower_killed_at_random_misses_nothing", killed),
+        ("catching_up_ends_while_rows_are_written", busy),
         ("a_log_that_was_removed_is_a_gap", log_removed),
+        ("a_log_that_lost_its_end_is_a_gap", end_lost),
         ("a_table_dropped_without_a_message_is_noticed", vanished),
         ("a_database_made_anew_is_a_gap", made_anew),
         ("rows_behind_a_change_of_tags_are_not_lost", tags),
@@ -683,6 +685,112 @@ fn disturb(
     follower.kill()?;
     follower.wait()?;
     Ok((of_server, of_follower + 1))
+}
+
+/// The database is never idle, and tags are set before each catch-up but the first.
+fn busy(installation: &Installation) -> Result<(), Failed> {
+    let server = Server::start(installation)?;
+    let data = server.data_dir();
+    let connection = server.connect()?;
+    database(&connection, &data, "")?;
+    let work = tempfile::tempdir()?;
+    let host = host(server.port(), library(installation), work.path())?;
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| -> Result<(), String> {
+            let connection = server.connect().map_err(|error| error.to_string())?;
+            while !stop.load(SeqCst) {
+                let at = START + DAY + written.fetch_add(1, SeqCst) as i64;
+                insert(&connection, at as u64 % 20, at, 1, 1).map_err(|e| format!("{e:?}"))?;
+            }
+            Ok(())
+        });
+        let caught_up = (0..3).try_for_each(|round| -> Result<(), Failed> {
+            if round > 0 {
+                connection.execute(&format!("alter table follow.t3 set tag t = {round}"))?;
+            }
+            let at = START + (10 + round) * DAY;
+            insert(&connection, 2, at, 1, 1)?;
+            let (began, before) = (Instant::now(), written.load(SeqCst));
+            catch_up(&host)?;
+            let meanwhile = written.load(SeqCst) - before;
+            println!(
+                "  caught up in {:?}, {meanwhile} inserts meanwhile",
+                began.elapsed()
+            );
+            let uid = live(&connection)?
+                .into_iter()
+                .find(|(_, name)| name == "t2");
+            let numbering = host.follower.numbering();
+            let id = BlockId::new(
+                numbering.ordinals.clone().of(uid.ok_or("no t2")?.0),
+                numbering.window.window_of(Key(at)),
+            );
+            if host.engine.state(id)? != BlockState::Dirty || meanwhile == 0 {
+                return Err(format!("{:?}, {meanwhile} inserts", host.engine.state(id)).into());
+            }
+            Ok(())
+        });
+        stop.store(true, SeqCst);
+        writer.join().map_err(|_| "the writer panicked")??;
+        caught_up
+    })?;
+    let stats = host.follower.stats();
+    if stats.failures > 0 || everything_is_dirty(&host) {
+        return Err(format!("{stats:?}, {:?}", host.engine.damage()).into());
+    }
+    Ok(())
+}
+
+/// The server comes back within seconds, without the end of its log, and writes on there.
+fn end_lost(installation: &Installation) -> Result<(), Failed> {
+    let mut server = Server::start(installation)?;
+    let data = server.data_dir();
+    let connection = server.connect()?;
+    database(&connection, &data, "")?;
+    let work = tempfile::tempdir()?;
+    let host = host(server.port(), library(installation), work.path())?;
+    catch_up(&host)?;
+    let copy = |from: &Path, to: &Path| match Command::new("cp").arg("-a").args([from, to]).status()
+    {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(format!("no copy: {other:?}")),
+    };
+    let (vnodes, copied) = (data.join("vnode"), work.path().join("vnode"));
+    copy(&vnodes, &copied)?;
+    let events = host.follower.stats().events;
+    for round in 0..100 {
+        for table in 0..20 {
+            insert(&connection, table, START + DAY + round, 1, 1)?;
+        }
+    }
+    // Read by the session that sees the server go.
+    let deadline = Instant::now() + PATIENCE;
+    while host.follower.stats().events < events + 20 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(100));
+    }
+    thread::sleep(Duration::from_secs(3));
+    drop(connection);
+    server.kill();
+    fs::remove_dir_all(&vnodes)?;
+    copy(&copied, &vnodes)?;
+    server.restart()?;
+    let connection = server.connect()?;
+    for table in 0..20 {
+        insert(&connection, table, START + 5 * DAY, 1, 1)?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut errors = BTreeSet::new();
+    while !everything_is_dirty(&host) {
+        errors.insert(host.follower.stats().last_error);
+        if Instant::now() > deadline {
+            let damage = host.engine.damage();
+            return Err(format!("not noticed: {damage:?}, {:?}", host.follower.stats()).into());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    println!("  {:?} after {errors:?}", host.engine.damage());
+    Ok(())
 }
 
 fn log_removed(installation: &Installation) -> Result<(), Failed> {

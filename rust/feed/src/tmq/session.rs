@@ -405,7 +405,8 @@ impl Session {
     }
 
     /// Takes over how far the consumer is; call it after each poll. Returns what it can't have read: where a log
-    /// begins behind what was to be read next, the server went on there without a word.
+    /// begins behind what was to be read next, the server went on there without a word. Where one ends before what
+    /// was read, the session is over: only a new one sees whether the server reads its log again or has lost it.
     pub(super) fn advance(&mut self) -> Result<Vec<String>, TmqError> {
         let logs = self.consumer.assignment(&self.topic)?;
         let given: BTreeSet<VgId> = logs.iter().map(|log| VgId(log.vgroup)).collect();
@@ -423,6 +424,15 @@ impl Session {
                     gaps.push(removed(vgroup, *before, log.begin));
                 }
                 *before = after;
+            }
+            if let Some(read) = self.offsets.get(&vgroup).copied()
+                && has_lost_its_end(&log, read)
+            {
+                return Err(TmqError::LogEndsEarly {
+                    vgroup,
+                    end: log.end,
+                    read,
+                });
             }
         }
         Ok(gaps)
@@ -458,6 +468,12 @@ fn removed(vgroup: VgId, wanted: i64, begin: i64) -> String {
     format!(
         "the log of vgroup {vgroup} begins at version {begin}, {wanted} was to be read next; raise WAL_RETENTION_PERIOD above the longest time without a follower"
     )
+}
+
+/// Whether a log ends before what was read of it. The server sends nothing past the end it says, so in normal running
+/// it never does. An end below 0 is not known: the consumer was given the vgroup again, and has no answer yet.
+fn has_lost_its_end(log: &Assignment, read: i64) -> bool {
+    (0..read).contains(&log.end)
 }
 
 /// Where to go on in each vgroup, given where it was, and what is missing there.
@@ -529,6 +545,26 @@ mod tests {
             let (offsets, gaps) = placed(&[log], &others.into_iter().collect());
             assert_eq!(offsets, [(VgId(2), offset)].into(), "{saved:?} {log:?}");
             assert_eq!(!gaps.is_empty(), gap, "{saved:?} {log:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_ends_before_what_was_read_has_lost_its_end() {
+        let cases = [
+            (9, 9, false),
+            (8, 9, false),
+            (10, 9, true),
+            (1, 0, true),
+            (0, 0, false),
+            (9, -1, false),
+            (i64::MAX, i64::MIN, false),
+        ];
+        for (read, end, lost) in cases {
+            assert_eq!(
+                has_lost_its_end(&log(2, 0, end), read),
+                lost,
+                "{read} {end}"
+            );
         }
     }
 

@@ -19,13 +19,13 @@ use crate::settings::environment;
 use crate::storage_engine::Followed;
 use backup::archive::{self, Key, LONGEST};
 use backup::block_rows;
-use backup::coordinator::{Coordinator, CoordinatorConfig, Cursor, CursorKind};
+use backup::coordinator::{Coordinator, CoordinatorConfig, Cursor, CursorKind, Selection};
 use bitmap::{BlockId, BlockRecord};
 use config::Program;
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 pub use crate::header::{SBackupCoordinator, SBackupSink};
@@ -100,6 +100,8 @@ struct OfServer {
     followed: Mutex<Arc<Followed>>,
     /// Those that nobody uses at the moment.
     connections: Mutex<Vec<taos::Connection>>,
+    /// The server was seen to be the one that is followed.
+    confirmed: AtomicBool,
 }
 
 impl OfServer {
@@ -114,6 +116,7 @@ impl OfServer {
         Ok(Self {
             followed: Mutex::new(Arc::new(followed)),
             connections: Mutex::default(),
+            confirmed: AtomicBool::default(),
         })
     }
 
@@ -133,8 +136,10 @@ impl OfServer {
             Some(connection) => connection,
             None => followed.connect()?,
         };
-        let rows = block_rows::read_or_gone(record.block.0, &followed.numbering, &connection)
-            .map_err(|error| Failure::new(Code::READ, error))?;
+        let block = record.block.0;
+        let rows =
+            block_rows::read_or_gone(block, &followed.numbering, &connection, &self.confirmed);
+        let rows = rows.map_err(|error| Failure::new(Code::READ, error))?;
         // One that failed is not used again.
         locked(&self.connections).push(connection);
         Ok(rows)
@@ -392,7 +397,13 @@ pub unsafe extern "C" fn backup_coordinator_export(coordinator: *mut SBackupCoor
             }
             let reader = shared.reader()?;
             let began = Instant::now();
-            let done = shared.coordinator.export(&|record| reader.read(record))?;
+            let selection = match &reader {
+                BlockReader::Host(_) => Selection::BehindCursor,
+                BlockReader::Followed(_) => Selection::NewMarks,
+            };
+            let done = shared
+                .coordinator
+                .export(selection, &|record| reader.read(record))?;
             metrics::global().backup_done(began.elapsed(), done.bytes);
             Ok(())
         })

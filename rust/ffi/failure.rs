@@ -79,6 +79,7 @@ impl From<CoordinatorError> for Failure {
             }
             error @ CoordinatorError::Read { .. } => Self::new(Code::READ, error),
             error @ CoordinatorError::Timeout { .. } => Self::new(Code::TIMEOUT, error),
+            error @ CoordinatorError::Ranges { .. } => Self::new(Code::BACKUP_INCOMPLETE, error),
             error @ CoordinatorError::Cancelled => Self::new(Code::CANCELLED, error),
         }
     }

@@ -53,7 +53,7 @@ pub(crate) struct Engine<K: Kind> {
     follow: Option<K::Config>,
     host: Option<Arc<Host>>,
     enabled: bool,
-    running: Option<Running>,
+    running: Option<Running<K>>,
 }
 
 impl<K: Kind> Default for Engine<K> {
@@ -67,8 +67,9 @@ impl<K: Kind> Default for Engine<K> {
     }
 }
 
-struct Running {
+struct Running<K: Kind> {
     follower: Box<dyn Follow>,
+    config: K::Config,
     _gauges: Arc<dyn Source>,
 }
 
@@ -168,13 +169,15 @@ pub(crate) fn configure<K: Kind>(config: K::Config) {
     K::engine().lock().follow = Some(config);
 }
 
-/// What the ids of the followed server's blocks are made of; `None` if nothing is followed.
-pub(crate) fn numbering<K: Kind>() -> Option<Numbering> {
-    K::engine().lock().running.as_ref()?.follower.numbering()
+/// What is followed, and what the ids of its blocks are made of; `None` if nothing is followed.
+pub(crate) fn followed<K: Kind>() -> Option<(Numbering, K::Config)> {
+    let engine = K::engine().lock();
+    let running = engine.running.as_ref()?;
+    Some((running.follower.numbering()?, running.config.clone()))
 }
 
-/// What the last configuration said.
-pub(crate) fn configured<K: Kind>() -> Option<K::Config> {
+/// What the last configuration said: the next install follows it.
+fn configured<K: Kind>() -> Option<K::Config> {
     K::engine().lock().follow.clone()
 }
 
@@ -258,11 +261,12 @@ unsafe extern "C" fn install<K: Kind>() -> i32 {
             .follow
             .clone()
             .ok_or_else(|| Failure::new(Code::INVALID_PARAM, K::NOT_CONFIGURED))?;
-        let follower = K::start(follow, host)?;
+        let follower = K::start(follow.clone(), host)?;
         let gauges = follower.gauges();
         metrics::global().register(&gauges);
         engine.running = Some(Running {
             follower,
+            config: follow,
             _gauges: gauges,
         });
         Ok(())

@@ -216,16 +216,16 @@ pub(crate) struct Followed {
 impl Followed {
     /// The server that a storage engine of ours follows.
     pub(crate) fn now() -> Result<Self, Failure> {
-        let files = followed_storage::numbering::<Files>();
-        let subscription = followed_storage::numbering::<Subscription>();
+        let files = followed_storage::followed::<Files>();
+        let subscription = followed_storage::followed::<Subscription>();
         match (files, subscription) {
-            (Some(numbering), None) => Ok(Self {
+            (Some((numbering, _)), None) => Ok(Self {
                 numbering,
                 login: None,
             }),
-            (None, Some(numbering)) => Ok(Self {
+            (None, Some((numbering, config))) => Ok(Self {
                 numbering,
-                login: followed_storage::configured::<Subscription>().map(|config| config.login),
+                login: Some(config.login),
             }),
             (None, None) => {
                 let text = "neither the \"tdengine\" nor the \"tmq\" interception is installed: configure one, then install it";
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn read_data_block(
                     BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
                         Code::BLOCK_NOT_FOUND
                     }
-                    BlockRowsError::Sql(_) => Code::SERVER,
+                    BlockRowsError::Sql(_) | BlockRowsError::OtherServer { .. } => Code::SERVER,
                     BlockRowsError::TooLarge(_) | BlockRowsError::LongName(_) => {
                         Code::NOT_SUPPORTED
                     }

@@ -17,6 +17,8 @@
 
 use crate::{checkpoint::Checkpoint, data_file::OwnedValue, plan::Ordinals, window::WindowWidth};
 use bitmap::BlockId;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use taos::{Connection, DataType, SqlError, Value, sql};
 
 /// Why a block's rows can't be had.
@@ -34,6 +36,17 @@ pub enum BlockRowsError {
         block: u64,
         /// The table's uid.
         uid: i64,
+        /// The database.
+        database: String,
+    },
+    /// The table is not there, and nothing shows that this is the server that was followed.
+    #[error(
+        "block {block}: its table is not in database {database:?}, and neither is any other table that was followed: is this \
+         the server that was followed? If all of them were dropped, take a full backup"
+    )]
+    OtherServer {
+        /// The block.
+        block: u64,
         /// The database.
         database: String,
     },
@@ -96,19 +109,47 @@ pub fn read(
 }
 
 /// As [`read`], but a block of a dropped table is one without columns: so it can be told from one without rows.
+/// `confirmed` keeps, from call to call, whether the server was seen to be the one that was followed.
 pub fn read_or_gone(
     block: u64,
     position: &Numbering,
     connection: &Connection,
+    confirmed: &AtomicBool,
 ) -> Result<Vec<u8>, BlockRowsError> {
     match read(block, position, connection) {
-        Err(BlockRowsError::TableGone { .. }) => {
+        Err(BlockRowsError::TableGone {
+            block, database, ..
+        }) => {
+            if !confirmed.load(Relaxed) && !is_followed(position, connection)? {
+                return Err(BlockRowsError::OtherServer { block, database });
+            }
+            confirmed.store(true, Relaxed);
             let mut writer = Place::of(block, position)?.head(&position.database, "")?;
             writer.columns(&[])?;
             writer.finish()
         }
         other => other,
     }
+}
+
+/// Whether the server has any of the tables that have numbers. Uids are never used twice, so it is then the one that was
+/// followed, or a copy of it.
+fn is_followed(position: &Numbering, connection: &Connection) -> Result<bool, SqlError> {
+    let followed: HashSet<i64> = position.ordinals.uids().iter().map(|uid| uid.0).collect();
+    let mut rows = connection.query(&format!(
+        "SELECT uid FROM information_schema.ins_tables WHERE db_name = {}",
+        sql::text(&position.database)
+    ))?;
+    while let Some(row) = rows.next()? {
+        if row
+            .get(0)
+            .as_i64()
+            .is_some_and(|uid| followed.contains(&uid))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Which table and keys a block stands for.

@@ -2,8 +2,9 @@
 //! it moves only past what lies safely on disk, so that whatever fails, the next pass has those blocks again.
 
 use crate::archive::{ArchiveError, ArchiveWriter, Key};
-use bitmap::{BlockId, BlockRecord, BlockState, Engine, EngineError};
+use bitmap::{BlockId, BlockRecord, BlockState, Engine, EngineError, MarkedAt};
 use std::{
+    collections::HashMap,
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
@@ -120,9 +121,32 @@ pub enum CoordinatorError {
         /// What went wrong last.
         problem: String,
     },
+    /// Of some ranges nobody knows which blocks changed.
+    #[error(
+        "everything that is known is exported, but of {count} ranges, the first from block {first} to {last}, any block may \
+         have changed, also those that were never marked: back them up whole, then acknowledge the damage"
+    )]
+    Ranges {
+        /// How many there are.
+        count: usize,
+        /// The first block of the first of them.
+        first: u64,
+        /// Its last.
+        last: u64,
+    },
     /// Somebody wanted it so.
     #[error("the export was cancelled")]
     Cancelled,
+}
+
+/// Which blocks a pass has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// Those behind the cursor: for marks whose position, or time, only ever grows.
+    BehindCursor,
+    /// All that are changed, but for those whose latest mark this coordinator has exported already: for marks in no order,
+    /// as those of a server, where each vgroup counts for itself.
+    NewMarks,
 }
 
 /// Exports an engine's blocks.
@@ -132,6 +156,8 @@ pub struct Coordinator {
     config: CoordinatorConfig,
     key: Mutex<Option<Key>>,
     cursor: Mutex<Cursor>,
+    /// The marks that passes over new marks exported, of blocks that are still changed.
+    marks: Mutex<HashMap<BlockId, MarkedAt>>,
     stats: Mutex<CoordinatorStats>,
     cancelled: AtomicBool,
     /// One pass at a time.
@@ -164,6 +190,7 @@ impl Coordinator {
                 blocks: 0,
                 updated: 0,
             }),
+            marks: Mutex::default(),
             stats: Mutex::default(),
             cancelled: AtomicBool::new(false),
             pass: Mutex::new(()),
@@ -225,8 +252,12 @@ impl Coordinator {
         self.cancelled.store(false, Ordering::SeqCst);
     }
 
-    /// The blocks behind the cursor, with their marks, in the cursor's order.
-    fn pending(&self, cursor: &Cursor) -> Result<Vec<BlockRecord>, EngineError> {
+    /// The blocks that a pass has to do, with their marks, in the cursor's order.
+    fn pending(
+        &self,
+        cursor: &Cursor,
+        selection: Selection,
+    ) -> Result<Vec<BlockRecord>, EngineError> {
         let by_wal = || -> Result<Vec<BlockId>, EngineError> {
             match cursor.wal {
                 Some(u64::MAX) => Ok(Vec::new()),
@@ -244,10 +275,11 @@ impl Coordinator {
                 }
             }
         };
-        let mut ids = match cursor.kind {
-            CursorKind::Wal => by_wal()?,
-            CursorKind::Time => by_time()?,
-            CursorKind::Hybrid => {
+        let mut ids = match (selection, cursor.kind) {
+            (Selection::NewMarks, _) => all(self.engine.scan_by_wal(0..=u64::MAX)?)?,
+            (_, CursorKind::Wal) => by_wal()?,
+            (_, CursorKind::Time) => by_time()?,
+            (_, CursorKind::Hybrid) => {
                 // Behind the cursor in either way: one of the two may be out of order.
                 let mut ids = by_wal()?;
                 ids.extend(by_time()?);
@@ -265,6 +297,16 @@ impl Coordinator {
                 Err(error) => return Err(error),
             }
         }
+        if selection == Selection::NewMarks {
+            let mut marks = locked(&self.marks);
+            let changed = records
+                .iter()
+                .map(|record| (record.block, record.marked))
+                .filter(|(block, marked)| marks.get(block) == Some(marked))
+                .collect();
+            *marks = changed;
+            records.retain(|record| !marks.contains_key(&record.block));
+        }
         records.sort_by_key(|record| match cursor.kind {
             CursorKind::Time => (record.marked.time.0, 0, record.block),
             _ => (0, record.marked.wal.0, record.block),
@@ -272,18 +314,38 @@ impl Coordinator {
         Ok(records)
     }
 
-    /// Exports everything behind the cursor, batch by batch.
-    pub fn export(&self, reader: &Reader<'_>) -> Result<Exported, CoordinatorError> {
+    /// Exports everything that `selection` says, batch by batch.
+    ///
+    /// # Errors
+    /// All of [`CoordinatorError`]. With `Ranges`, every block that is known was exported, and the cursor moved.
+    pub fn export(
+        &self,
+        selection: Selection,
+        reader: &Reader<'_>,
+    ) -> Result<Exported, CoordinatorError> {
         let _pass = locked(&self.pass);
         locked(&self.stats).start_time = now();
-        let result = self.pass(reader);
+        // Before the blocks are listed: what is in a range from now on comes with the next pass.
+        let damage = self.engine.damage();
+        let result = self.pass(selection, reader);
         locked(&self.stats).end_time = now();
-        result
+        match damage.first() {
+            Some(range) if result.is_ok() => Err(CoordinatorError::Ranges {
+                count: damage.len(),
+                first: range.first.0,
+                last: range.last.0,
+            }),
+            _ => result,
+        }
     }
 
-    fn pass(&self, reader: &Reader<'_>) -> Result<Exported, CoordinatorError> {
+    fn pass(
+        &self,
+        selection: Selection,
+        reader: &Reader<'_>,
+    ) -> Result<Exported, CoordinatorError> {
         let start = self.cursor();
-        let pending = self.pending(&start)?;
+        let pending = self.pending(&start, selection)?;
         locked(&self.stats).total_blocks += pending.len() as u64;
         let mut exported = Exported::default();
         let mut rest = pending.as_slice();
@@ -310,6 +372,10 @@ impl Coordinator {
                         locked(&self.stats).failed_blocks += rest.len() as u64;
                         return Err(error);
                     }
+                }
+                if selection == Selection::NewMarks {
+                    let done = batch.iter().map(|record| (record.block, record.marked));
+                    locked(&self.marks).extend(done);
                 }
                 self.advance(batch, after);
                 rest = after;
@@ -565,7 +631,10 @@ mod tests {
 
         fn export(&self) -> Result<u64, CoordinatorError> {
             let read = |record: &BlockRecord| Ok(record.block.0.to_le_bytes().to_vec());
-            Ok(self.coordinator.export(&read)?.blocks)
+            Ok(self
+                .coordinator
+                .export(Selection::BehindCursor, &read)?
+                .blocks)
         }
     }
 
@@ -598,13 +667,15 @@ mod tests {
         let bench = bench(4, 2);
         (0..20).for_each(|n| bench.mark(n, n, 0));
         let tries = AtomicU64::new(0);
-        let result = bench.coordinator.export(&|record| {
-            if record.block.0 == 9 {
-                tries.fetch_add(1, Ordering::Relaxed);
-                return Err("no".to_owned());
-            }
-            Ok(vec![1])
-        });
+        let result = bench
+            .coordinator
+            .export(Selection::BehindCursor, &|record| {
+                if record.block.0 == 9 {
+                    tries.fetch_add(1, Ordering::Relaxed);
+                    return Err("no".to_owned());
+                }
+                Ok(vec![1])
+            });
         assert!(matches!(
             result,
             Err(CoordinatorError::Read { block: 9, .. })
@@ -629,7 +700,7 @@ mod tests {
         let bench = bench(3, 0);
         (0..8).for_each(|n| bench.mark(n, 5, 5));
         let read = AtomicU64::new(0);
-        let result = bench.coordinator.export(&|_| {
+        let result = bench.coordinator.export(Selection::BehindCursor, &|_| {
             if read.fetch_add(1, Ordering::Relaxed) >= 4 {
                 Err("no".to_owned())
             } else {
@@ -650,12 +721,14 @@ mod tests {
     fn a_pass_is_cancelled_and_a_batch_given_up_in_time() {
         let bench = bench(5, 1_000);
         (0..20).for_each(|n| bench.mark(n, n, 0));
-        let result = bench.coordinator.export(&|record| {
-            if record.block.0 == 7 {
-                bench.coordinator.cancel();
-            }
-            Ok(vec![])
-        });
+        let result = bench
+            .coordinator
+            .export(Selection::BehindCursor, &|record| {
+                if record.block.0 == 7 {
+                    bench.coordinator.cancel();
+                }
+                Ok(vec![])
+            });
         assert!(matches!(result, Err(CoordinatorError::Cancelled)));
         assert_eq!(bench.coordinator.cursor().wal, Some(4));
         bench.coordinator.resume();
@@ -666,7 +739,7 @@ mod tests {
             ..bench.coordinator.config.clone()
         };
         let slow = Coordinator::new(Arc::clone(&bench.engine), config);
-        let result = slow.export(&|_| Err("not now".to_owned()));
+        let result = slow.export(Selection::BehindCursor, &|_| Err("not now".to_owned()));
         let error = result.unwrap_err().to_string();
         assert!(error.contains("not now"), "{error}");
         assert_eq!(slow.cursor().wal, None);
@@ -681,7 +754,7 @@ mod tests {
             ..bench.coordinator.config.clone()
         };
         let nowhere = Coordinator::new(Arc::clone(&bench.engine), config);
-        let result = nowhere.export(&|_| Ok(vec![]));
+        let result = nowhere.export(Selection::BehindCursor, &|_| Ok(vec![]));
         assert!(matches!(result, Err(CoordinatorError::Archive(_))));
         assert_eq!(nowhere.cursor().wal, None);
     }
@@ -711,7 +784,7 @@ mod tests {
                     .collect())
             };
             let estimated = coordinator.estimate(&ids, &read).unwrap() as f64;
-            coordinator.export(&read).unwrap();
+            coordinator.export(Selection::BehindCursor, &read).unwrap();
             let written = coordinator.stats().total_size as f64;
             assert!(
                 (estimated / written - 1.0).abs() < 0.1,
@@ -731,7 +804,7 @@ mod tests {
         let several = Coordinator::new(Arc::clone(&bench.engine), config);
         // Nobody gets on before three batches have begun.
         let together = std::sync::Barrier::new(3);
-        let result = several.export(&|record| {
+        let result = several.export(Selection::BehindCursor, &|record| {
             if record.block.0 < 12 && record.block.0 % 4 == 0 {
                 together.wait();
             }
@@ -748,7 +821,9 @@ mod tests {
         assert_eq!(several.cursor().wal, Some(15), "not past the hole");
         let stats = several.stats();
         assert_eq!((stats.processed_blocks, stats.failed_blocks), (16, 24));
-        let done = several.export(&|_| Ok(vec![])).unwrap();
+        let done = several
+            .export(Selection::BehindCursor, &|_| Ok(vec![]))
+            .unwrap();
         assert_eq!(done.blocks, 24);
         assert_eq!(bench.archived(), (0..40).map(|n| (n, n)).collect());
     }
@@ -764,7 +839,7 @@ mod tests {
             };
             let coordinator = Coordinator::new(Arc::clone(&bench.engine), config);
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                coordinator.export(&|record| {
+                coordinator.export(Selection::BehindCursor, &|record| {
                     assert!(record.block.0 != 5, "a reader's bug");
                     Ok(vec![])
                 })
@@ -778,7 +853,7 @@ mod tests {
             let freed = Mutex::new(freed);
             thread::scope(|scope| {
                 let export = scope.spawn(|| {
-                    coordinator.export(&|record| {
+                    coordinator.export(Selection::BehindCursor, &|record| {
                         if record.block.0 == 4 {
                             hangs.send(()).unwrap();
                             locked(&freed).recv().unwrap();
@@ -795,7 +870,9 @@ mod tests {
                 assert!(matches!(result, Err(CoordinatorError::Cancelled)));
             });
             coordinator.resume();
-            coordinator.export(&|_| Ok(vec![])).unwrap();
+            coordinator
+                .export(Selection::BehindCursor, &|_| Ok(vec![]))
+                .unwrap();
             assert_eq!(bench.archived(), (0..8).map(|n| (n, n)).collect());
         }
     }
@@ -817,5 +894,92 @@ mod tests {
         });
         assert!(size.unwrap() > 0);
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn new_marks_are_found_whatever_their_positions() {
+        let bench = bench(2, 0);
+        let coordinator = &bench.coordinator;
+        let read = |_: &BlockRecord| Ok(b"rows".to_vec());
+        let export = || coordinator.export(Selection::NewMarks, &read).unwrap();
+        let mark = |block, wal, time| {
+            let marked = MarkedAt::new(wal, time);
+            bench
+                .engine
+                .mark(BlockId(block), Mark::Dirty, marked)
+                .unwrap();
+        };
+        // One vgroup is at 10 000, another at 100.
+        mark(1, 10_000, 5);
+        mark(2, 100, 5);
+        mark(3, 99, 5);
+        assert_eq!(export().blocks, 3);
+        assert_eq!(export().blocks, 0);
+        mark(4, 101, 5);
+        mark(2, 101, 5);
+        assert_eq!(export().blocks, 2);
+        // One that was cleared and comes again.
+        bench.engine.clear(BlockId(3)).unwrap();
+        assert_eq!(export().blocks, 0);
+        mark(3, 99, 5);
+        assert_eq!(export().blocks, 1);
+    }
+
+    #[test]
+    fn a_mark_made_while_its_block_is_read_is_exported_next() {
+        let bench = bench(10, 0);
+        bench
+            .engine
+            .mark(BlockId(1), Mark::Dirty, MarkedAt::new(7, 7))
+            .unwrap();
+        let again = |_: &BlockRecord| {
+            let marked = MarkedAt::new(6, 8);
+            bench.engine.mark(BlockId(1), Mark::Dirty, marked).unwrap();
+            Ok(vec![])
+        };
+        let coordinator = &bench.coordinator;
+        assert_eq!(
+            coordinator
+                .export(Selection::NewMarks, &again)
+                .unwrap()
+                .blocks,
+            1
+        );
+        let quiet = |_: &BlockRecord| Ok(vec![]);
+        assert_eq!(
+            coordinator
+                .export(Selection::NewMarks, &quiet)
+                .unwrap()
+                .blocks,
+            1
+        );
+        assert_eq!(
+            coordinator
+                .export(Selection::NewMarks, &quiet)
+                .unwrap()
+                .blocks,
+            0
+        );
+    }
+
+    #[test]
+    fn an_export_is_incomplete_while_there_are_ranges() {
+        let bench = bench(10, 0);
+        let marked = MarkedAt::new(1, 1);
+        bench.engine.mark(BlockId(5), Mark::Dirty, marked).unwrap();
+        let range = (BlockId(7 << 32), BlockId(7 << 32 | 0xffff_ffff));
+        let mark = || bench.engine.mark_range(range.0, range.1, marked, "a test");
+        mark().unwrap();
+        let read = |_: &BlockRecord| Ok(vec![]);
+        let result = bench.coordinator.export(Selection::NewMarks, &read);
+        assert!(
+            matches!(result, Err(CoordinatorError::Ranges { count: 1, first, .. }) if first == range.0.0),
+            "{result:?}"
+        );
+        // What is known was exported all the same.
+        assert_eq!(bench.coordinator.stats().processed_blocks, 1);
+        bench.engine.acknowledge_damage().unwrap();
+        let result = bench.coordinator.export(Selection::NewMarks, &read);
+        assert_eq!(result.unwrap(), Exported::default());
     }
 }

@@ -4,10 +4,13 @@ use crate::{Exit, server::ServerArgs, stdout};
 use backup::{
     archive::{self, Key},
     block_rows::BlockRows,
-    restore::blocks::{self, BlockRestoreError},
+    restore::blocks::{BlockRestoreError, BlockWriter},
 };
 use clap::Args;
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 /// What `--restore-archive` takes.
 #[derive(Debug, Args)]
@@ -50,6 +53,8 @@ struct Done {
     rows: u64,
     /// Blocks of tables that were dropped before they were exported.
     gone: u64,
+    /// Rows that the server does not keep any more.
+    expired: u64,
 }
 
 /// Checks every archive, then writes their blocks back in order.
@@ -60,43 +65,30 @@ pub fn run(args: &ArchiveArgs) -> Result<Exit, Box<dyn Error>> {
         None => None,
     };
     let mut found = 0;
-    for path in &args.archive {
-        found += archive::verify(path, key.as_ref())?;
-    }
-    let connection = match args.check {
-        true => None,
-        false => Some(args.server.connect(&settings)?.1),
-    };
     let mut done = Done::default();
     for path in &args.archive {
-        let mut failed = None;
-        archive::read(path, key.as_ref(), &mut |archived| {
-            if failed.is_some() {
-                return;
-            }
-            let one = || -> Result<Option<u64>, BlockRestoreError> {
-                let rows = BlockRows::decode(&archived.data).map_err(|source| {
-                    BlockRestoreError::NotRows {
-                        block: archived.block,
-                        source,
-                    }
-                })?;
-                match &connection {
-                    Some(connection) => blocks::write(connection, args.database.as_deref(), &rows),
-                    None => Ok(rows.table.map(|_| rows.rows.len() as u64)),
-                }
-            };
-            match one() {
-                Ok(Some(rows)) => {
+        found += each_block(path, key.as_ref(), |block| {
+            match block.table {
+                Some(_) => {
                     done.blocks += 1;
-                    done.rows += rows;
+                    done.rows += block.rows.len() as u64;
                 }
-                Ok(None) => done.gone += 1,
-                Err(error) => failed = Some(error),
+                None => done.gone += 1,
             }
+            Ok(())
         })?;
-        if let Some(error) = failed {
-            return Err(format!("{}: {error}", path.display()).into());
+    }
+    if !args.check {
+        let (_, connection) = args.server.connect(&settings)?;
+        let mut writer = BlockWriter::new(&connection, args.database.as_deref());
+        (done.rows, done.expired) = (0, 0);
+        for path in &args.archive {
+            each_block(path, key.as_ref(), |block| {
+                let written = writer.write(block)?.unwrap_or_default();
+                done.rows += written.rows;
+                done.expired += written.expired;
+                Ok(())
+            })?;
         }
     }
     let verb = match args.check {
@@ -115,6 +107,40 @@ pub fn run(args: &ArchiveArgs) -> Result<Exit, Box<dyn Error>> {
             done.gone
         ));
     }
+    if done.expired > 0 {
+        text.push_str(&format!(
+            "{} rows are older than the server's KEEP, and were left out\n",
+            done.expired
+        ));
+    }
     stdout::print(text.as_bytes(), true)?;
-    Ok(Exit::Done)
+    Ok(match done.expired {
+        0 => Exit::Done,
+        _ => Exit::Incomplete,
+    })
+}
+
+/// Calls `then` with each block of an archive until one fails; returns how many there are.
+fn each_block(
+    path: &Path,
+    key: Option<&Key>,
+    mut then: impl FnMut(&BlockRows) -> Result<(), BlockRestoreError>,
+) -> Result<u64, Box<dyn Error>> {
+    let mut failed = None;
+    let mut found = 0;
+    archive::read(path, key, &mut |archived| {
+        found += 1;
+        if failed.is_some() {
+            return;
+        }
+        let rows = BlockRows::decode(&archived.data).map_err(|source| BlockRestoreError::NotRows {
+            block: archived.block,
+            source,
+        });
+        failed = rows.and_then(|rows| then(&rows)).err();
+    })?;
+    match failed {
+        Some(error) => Err(format!("{}: {error}", path.display()).into()),
+        None => Ok(found),
+    }
 }

@@ -693,11 +693,19 @@ fn archives(bench: &mut Bench) -> Result<(), String> {
             ),
             // The target of an archive must exist.
             &format!("create table {database}.c3 using {database}.s tags (3)"),
+            &format!("create table {database}.wide (ts timestamp, v varchar(16000))"),
         ])?;
     }
     bench.write_key("key", "correct horse battery\n")?;
     bench.write_key("other", "another passphrase\n")?;
     bench.follow(&program, None)?;
+    // One window of more than can be bound at a time.
+    for part in 0..10 {
+        let row = |n| format!("({}, '{}')", 1_704_067_200_000_i64 + n, "w".repeat(16_000));
+        let rows: Vec<String> = (part * 50..part * 50 + 50).map(row).collect();
+        bench.sql(&[&format!("insert into d1.wide values {}", rows.join(" "))])?;
+    }
+    let mut last = PathBuf::new();
     for round in 0..3 {
         let n = 1_704_067_210_000_i64 + round * 86_400_000;
         bench.sql(&[
@@ -757,6 +765,22 @@ fn archives(bench: &mut Bench) -> Result<(), String> {
                 source.differences(&restored, 10)
             ));
         }
+        last = out;
+    }
+    // What the target does not keep any more is left out, and said; everything else is there.
+    bench.sql(&[
+        "drop database d2",
+        "create database d2 keep 30",
+        "create table d2.s (ts timestamp, i int, v varchar(20)) tags (t int)",
+        "create table d2.c1 using d2.s tags (1)",
+        "create table d2.c3 using d2.s tags (3)",
+        "create table d2.n (ts timestamp, d double)",
+        &format!("create table d2.w ({columns})"),
+        "create table d2.wide (ts timestamp, v varchar(16000))",
+    ])?;
+    let run = bench.restore_archives(&last, "key", &[])?.expect_code(3)?;
+    if !run.stdout.contains("older than the server's KEEP") {
+        return Err(format!("nothing is said of old rows: {}", run.output()));
     }
     Ok(())
 }

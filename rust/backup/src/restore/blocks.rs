@@ -1,10 +1,11 @@
 //! Writing blocks from archives back: what their windows hold becomes what they held.
 
-use super::rows::{Batch, MOST_ROWS, Shape, TableError};
+use super::rows::{Batch, Shape, TableError, oldest_key};
 use crate::{
     block_rows::{BlockRows, NoBlockRows},
     dump::where_clause,
 };
+use std::collections::BTreeMap;
 use taos::{Connection, SqlError, sql};
 use tdfiles::{Key, KeySpan};
 
@@ -37,47 +38,86 @@ pub enum BlockRestoreError {
     },
 }
 
-/// Makes the block's window of its table what the block holds: deletes what is there, and inserts the rows. `database`
-/// takes the place of the block's. The table must exist, with the block's columns. Returns how many rows it holds;
-/// `None` for a table that was dropped at the source, of which nothing is known.
-///
-/// It may be repeated.
-pub fn write(
-    connection: &Connection,
-    database: Option<&str>,
-    block: &BlockRows,
-) -> Result<Option<u64>, BlockRestoreError> {
-    let (Some(table), Some((key, _))) = (&block.table, block.columns.first()) else {
-        return Ok(None);
-    };
-    let table = sql::table(database.unwrap_or(&block.database), table);
-    let named = |error| match error {
-        TableError::Sql(source) => BlockRestoreError::Sql {
-            table: table.clone(),
-            source,
-        },
-        TableError::Link(error) => BlockRestoreError::Value {
-            table: table.clone(),
-            problem: error.to_string(),
-        },
-        TableError::Value(problem) => BlockRestoreError::Value {
-            table: table.clone(),
-            problem,
-        },
-    };
-    let window = KeySpan {
-        first: Key(block.first),
-        last: Key(block.last),
-    };
-    let delete = format!("DELETE FROM {table}{}", where_clause(key, window));
-    connection
-        .execute(&delete)
-        .map_err(|error| named(error.into()))?;
-    let shape = Shape::of_columns(&block.columns);
-    for rows in block.rows.chunks(MOST_ROWS) {
-        let mut batch = Batch::new(&shape, &table);
-        rows.iter().for_each(|row| batch.add(row.clone()));
-        batch.send(connection, None).map_err(named)?;
+/// What a block gave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows in the window now.
+    pub rows: u64,
+    /// Rows that the server does not keep any more, as they are older than its KEEP. They are left out.
+    pub expired: u64,
+}
+
+/// Writes blocks.
+#[derive(Debug)]
+pub struct BlockWriter<'a> {
+    connection: &'a Connection,
+    database: Option<&'a str>,
+    /// By database, the first key that it takes.
+    oldest: BTreeMap<String, Option<i64>>,
+}
+
+impl<'a> BlockWriter<'a> {
+    /// Writes to this server. `database` takes the place of the blocks' own.
+    pub fn new(connection: &'a Connection, database: Option<&'a str>) -> Self {
+        Self {
+            connection,
+            database,
+            oldest: BTreeMap::new(),
+        }
     }
-    Ok(Some(block.rows.len() as u64))
+
+    /// Makes the block's window of its table what the block holds: deletes what is there, and inserts the rows. The table
+    /// must exist, with the block's columns. `None` for a table that was dropped at the source, of which nothing is known.
+    ///
+    /// It may be repeated.
+    pub fn write(&mut self, block: &BlockRows) -> Result<Option<Written>, BlockRestoreError> {
+        let (Some(table), Some((key, _))) = (&block.table, block.columns.first()) else {
+            return Ok(None);
+        };
+        let database = self.database.unwrap_or(&block.database);
+        let oldest = *self
+            .oldest
+            .entry(database.to_owned())
+            .or_insert_with(|| oldest_key(self.connection, database));
+        let table = sql::table(database, table);
+        let named = |error| match error {
+            TableError::Sql(source) => BlockRestoreError::Sql {
+                table: table.clone(),
+                source,
+            },
+            TableError::Link(error) => BlockRestoreError::Value {
+                table: table.clone(),
+                problem: error.to_string(),
+            },
+            TableError::Value(problem) => BlockRestoreError::Value {
+                table: table.clone(),
+                problem,
+            },
+        };
+        let window = KeySpan {
+            first: Key(block.first),
+            last: Key(block.last),
+        };
+        let delete = format!("DELETE FROM {table}{}", where_clause(key, window));
+        self.connection
+            .execute(&delete)
+            .map_err(|error| named(error.into()))?;
+        let shape = Shape::of_columns(&block.columns);
+        let mut batch = Batch::new(&shape, &table);
+        let mut written = Written::default();
+        let mut send = |batch: &mut Batch<'_>| {
+            let (sent, refused) = batch.send(self.connection, oldest)?;
+            written.rows += sent;
+            written.expired += refused;
+            Ok(())
+        };
+        for row in &block.rows {
+            batch.add(row.clone());
+            if batch.is_full() {
+                send(&mut batch).map_err(named)?;
+            }
+        }
+        send(&mut batch).map_err(named)?;
+        Ok(Some(written))
+    }
 }

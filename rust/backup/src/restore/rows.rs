@@ -2,7 +2,7 @@
 
 use super::{Apply, Failures, RestoreError, literal::literal};
 use crate::{
-    catalogue::{Schema, Table, keep_seconds},
+    catalogue::{Schema, Table, database_options, keep_seconds},
     data_file::{FileReader, OwnedValue},
     dump::where_clause,
     link::{LinkError, TableChange},
@@ -26,7 +26,7 @@ pub(super) struct Written {
 
 /// A batch is sent when it holds this many bytes, or rows: the client library takes no more at a time.
 const BATCH_BYTES: usize = 4 << 20;
-pub(super) const MOST_ROWS: usize = 32_767;
+const MOST_ROWS: usize = 32_767;
 
 /// A statement of SQL text is sent when it holds this many bytes; the server takes 1 MiB.
 const STATEMENT_BYTES: usize = 512 << 10;
@@ -76,7 +76,7 @@ pub(super) fn write(
         library: apply.library,
         link: apply.link,
         target: apply.target,
-        oldest: oldest_key(apply),
+        oldest: oldest_key(apply.connection, apply.target),
         next: AtomicUsize::new(0),
         done: AtomicU64::new(0),
         rows: AtomicU64::new(0),
@@ -104,19 +104,21 @@ pub(super) fn write(
     })
 }
 
-/// The first key that the target takes, by its KEEP and this machine's clock.
-fn oldest_key(apply: &Apply<'_>) -> Option<i64> {
-    let query = format!("SHOW CREATE DATABASE {}", sql::name(apply.target));
-    let mut rows = apply.connection.query(&query).ok()?;
+/// The first key that a database takes, by its KEEP and this machine's clock.
+pub(super) fn oldest_key(connection: &Connection, database: &str) -> Option<i64> {
+    let query = format!("SHOW CREATE DATABASE {}", sql::name(database));
+    let mut rows = connection.query(&query).ok()?;
     let create = rows.next().ok()??.text(1);
+    let precision = match database_options(&create).get("PRECISION")?.as_str() {
+        "'ms'" => Precision::Milliseconds,
+        "'us'" => Precision::Microseconds,
+        "'ns'" => Precision::Nanoseconds,
+        _ => return None,
+    };
     let seconds = jiff::Timestamp::now()
         .as_second()
         .checked_sub(keep_seconds(&create)?)?;
-    seconds.checked_mul(ticks(apply.database.database.precision))
-}
-
-fn ticks(precision: Precision) -> i64 {
-    precision.ticks_per_second()
+    seconds.checked_mul(precision.ticks_per_second())
 }
 
 /// The columns of a table.
@@ -287,7 +289,7 @@ impl Writer<'_> {
         let mut expired = 0;
         while let Some((_, values)) = reader.next()? {
             batch.add(values);
-            if batch.rows.len() >= self.job.batch.min(MOST_ROWS) || batch.bytes() >= BATCH_BYTES {
+            if batch.rows.len() >= self.job.batch || batch.is_full() {
                 let (sent, refused) = batch.send(connection, self.oldest)?;
                 rows += sent;
                 expired += refused;
@@ -336,8 +338,10 @@ impl<'a> Batch<'a> {
         self.rows.push(values);
     }
 
-    fn bytes(&self) -> usize {
-        self.rows.len() * self.longest.iter().sum::<usize>()
+    /// Must it be sent before another row is added?
+    pub(super) fn is_full(&self) -> bool {
+        let bytes = self.rows.len() * self.longest.iter().sum::<usize>();
+        self.rows.len() >= MOST_ROWS || bytes >= BATCH_BYTES
     }
 
     /// Sends the rows. Those that the server does not keep are left out and counted, if it refuses them.
@@ -424,5 +428,33 @@ impl<'a> Batch<'a> {
             connection.execute(&text)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_by_rows_or_by_the_bytes_it_is_bound_with() {
+        let columns = [
+            ("ts".to_owned(), DataType::Timestamp),
+            ("v".to_owned(), DataType::Varchar),
+        ];
+        let shape = Shape::of_columns(&columns);
+        let rows = |bytes: usize| {
+            let mut batch = Batch::new(&shape, "t");
+            let mut rows = 0;
+            while !batch.is_full() {
+                batch.add(vec![
+                    OwnedValue::Int(1),
+                    OwnedValue::Bytes(vec![b'v'; bytes]),
+                ]);
+                rows += 1;
+            }
+            rows
+        };
+        assert_eq!(rows(1), MOST_ROWS);
+        assert_eq!(rows(16_000), BATCH_BYTES.div_ceil(16_008));
     }
 }

@@ -690,21 +690,27 @@ fn disturb(
 /// The database is never idle, and tags are set before each catch-up but the first.
 fn busy(installation: &Installation) -> Result<(), Failed> {
     let server = Server::start(installation)?;
-    let data = server.data_dir();
     let connection = server.connect()?;
-    database(&connection, &data, "")?;
+    // A full buffer would make the writers wait.
+    connection.execute("create database follow vgroups 3 buffer 64")?;
+    connection.execute("create table follow.s (ts timestamp, v int) tags (t int)")?;
     let work = tempfile::tempdir()?;
     let host = host(server.port(), library(installation), work.path())?;
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
-        let writer = scope.spawn(|| -> Result<(), String> {
+        let write = || -> Result<(), String> {
             let connection = server.connect().map_err(|error| error.to_string())?;
             while !stop.load(SeqCst) {
                 let at = START + DAY + written.fetch_add(1, SeqCst) as i64;
                 insert(&connection, at as u64 % 20, at, 1, 1).map_err(|e| format!("{e:?}"))?;
+                // Faster, and the server collects rows for so long that a poll ends without a message.
+                thread::sleep(Duration::from_millis(20));
             }
             Ok(())
-        });
+        };
+        let writers = [scope.spawn(write), scope.spawn(write), scope.spawn(write)];
+        // All tables are there.
+        thread::sleep(Duration::from_secs(1));
         let caught_up = (0..3).try_for_each(|round| -> Result<(), Failed> {
             if round > 0 {
                 connection.execute(&format!("alter table follow.t3 set tag t = {round}"))?;
@@ -732,7 +738,9 @@ fn busy(installation: &Installation) -> Result<(), Failed> {
             Ok(())
         });
         stop.store(true, SeqCst);
-        writer.join().map_err(|_| "the writer panicked")??;
+        for writer in writers {
+            writer.join().map_err(|_| "a writer panicked")??;
+        }
         caught_up
     })?;
     let stats = host.follower.stats();

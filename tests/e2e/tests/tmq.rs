@@ -703,7 +703,6 @@ fn busy(installation: &Installation) -> Result<(), Failed> {
             while !stop.load(SeqCst) {
                 let at = START + DAY + written.fetch_add(1, SeqCst) as i64;
                 insert(&connection, at as u64 % 20, at, 1, 1).map_err(|e| format!("{e:?}"))?;
-                // Faster, and the server collects rows for so long that a poll ends without a message.
                 thread::sleep(Duration::from_millis(20));
             }
             Ok(())

@@ -438,8 +438,10 @@ impl Coordinator {
     fn batch(&self, batch: &[BlockRecord], reader: &Reader<'_>) -> Result<u64, CoordinatorError> {
         let began = Instant::now();
         let mut tries = 0;
+        let mut problem = "blocks were still being read".to_owned();
         loop {
-            let error = match self.try_batch(batch, reader, began) {
+            let go_on = || self.go_on(began, tries.max(1), &problem);
+            let error = match self.try_batch(batch, reader, &go_on) {
                 Ok(bytes) => return Ok(bytes),
                 Err(error @ (CoordinatorError::Cancelled | CoordinatorError::Timeout { .. })) => {
                     return Err(error);
@@ -450,14 +452,15 @@ impl Coordinator {
             if tries > self.config.max_retries {
                 return Err(error);
             }
+            problem = error.to_string();
             locked(&self.stats).retry_count += 1;
             tracing::warn!("a batch of {} blocks is tried again: {error}", batch.len());
             let until = Instant::now() + self.config.retry_interval;
             while Instant::now() < until {
-                self.go_on(began, tries, &error.to_string())?;
+                self.go_on(began, tries, &problem)?;
                 thread::sleep(PATIENCE.min(until.saturating_duration_since(Instant::now())));
             }
-            self.go_on(began, tries, &error.to_string())?;
+            self.go_on(began, tries, &problem)?;
         }
     }
 
@@ -479,7 +482,7 @@ impl Coordinator {
         &self,
         batch: &[BlockRecord],
         reader: &Reader<'_>,
-        began: Instant,
+        go_on: &dyn Fn() -> Result<(), CoordinatorError>,
     ) -> Result<u64, CoordinatorError> {
         let number = self.archives.fetch_add(1, Ordering::Relaxed);
         let path = self
@@ -488,7 +491,7 @@ impl Coordinator {
             .join(format!("{:020}-{number:06}.blocks", now()));
         let mut archive = self.archive(&path)?;
         for record in batch {
-            self.go_on(began, 1, "blocks were still being read")?;
+            go_on()?;
             add(&mut archive, record, reader)?;
         }
         Ok(archive.finish()?)

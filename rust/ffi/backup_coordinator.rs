@@ -419,22 +419,12 @@ pub unsafe extern "C" fn backup_coordinator_get_dirty_blocks(
     block_ids: *mut u64,
     max_count: u32,
 ) -> u32 {
-    boundary(0, || {
-        // SAFETY: the caller's promise.
-        let (shared, places) = unsafe {
-            (
-                shared(coordinator),
-                Places::new(block_ids, max_count as usize),
-            )
-        };
-        let found = shared.and_then(|shared| {
-            let ids = shared
-                .engine
-                .find_by_wal(start_wal..=end_wal, max_count as usize);
-            stored(places, ids)
-        });
-        failure::remember(found).unwrap_or(0)
-    })
+    // SAFETY: the caller's promise.
+    unsafe {
+        dirty_blocks(coordinator, block_ids, max_count, |engine, limit| {
+            engine.find_by_wal(start_wal..=end_wal, limit)
+        })
+    }
 }
 
 /// See `backup_coordinator.h`.
@@ -446,31 +436,34 @@ pub unsafe extern "C" fn backup_coordinator_get_dirty_blocks_by_time(
     block_ids: *mut u64,
     max_count: u32,
 ) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        dirty_blocks(coordinator, block_ids, max_count, |engine, limit| {
+            engine.find_by_time(start_time..=end_time, limit)
+        })
+    }
+}
+
+/// # Safety
+/// `coordinator` is NULL or a live handle, `block_ids` NULL or with room for `max_count`.
+unsafe fn dirty_blocks(
+    coordinator: *mut SBackupCoordinator,
+    block_ids: *mut u64,
+    max_count: u32,
+    find: impl FnOnce(&Handle, usize) -> Result<Vec<BlockId>, bitmap::EngineError>,
+) -> u32 {
+    let limit = max_count as usize;
     boundary(0, || {
         // SAFETY: the caller's promise.
-        let (shared, places) = unsafe {
-            (
-                shared(coordinator),
-                Places::new(block_ids, max_count as usize),
-            )
-        };
+        let (shared, places) = unsafe { (shared(coordinator), Places::new(block_ids, limit)) };
         let found = shared.and_then(|shared| {
-            let ids = shared
-                .engine
-                .find_by_time(start_time..=end_time, max_count as usize);
-            stored(places, ids)
+            let ids = find(&shared.engine, limit);
+            let places = places.map_err(|_| Failure::param("block_ids is NULL"))?;
+            let ids = ids.map_err(engine_failure)?;
+            Ok(places.fill(ids.into_iter().map(|id| id.0)) as u32)
         });
         failure::remember(found).unwrap_or(0)
     })
-}
-
-fn stored(
-    places: Result<Places<u64>, Code>,
-    ids: Result<Vec<BlockId>, bitmap::EngineError>,
-) -> Result<u32, Failure> {
-    let places = places.map_err(|_| Failure::param("block_ids is NULL"))?;
-    let ids = ids.map_err(engine_failure)?;
-    Ok(places.fill(ids.into_iter().map(|id| id.0)) as u32)
 }
 
 fn engine_failure(error: bitmap::EngineError) -> Failure {

@@ -33,14 +33,7 @@ pub(crate) fn refused(error: config::ConfigError) -> Failure {
 /// The client library, and how to log in where settings say.
 pub(crate) fn server(settings: &Settings) -> Result<(Library, Login), Failure> {
     let library = Library::find().map_err(|error| Failure::new(Code::SERVER, error))?;
-    let source = &settings.source;
-    let login = Login {
-        host: source.host.clone(),
-        port: u16::try_from(source.port).unwrap_or(0),
-        user: source.user.clone(),
-        password: source.password.clone(),
-    };
-    Ok((library, login))
+    Ok((library, cli::server::login(settings)))
 }
 
 /// What is done about an export that failed.

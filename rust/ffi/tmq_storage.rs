@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use std::ffi::CStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use taos::Login;
 
 /// A subscription.
 pub(crate) struct Subscription;
@@ -116,15 +115,11 @@ pub unsafe extern "C" fn tmq_storage_configure(config: *const STmqStorageConfig)
             0 => WINDOW,
             seconds => Duration::from_secs(seconds.into()),
         };
+        let login = cli::server::login(&settings);
         let (source, tmq, backup) = (settings.source, settings.tmq, settings.backup);
         followed::configure::<Subscription>(TmqConfig {
             library: None,
-            login: Login {
-                host: source.host,
-                port: u16::try_from(source.port).unwrap_or_default(),
-                user: source.user,
-                password: source.password,
-            },
+            login,
             database: source.database.ok_or_else(missing)?,
             topic: tmq.topic,
             group: tmq.group_id.unwrap_or_else(|| DEFAULT_GROUP.to_owned()),

@@ -13,6 +13,7 @@
 //! Encryption is [age](https://age-encryption.org/v1): authenticated, and written as a stream. The key file holds an age
 //! identity (`AGE-SECRET-KEY-1…`), or a passphrase on its first line.
 
+use crate::atomic_file::directory;
 use age::secrecy::SecretString;
 use std::{
     fmt,
@@ -214,7 +215,7 @@ impl ArchiveWriter {
             path: path.into(),
             source,
         };
-        let dir = parent(path);
+        let dir = directory(path);
         let file = tempfile::Builder::new()
             .prefix(".archive-")
             .suffix(".tmp")
@@ -285,30 +286,19 @@ impl ArchiveWriter {
         self.temporary
             .persist(&path)
             .map_err(|error| io(error.error))?;
-        File::open(parent(&path))
+        File::open(directory(&path))
             .and_then(|dir| dir.sync_all())
             .map_err(io)?;
         Ok(bytes)
     }
 }
 
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    }
-}
-
 fn head(block: u64, wal: u64, time: i64, length: u32) -> [u8; 28] {
     let mut head = [0; 28];
     let numbers = [block.to_le_bytes(), wal.to_le_bytes(), time.to_le_bytes()];
-    let bytes = numbers
-        .as_flattened()
-        .iter()
-        .chain(&length.to_le_bytes())
-        .copied()
-        .collect::<Vec<u8>>();
-    head.copy_from_slice(&bytes);
+    let (fixed, rest) = head.split_at_mut(24);
+    fixed.copy_from_slice(numbers.as_flattened());
+    rest.copy_from_slice(&length.to_le_bytes());
     head
 }
 

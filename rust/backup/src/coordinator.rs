@@ -412,24 +412,14 @@ impl Coordinator {
         let mut cursor = locked(&self.cursor);
         cursor.blocks += batch.len() as u64;
         cursor.updated = now();
-        if matches!(cursor.kind, CursorKind::Wal | CursorKind::Hybrid)
-            && let Some(last) = batch.iter().map(|record| record.marked.wal.0).max()
-        {
-            let next = after.iter().map(|record| record.marked.wal.0).min();
-            let safe = match next {
-                Some(next) if next <= last => next.checked_sub(1),
-                _ => Some(last),
-            };
+        if cursor.kind != CursorKind::Time {
+            let position = |record: &BlockRecord| record.marked.wal.0;
+            let safe = safe(batch, after, position, |next| next.checked_sub(1));
             cursor.wal = cursor.wal.max(safe);
         }
-        if matches!(cursor.kind, CursorKind::Time | CursorKind::Hybrid)
-            && let Some(last) = batch.iter().map(|record| record.marked.time.0).max()
-        {
-            let next = after.iter().map(|record| record.marked.time.0).min();
-            let safe = match next {
-                Some(next) if next <= last => next.checked_sub(1),
-                _ => Some(last),
-            };
+        if cursor.kind != CursorKind::Wal {
+            let position = |record: &BlockRecord| record.marked.time.0;
+            let safe = safe(batch, after, position, |next| next.checked_sub(1));
             cursor.time = cursor.time.max(safe);
         }
     }
@@ -534,6 +524,20 @@ impl Coordinator {
     /// Where archives are written.
     pub fn backup_path(&self) -> &Path {
         &self.config.backup_path
+    }
+}
+
+/// The last position that is done with `batch`, which blocks `after` it may have as well.
+fn safe<P: Ord + Copy>(
+    batch: &[BlockRecord],
+    after: &[BlockRecord],
+    position: impl Fn(&BlockRecord) -> P,
+    before: impl Fn(P) -> Option<P>,
+) -> Option<P> {
+    let last = batch.iter().map(&position).max()?;
+    match after.iter().map(&position).min() {
+        Some(next) if next <= last => before(next),
+        _ => Some(last),
     }
 }
 

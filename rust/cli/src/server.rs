@@ -103,7 +103,7 @@ pub(crate) fn source_flags(
 }
 
 /// As whom to connect, and where.
-pub(crate) fn login(settings: &Settings) -> Login {
+pub fn login(settings: &Settings) -> Login {
     let source = &settings.source;
     Login {
         host: source.host.clone(),

@@ -10,7 +10,7 @@
 
 use crate::{
     teller::{NotTaken, Teller},
-    turns::Turns,
+    turns::{Turns, Worker},
     watch::{Waker, Watch},
 };
 use backup::{
@@ -24,12 +24,11 @@ use capture::{CaptureError, DataDirs, ReasonCode, SourceChoice, VnodeDir, interc
 use metrics::{Readings, Source};
 use parking_lot::Mutex;
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tdfiles::{KeySpan, VgId};
@@ -68,9 +67,10 @@ pub enum FollowError {
 
 /// A server that is followed. Dropping it stops it.
 pub struct Follower {
+    // Waited for before all else goes.
+    _worker: Worker,
     shared: Arc<Shared>,
     waker: Waker,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -85,11 +85,6 @@ struct Shared {
 struct State {
     checkpoint: Option<Checkpoint>,
     vnodes: Vec<VnodeDir>,
-}
-
-thread_local! {
-    /// The follower whose thread this is.
-    static FOLLOWER: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
 }
 
 /// The least time between two scans.
@@ -125,16 +120,13 @@ impl Follower {
             _temporary: temporary,
         });
         let run = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("follow".to_owned())
-            .spawn(move || {
-                FOLLOWER.set(Arc::as_ptr(&run));
-                run.follow(watch, &*listener);
-            })?;
+        let worker = Worker::start("follow", &shared.turns, move || {
+            run.follow(watch, &*listener)
+        })?;
         Ok(Self {
             shared,
             waker,
-            thread: Some(thread),
+            _worker: worker,
         })
     }
 
@@ -171,12 +163,6 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.shared.turns.stop();
         self.waker.wake();
-        // A listener that drops its own follower can't wait for itself.
-        if let Some(thread) = self.thread.take()
-            && FOLLOWER.get() != Arc::as_ptr(&self.shared)
-        {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -33,7 +33,7 @@ pub use position::PositionError;
 
 use crate::{
     teller::{NotTaken, Teller},
-    turns::Turns,
+    turns::{Turns, Worker},
 };
 use backup::{atomic_file, block_rows::Numbering, plan::Ordinals, window::WindowWidth};
 use capture::intercept::BlockEvent;
@@ -43,14 +43,13 @@ use position::Position;
 use reader::Reader;
 use session::{Polled, Server, Session};
 use std::{
-    cell::Cell,
     fmt, io,
     path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 use tables::Tables;
@@ -231,8 +230,9 @@ impl From<NotTaken> for TmqError {
 
 /// A server that is followed by subscription. Dropping it stops it.
 pub struct TmqFollower {
+    // Waited for before all else goes.
+    _worker: Worker,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -242,11 +242,6 @@ struct Shared {
     position: Mutex<Position>,
     behind: AtomicU64,
     _temporary: Option<tempfile::TempDir>,
-}
-
-thread_local! {
-    /// The follower whose thread this is.
-    static FOLLOWER: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
 }
 
 /// How long to wait for a message before looking after everything else.
@@ -297,15 +292,10 @@ impl TmqFollower {
             _temporary: temporary,
         });
         let run = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("tmq".to_owned())
-            .spawn(move || {
-                FOLLOWER.set(Arc::as_ptr(&run));
-                run.run(session, &*listener);
-            })?;
+        let worker = Worker::start("tmq", &shared.turns, move || run.run(session, &*listener))?;
         Ok(Self {
             shared,
-            thread: Some(thread),
+            _worker: worker,
         })
     }
 
@@ -338,18 +328,6 @@ impl TmqFollower {
     /// Its part in the metrics.
     pub fn gauges(&self) -> Arc<dyn Source> {
         Arc::new(TmqGauges(Arc::clone(&self.shared)))
-    }
-}
-
-impl Drop for TmqFollower {
-    fn drop(&mut self) {
-        self.shared.turns.stop();
-        // A listener that drops its own follower can't wait for itself.
-        if let Some(thread) = self.thread.take()
-            && FOLLOWER.get() != Arc::as_ptr(&self.shared)
-        {
-            let _ = thread.join();
-        }
     }
 }
 

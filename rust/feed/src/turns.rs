@@ -3,11 +3,12 @@
 use metrics::{Metrics, Readings};
 use parking_lot::{Condvar, Mutex};
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -127,6 +128,38 @@ impl Turns {
         if since > 0 {
             let now = self.started.elapsed().as_millis() as u64;
             readings.consumer_lag_ms = readings.consumer_lag_ms.max(now.saturating_sub(since));
+        }
+    }
+}
+
+/// The thread of a follower. Dropping it stops the turns and waits for it.
+pub(crate) struct Worker {
+    turns: Arc<Turns>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(crate) fn start(
+        name: &str,
+        turns: &Arc<Turns>,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(Self {
+            turns: Arc::clone(turns),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.turns.stop();
+        // A listener that drops its own follower can't wait for itself.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
         }
     }
 }

@@ -5,27 +5,23 @@
 //! `E2E_FOLLOW_SECONDS` sets how long the load goes on (default 20), `E2E_SEED` the seed. The follower is this program
 //! itself, started again with `FOLLOW_CHILD` set, so that it can be killed.
 
+mod following;
+
 use backup::{
     checkpoint::Checkpoint,
     detect::{self, Request, Since},
     plan::Ordinals,
 };
-use bitmap::{BlockId, BlockState, Engine, EngineConfig};
-use capture::{
-    SourceChoice,
-    intercept::{BlockEvent, EventSink, Interceptor, InterceptorConfig},
-};
+use bitmap::{BlockId, BlockState, Engine};
+use capture::SourceChoice;
 use e2e::{Connection, Installation, Server};
-use feed::{
-    bitmap_sink::BitmapSink,
-    follow::{FollowConfig, Follower, Listener},
-};
+use feed::follow::{FollowConfig, Follower};
+use following::{Listening, disturb, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    num::NonZeroUsize,
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     sync::{
@@ -56,65 +52,21 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, vec![trial]).exit_code()
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    let value = env::var(name).ok();
-    value
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
-}
-
 /// Engine, interceptor and follower, as a host has them.
 struct Host {
     engine: Arc<Engine>,
     follower: Follower,
 }
 
-struct Listening {
-    engine: Arc<Engine>,
-    interceptor: Interceptor,
-}
-
-impl Listener for Listening {
-    fn block(&self, event: BlockEvent) -> bool {
-        self.interceptor.raise(event).is_ok()
-    }
-
-    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool {
-        let at = bitmap::MarkedAt::new(wal, time);
-        let marked = self
-            .engine
-            .mark_range(BlockId(first), BlockId(last), at, why);
-        marked.is_ok()
-    }
-
-    fn settle(&self) -> bool {
-        self.interceptor.settle(Duration::from_secs(10)) && self.engine.sync().is_ok()
-    }
-}
-
 fn host(data: &Path, work: &Path) -> Result<Host, Failed> {
-    let engine = Arc::new(Engine::open(&EngineConfig {
-        max_memory_mb: 64,
-        persistence_path: Some(work.join("bitmap")),
-    })?);
-    let sink: Arc<dyn EventSink> = Arc::new(BitmapSink::new(Arc::clone(&engine), None));
-    let config = InterceptorConfig {
-        capacity: NonZeroUsize::new(1_000).ok_or("capacity")?,
-        workers: NonZeroUsize::new(2).ok_or("workers")?,
-    };
-    let interceptor = Interceptor::new(config, sink);
-    interceptor.start()?;
-    let listening = Listening {
-        engine: Arc::clone(&engine),
-        interceptor,
-    };
+    let (engine, listening) = Listening::open(work)?;
     let config = FollowConfig {
         data_dirs: vec![data.into()],
         database: Some("follow".to_owned()),
         position: Some(work.join("position")),
         poll: Duration::from_millis(500),
     };
-    let follower = Follower::start(config, Arc::new(listening))?;
+    let follower = Follower::start(config, listening)?;
     Ok(Host { engine, follower })
 }
 
@@ -196,7 +148,9 @@ fn follow(installation: &Installation) -> Result<(), Failed> {
                 scope.spawn(move || write(server, shared, seed + writer, writer))
             })
             .collect();
-        let kills = disturb(&server, &data, work.path(), seed, seconds);
+        let kills = disturb(&server, seed, seconds, 500..4_000, || {
+            spawn(&data, work.path())
+        });
         shared.stop.store(true, SeqCst);
         let mut deleted = Deleted::new();
         for writer in writers {
@@ -319,44 +273,6 @@ fn write(server: &RwLock<Server>, shared: &Shared, seed: u64, writer: u64) -> De
         thread::sleep(Duration::from_millis(5));
     }
     deleted
-}
-
-/// Kills and restarts the follower and the server, for so many seconds. Returns how often each.
-fn disturb(
-    server: &RwLock<Server>,
-    data: &Path,
-    work: &Path,
-    seed: u64,
-    seconds: u64,
-) -> Result<(u64, u64), Failed> {
-    let mut rng = StdRng::seed_from_u64(seed ^ 0xF011);
-    let (mut of_server, mut of_follower) = (0, 0);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut follower = spawn(data, work)?;
-    while Instant::now() < end {
-        thread::sleep(Duration::from_millis(rng.random_range(500..4_000)));
-        if rng.random_ratio(1, 3) {
-            let mut server = server.write().map_err(|e| e.to_string())?;
-            if rng.random_bool(0.5) {
-                server.kill();
-            } else {
-                server.stop();
-            }
-            server.restart()?;
-            of_server += 1;
-        } else {
-            follower.kill()?;
-            follower.wait()?;
-            follower = spawn(data, work)?;
-            of_follower += 1;
-        }
-        if let Some(status) = follower.try_wait()? {
-            return Err(format!("the follower ended by itself: {status}").into());
-        }
-    }
-    follower.kill()?;
-    follower.wait()?;
-    Ok((of_server, of_follower + 1))
 }
 
 struct Compared {

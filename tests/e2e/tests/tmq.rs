@@ -3,17 +3,14 @@
 //! `E2E_FOLLOW_SECONDS` sets how long the random load goes on (default 20), `E2E_SEED` the seed. The follower that is
 //! killed is this program itself, started again with `TMQ_CHILD` set.
 
+mod following;
+
 use backup::detect::{self, Request, Since};
-use bitmap::{BlockId, BlockState, Engine, EngineConfig};
-use capture::{
-    SourceChoice,
-    intercept::{BlockEvent, EventSink, Interceptor, InterceptorConfig},
-};
+use bitmap::{BlockId, BlockState, Engine};
+use capture::{SourceChoice, intercept::BlockEvent};
 use e2e::{Connection, Installation, Server};
-use feed::{
-    bitmap_sink::BitmapSink,
-    tmq::{Listener, TmqConfig, TmqError, TmqFollower},
-};
+use feed::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
+use following::{Listening, disturb, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -22,7 +19,6 @@ use std::{
     ffi::{CStr, CString},
     fs,
     io::{self, BufRead as _, BufReader, Read as _},
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
     ptr,
@@ -81,40 +77,10 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-fn setting(name: &str, default: u64) -> u64 {
-    let value = env::var(name).ok();
-    value
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
-}
-
 /// Engine, interceptor and follower, as a host has them.
 struct Host {
     engine: Arc<Engine>,
     follower: TmqFollower,
-}
-
-struct Listening {
-    engine: Arc<Engine>,
-    interceptor: Interceptor,
-}
-
-impl Listener for Listening {
-    fn block(&self, event: BlockEvent) -> bool {
-        self.interceptor.raise(event).is_ok()
-    }
-
-    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool {
-        let at = bitmap::MarkedAt::new(wal, time);
-        let marked = self
-            .engine
-            .mark_range(BlockId(first), BlockId(last), at, why);
-        marked.is_ok()
-    }
-
-    fn settle(&self) -> bool {
-        self.interceptor.settle(Duration::from_secs(10)) && self.engine.sync().is_ok()
-    }
 }
 
 fn config(port: u16, library: PathBuf, position: PathBuf) -> TmqConfig {
@@ -140,23 +106,9 @@ fn config(port: u16, library: PathBuf, position: PathBuf) -> TmqConfig {
 }
 
 fn host(port: u16, library: PathBuf, work: &Path) -> Result<Host, Failed> {
-    let engine = Arc::new(Engine::open(&EngineConfig {
-        max_memory_mb: 64,
-        persistence_path: Some(work.join("bitmap")),
-    })?);
-    let sink: Arc<dyn EventSink> = Arc::new(BitmapSink::new(Arc::clone(&engine), None));
-    let queues = InterceptorConfig {
-        capacity: NonZeroUsize::new(1_000).ok_or("capacity")?,
-        workers: NonZeroUsize::new(2).ok_or("workers")?,
-    };
-    let interceptor = Interceptor::new(queues, sink);
-    interceptor.start()?;
-    let listening = Listening {
-        engine: Arc::clone(&engine),
-        interceptor,
-    };
+    let (engine, listening) = Listening::open(work)?;
     let config = config(port, library, work.join("position"));
-    let follower = TmqFollower::start(config, Arc::new(listening))?;
+    let follower = TmqFollower::start(config, listening)?;
     Ok(Host { engine, follower })
 }
 
@@ -526,13 +478,14 @@ fn killed(installation: &Installation) -> Result<(), Failed> {
     let seed = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
     println!("{seconds} s, E2E_SEED={seed}");
     let server = Server::start(installation)?;
+    let (port, library) = (server.port(), library(installation));
     let data = server.data_dir();
     let connection = server.connect()?;
     database(&connection, &data, "")?;
     drop(connection);
     let work = tempfile::tempdir()?;
     let since = work.path().join("since");
-    drop(host(server.port(), library(installation), work.path())?);
+    drop(host(port, library.clone(), work.path())?);
     checkpoint(&data, &since)?;
 
     let shared = Shared::default();
@@ -544,7 +497,9 @@ fn killed(installation: &Installation) -> Result<(), Failed> {
                 scope.spawn(move || write(server, shared, seed + writer, writer))
             })
             .collect();
-        let kills = disturb(&server, installation, work.path(), seed, seconds);
+        let kills = disturb(&server, seed, seconds, 500..15_000, || {
+            spawn(port, &library, work.path())
+        });
         shared.stop.store(true, SeqCst);
         let mut deleted = Deleted::new();
         for writer in writers {
@@ -559,7 +514,7 @@ fn killed(installation: &Installation) -> Result<(), Failed> {
     let server = server.into_inner().map_err(|e| e.to_string())?;
     let connection = server.connect()?;
     flush(&connection, &data)?;
-    let host = host(server.port(), library(installation), work.path())?;
+    let host = host(port, library, work.path())?;
     catch_up(&host)?;
     if everything_is_dirty(&host) {
         return Err(format!("everything is dirty: {:?}", host.engine.damage()).into());
@@ -645,46 +600,6 @@ fn write(server: &RwLock<Server>, shared: &Shared, seed: u64, writer: u64) -> De
         thread::sleep(Duration::from_millis(5));
     }
     deleted
-}
-
-/// Kills and restarts the follower and the server, for so many seconds. Returns how often each.
-fn disturb(
-    server: &RwLock<Server>,
-    installation: &Installation,
-    work: &Path,
-    seed: u64,
-    seconds: u64,
-) -> Result<(u64, u64), Failed> {
-    let mut rng = StdRng::seed_from_u64(seed ^ 0xF011);
-    let (mut of_server, mut of_follower) = (0, 0);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let port = server.read().map_err(|e| e.to_string())?.port();
-    let library = library(installation);
-    let mut follower = spawn(port, &library, work)?;
-    while Instant::now() < end {
-        thread::sleep(Duration::from_millis(rng.random_range(500..15_000)));
-        if rng.random_ratio(1, 3) {
-            let mut server = server.write().map_err(|e| e.to_string())?;
-            if rng.random_bool(0.5) {
-                server.kill();
-            } else {
-                server.stop();
-            }
-            server.restart()?;
-            of_server += 1;
-        } else {
-            follower.kill()?;
-            follower.wait()?;
-            follower = spawn(port, &library, work)?;
-            of_follower += 1;
-        }
-        if let Some(status) = follower.try_wait()? {
-            return Err(format!("the follower ended by itself: {status}").into());
-        }
-    }
-    follower.kill()?;
-    follower.wait()?;
-    Ok((of_server, of_follower + 1))
 }
 
 /// The database is never idle, and tags are set before each catch-up but the first.

@@ -189,6 +189,7 @@ Exit codes:
   0  done
   1  failed: an archive or the key can't be used, or the server refused; it may be repeated
   2  wrong usage: nothing was tried
+  3  done, but rows that are older than the server's KEEP were left out
 
 Example:
   incremental_bitmap_tool --restore-archive --host db1 --key-file key --archive 1.blocks --archive 2.blocks";

@@ -3,7 +3,7 @@
 use crate::{Connection, SqlError, client::Client};
 use std::{
     env, fs, io,
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -75,8 +75,35 @@ pub struct Server {
     installation: Installation,
     client: Client,
     dir: TempDir,
-    port: u16,
+    port: Port,
     process: Option<Child>,
+}
+
+/// A port for one server, also while that server is down. Not from the range the kernel gives to outgoing
+/// connections: a client that tries to reach a server that is down would get its port now and then.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    /// The server speaks TCP only; this keeps the other test servers away.
+    _reservation: UdpSocket,
+}
+
+impl Port {
+    fn reserve() -> io::Result<Self> {
+        let start = 20_000 + (std::process::id() % 10_000) as u16;
+        for number in (start..30_000).chain(20_000..start) {
+            let Ok(_reservation) = UdpSocket::bind(("127.0.0.1", number)) else {
+                continue;
+            };
+            if TcpListener::bind(("127.0.0.1", number)).is_ok() {
+                return Ok(Self {
+                    number,
+                    _reservation,
+                });
+            }
+        }
+        Err(io::Error::other("no free port from 20000 to 29999"))
+    }
 }
 
 /// How long a server may take to start.
@@ -86,16 +113,15 @@ impl Server {
     /// Starts a server and waits until it answers.
     pub fn start(installation: &Installation) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("taosd-").tempdir()?;
-        // The port is free now; nothing else on the machine asks for this range meanwhile.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = Port::reserve()?;
         for sub in ["data", "log", "cfg", "temp"] {
             fs::create_dir(dir.path().join(sub))?;
         }
-        let root = dir.path().display();
+        let (root, number) = (dir.path().display(), port.number);
         fs::write(
             dir.path().join("cfg/taos.cfg"),
             format!(
-                "firstEp localhost:{port}\nfqdn localhost\nserverPort {port}\ndataDir {root}/data\n\
+                "firstEp localhost:{number}\nfqdn localhost\nserverPort {number}\ndataDir {root}/data\n\
                  logDir {root}/log\ntempDir {root}/temp\nmonitor 0\naudit 0\ntelemetryReporting 0\n\
                  crashReporting 0\nsupportVnodes 64\nminimalDataDirGB 0.1\nminimalLogDirGB 0.1\n\
                  minimalTmpDirGB 0.1\ndebugFlag 131\ntimezone UTC\ncharset UTF-8\nlocale C.UTF-8\n"
@@ -133,6 +159,12 @@ impl Server {
             });
             match ready {
                 Ok(true) => return Ok(()),
+                _ if self.has_crashed() => {
+                    let said = fs::read_to_string(self.dir.path().join("taosd.out"))?;
+                    return Err(io::Error::other(format!(
+                        "taosd ended while starting: {said}"
+                    )));
+                }
                 _ if Instant::now() > deadline => {
                     return Err(io::Error::other(format!(
                         "taosd did not get ready: {ready:?}"
@@ -195,7 +227,7 @@ impl Server {
         command
             .arg("-c")
             .arg(self.dir.path().join("cfg"))
-            .args(["-h", "localhost", "-P", &self.port.to_string()])
+            .args(["-h", "localhost", "-P", &self.port.number.to_string()])
             .current_dir(self.dir.path())
             .stdin(Stdio::null());
         if let Some(libraries) = self.installation.library.parent() {
@@ -216,12 +248,12 @@ impl Server {
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// A new connection.
     pub fn connect(&self) -> Result<Connection, SqlError> {
-        self.client.connect(self.port)
+        self.client.connect(self.port.number)
     }
 }
 

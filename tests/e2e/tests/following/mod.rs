@@ -7,7 +7,7 @@ use feed::{bitmap_sink::BitmapSink, follow::Listener};
 use libtest_mimic::Failed;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
-    env,
+    env, io,
     num::NonZeroUsize,
     ops::Range,
     path::Path,
@@ -80,6 +80,40 @@ impl Drop for Killed {
     }
 }
 
+/// How a round went.
+pub enum Round<T> {
+    Done(T),
+    /// A killed server cannot open its own WAL any more, so there is nothing to compare with.
+    ServerLost(io::Error),
+}
+
+/// Calls `round` with so many seconds and a seed of its own until `seconds` in all are done. A round in which the
+/// server is lost is repeated.
+pub fn rounds(
+    seconds: u64,
+    seed: u64,
+    round: impl Fn(u64, u64) -> Result<Round<()>, Failed>,
+) -> Result<(), Failed> {
+    const LONGEST: u64 = 120;
+    let mut left = seconds;
+    let mut lost = 0;
+    for seed in (seed..).step_by(10) {
+        let length = left.min(LONGEST);
+        match round(length, seed)? {
+            Round::Done(()) => left -= length,
+            Round::ServerLost(error) if lost > seconds / LONGEST + 2 => return Err(error.into()),
+            Round::ServerLost(error) => {
+                lost += 1;
+                eprintln!("  this round is made again, E2E_SEED={seed}: {error}");
+            }
+        }
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Kills and restarts the follower and the server, for so many seconds, with pauses of so many ms. Returns how often
 /// each.
 pub fn disturb(
@@ -88,7 +122,7 @@ pub fn disturb(
     seconds: u64,
     pauses: Range<u64>,
     spawn: impl Fn() -> Result<Child, Failed>,
-) -> Result<(u64, u64), Failed> {
+) -> Result<Round<(u64, u64)>, Failed> {
     let mut rng = StdRng::seed_from_u64(seed ^ 0xF011);
     let (mut of_server, mut of_follower) = (0, 0);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -102,7 +136,12 @@ pub fn disturb(
             } else {
                 server.stop();
             }
-            server.restart()?;
+            match server.restart() {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(Round::ServerLost(error));
+                }
+                restarted => restarted?,
+            }
             of_server += 1;
         } else {
             follower.0.kill()?;
@@ -116,5 +155,5 @@ pub fn disturb(
     }
     follower.0.kill()?;
     follower.0.wait()?;
-    Ok((of_server, of_follower + 1))
+    Ok(Round::Done((of_server, of_follower + 1)))
 }

@@ -16,7 +16,7 @@ use bitmap::{BlockId, BlockState, Engine};
 use capture::SourceChoice;
 use e2e::{Connection, Installation, Server};
 use feed::follow::{FollowConfig, Follower};
-use following::{Listening, Round, disturb, rounds, setting};
+use following::{Listening, Round, disturb, setting, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -118,9 +118,7 @@ fn follow(installation: &Installation) -> Result<(), Failed> {
     let seconds = setting("E2E_FOLLOW_SECONDS", 20);
     let seed = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
     println!("{seconds} s, E2E_SEED={seed}");
-    rounds(seconds, seed, |seconds, seed| {
-        follow_round(installation, seconds, seed)
-    })
+    with_a_server_that_lasts(seed, |seed| follow_round(installation, seconds, seed))
 }
 
 fn follow_round(installation: &Installation, seconds: u64, seed: u64) -> Result<Round<()>, Failed> {

@@ -10,7 +10,7 @@ use bitmap::{BlockId, BlockState, Engine};
 use capture::{SourceChoice, intercept::BlockEvent};
 use e2e::{Connection, Installation, Server};
 use feed::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
-use following::{Listening, Round, disturb, rounds, setting};
+use following::{Listening, Round, disturb, setting, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -477,9 +477,7 @@ fn killed(installation: &Installation) -> Result<(), Failed> {
     let seconds = setting("E2E_FOLLOW_SECONDS", 20);
     let seed = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
     println!("{seconds} s, E2E_SEED={seed}");
-    rounds(seconds, seed, |seconds, seed| {
-        killed_round(installation, seconds, seed)
-    })
+    with_a_server_that_lasts(seed, |seed| killed_round(installation, seconds, seed))
 }
 
 fn killed_round(installation: &Installation, seconds: u64, seed: u64) -> Result<Round<()>, Failed> {

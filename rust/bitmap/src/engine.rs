@@ -445,7 +445,7 @@ impl Inner {
     }
 
     /// Moves to disk what is above the comfortable part of the limit.
-    pub(crate) fn make_room(&self) {
+    fn make_room(&self) {
         if self.memory.current() > self.memory.comfortable() {
             self.evict(self.memory.comfortable());
             if self.memory.current() > self.memory.nearly_full() {
@@ -617,7 +617,7 @@ impl Inner {
 
     /// Moves to disk until `target` bytes are held: first the copies in memory of runs that are there already, then
     /// states, which every mark needs; of each the least recently used first.
-    fn evict(&self, target: u64) {
+    pub(crate) fn evict(&self, target: u64) {
         self.evict_runs(target);
         if self.disk.is_none() || self.memory.current() <= target {
             return;

@@ -12,7 +12,7 @@ use crate::memory::Charge;
 use crate::place::{Place, shard_of};
 use crate::record::MarkedAt;
 use crate::row::{Entry, Key, Record, Row, signed};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, Serial};
 use crate::tree::Tree;
 use crate::{Mark, Timestamp, WalOffset};
 use std::collections::{BTreeMap, HashSet};
@@ -114,7 +114,7 @@ fn read_tree<R: Row>(
             match disk.read_run(entry, kind, &inner.memory)? {
                 ReadRun::Whole(run) => runs.push(Arc::new(run)),
                 ReadRun::Damaged {
-                    rows,
+                    intact,
                     lost: ranges,
                     offset,
                     what,
@@ -125,9 +125,8 @@ fn read_tree<R: Row>(
                         offset,
                         what,
                     }));
-                    let mut builder = RunBuilder::new();
-                    builder.push_all(&rows);
-                    runs.extend(builder.finish(inner.serial(), &inner.memory).map(Arc::new));
+                    // It counts when a manifest names it, together with the damage.
+                    runs.extend(inner.finish(intact, kind)?);
                 }
             }
         }
@@ -137,7 +136,7 @@ fn read_tree<R: Row>(
 }
 
 fn rebuild_states(inner: &Inner) -> Result<(), EngineError> {
-    let trees = inner.trees();
+    let trees = inner.trees().clone();
     let most = inner.full_run() as usize / 2;
     let _charge = Charge::new(&inner.memory, most * size_of::<Record>());
     let mut batch = Vec::with_capacity(most);
@@ -171,7 +170,8 @@ fn recover_batch(inner: &Inner, batch: &mut Vec<Record>) -> Result<(), EngineErr
         }
     }
     batch.clear();
-    inner.make_room();
+    // Nothing is sealed or named here: the damage is not in the manifest yet.
+    inner.evict(inner.memory.comfortable());
     Ok(())
 }
 

@@ -200,7 +200,7 @@ int32_t bitmap_engine_open_cursor_by_time(SBitmapEngine *engine, int64_t start, 
 int32_t bitmap_engine_open_cursor_by_wal(SBitmapEngine *engine, uint64_t start, uint64_t end, SBitmapCursor **cursor);
 
 /* Stores up to max_count further ids and in *count how many; 0 after the last. ERR_INVALID_PARAM (NULL, max_count 0),
- * ERR_IO, ERR_DAMAGED; *count is then 0 and the cursor is of no more use. */
+ * ERR_IO, ERR_DAMAGED; *count is then 0, and from then on every call gives ERR_IO: open a new cursor. */
 int32_t bitmap_cursor_next(SBitmapCursor *cursor, uint64_t *block_ids, size_t max_count, size_t *count);
 
 /* Closes the cursor. */

@@ -270,6 +270,16 @@ fn a_run_cut_under_a_running_engine_is_an_error_not_an_answer() {
         ),
         "{refused:?}"
     );
+    // Nor is it the end of what a cursor finds.
+    let mut cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+    while let Ok(page) = cursor.next_page(100) {
+        assert!(!page.is_empty(), "the cursor ended");
+    }
+    for _ in 0..3 {
+        let again = cursor.next_page(100);
+        assert!(matches!(again, Err(EngineError::CursorFailed)), "{again:?}");
+    }
+    drop(cursor);
     // States are elsewhere.
     assert_eq!(engine.state(id(5)).unwrap(), BlockState::Dirty);
     drop(engine);

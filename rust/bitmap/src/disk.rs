@@ -369,7 +369,7 @@ impl Disk {
         for entry in entries {
             let path = entry.map_err(io_error("listing", &self.dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with("run-")) {
+            if name.is_some_and(is_run_name) {
                 found.push(path);
             }
         }
@@ -496,6 +496,13 @@ fn keep_chunks<R: Row>(
         }
     }
     Ok(())
+}
+
+/// Is it a name that [`Disk::run_path`] gives, or its temporary one? Nothing else in the directory is touched.
+fn is_run_name(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    let serial = name.strip_prefix("run-");
+    serial.is_some_and(|serial| serial.len() == 16 && u64::from_str_radix(serial, 16).is_ok())
 }
 
 /// The `u64` at `at`, 0 past the end.

@@ -417,6 +417,35 @@ fn what_damage_left_is_read_back_under_a_limit_that_it_exceeds() {
 }
 
 #[test]
+fn what_a_crash_left_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let leftovers = [
+        "run-00000000000000ff",
+        "run-00000000000000fe.tmp",
+        "MANIFEST.tmp",
+        "states.tmp",
+    ];
+    let others = ["run-backup.sh", "run-2026-11-21.log", "notes.tmp"];
+    // Theirs are no sign of an engine, either.
+    for name in others {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    assert!(engine.damage().is_empty(), "{:?}", engine.damage());
+    drop(engine);
+    for name in leftovers {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    drop(Engine::open(&config(dir.path())).unwrap());
+    for name in leftovers {
+        assert!(!dir.path().join(name).exists(), "{name} is still there");
+    }
+    for name in others {
+        assert!(dir.path().join(name).exists(), "{name} is gone");
+    }
+}
+
+#[test]
 fn a_manifest_that_fell_behind_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (first, copy) = (

@@ -283,21 +283,6 @@ impl Engine {
         self.inner.seal(None);
         self.inner.maintain(true)
     }
-
-    /// The ranges whose records were damaged on disk. All their blocks count as DIRTY, but a range query can only
-    /// name those it knows: back up each range as a whole, then acknowledge the damage.
-    pub fn damage(&self) -> Vec<DamagedRange> {
-        self.inner.damaged.read().clone()
-    }
-
-    /// Forgets the damage: the ranges were backed up whole.
-    ///
-    /// # Errors
-    /// `Io`; the damage is forgotten in memory, and reported again after a restart.
-    pub fn acknowledge_damage(&self) -> Result<(), EngineError> {
-        self.inner.damaged.write().clear();
-        self.inner.persist()
-    }
 }
 
 impl Drop for Engine {

@@ -37,13 +37,9 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
         Found::Nothing => return inner.persist(),
         Found::State(manifest) => manifest,
         Found::Damaged(what) => {
-            inner.damaged.write().push(DamagedRange {
-                first: BlockId(0),
-                last: BlockId(u64::MAX),
-                file: disk.path().join("MANIFEST").display().to_string(),
-                offset: 0,
-                what: what.into(),
-            });
+            let file = disk.path().join("MANIFEST").display().to_string();
+            let everything = DamagedRange::new(BlockId(0), BlockId(u64::MAX), file, 0, what);
+            inner.damaged.write().push(everything);
             inner.persist()?;
             return disk.remove_leftovers(&HashSet::new());
         }
@@ -183,13 +179,8 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
     let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
     for lost in lost {
         let (first, last) = (BlockId(lost.range.0.0), BlockId(lost.range.1.0));
-        inner.damaged.write().push(DamagedRange {
-            first,
-            last,
-            file: lost.file.clone(),
-            offset: lost.offset,
-            what: lost.what.into(),
-        });
+        let file = lost.file.clone();
+        inner.add_damage(DamagedRange::new(first, last, file, lost.offset, lost.what));
         for mut shard in inner.lock_all() {
             for block in shard.states.known_in(first, last)? {
                 suspects.insert(block, UNKNOWN);

@@ -23,12 +23,13 @@
 //! the chunks, each with its own checksum (see chunk.rs)
 //! ```
 
+use crate::bytes::Bytes;
 use crate::chunk::{self, Chunk, MAX_CHUNK_BYTES};
 use crate::error::EngineError;
 use crate::manifest::RunEntry;
 use crate::memory::Memory;
 use crate::row::{Key, Row};
-use crate::run::{Fence, Run, RunParts, Serial};
+use crate::run::{Fence, Run, RunBuilder, RunParts, Serial};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -91,9 +92,9 @@ impl RunFile {
 pub(crate) enum ReadRun<R> {
     /// All of it.
     Whole(Run<R>),
-    /// Not all of it. The rows of its intact chunks, and the key ranges of the others.
+    /// Not all of it. Its intact chunks, and the key ranges of the others.
     Damaged {
-        rows: Vec<R>,
+        intact: RunBuilder<R>,
         lost: Vec<(Key, Key)>,
         offset: u64,
         what: &'static str,
@@ -170,20 +171,36 @@ impl Disk {
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<File, EngineError> {
         let temporary = path.with_extension("tmp");
+        let file = Self::write_synced(&temporary, write);
+        let file = file.and_then(|file| {
+            fs::rename(&temporary, path).map_err(io_error("renaming", &temporary))?;
+            Ok(file)
+        });
+        if file.is_err() {
+            // It may hold the space whose lack is the error.
+            let _ = fs::remove_file(&temporary);
+        }
+        file
+    }
+
+    /// Writes a file and waits until its content is on disk.
+    fn write_synced(
+        temporary: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<File, EngineError> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(true)
             .read(true)
             .write(true)
-            .open(&temporary)
-            .map_err(io_error("creating", &temporary))?;
+            .open(temporary)
+            .map_err(io_error("creating", temporary))?;
         let mut writer = BufWriter::with_capacity(1 << 18, &file);
         write(&mut writer)
             .and_then(|()| writer.flush())
-            .map_err(io_error("writing", &temporary))?;
+            .map_err(io_error("writing", temporary))?;
         drop(writer);
-        file.sync_all().map_err(io_error("syncing", &temporary))?;
-        fs::rename(&temporary, path).map_err(io_error("renaming", &temporary))?;
+        file.sync_all().map_err(io_error("syncing", temporary))?;
         Ok(file)
     }
 
@@ -244,7 +261,7 @@ impl Disk {
     ) -> Result<ReadRun<R>, EngineError> {
         let path = self.run_path(Serial(entry.serial));
         let all_lost = |what| ReadRun::Damaged {
-            rows: Vec::new(),
+            intact: RunBuilder::new(),
             lost: vec![(entry.first, entry.last)],
             offset: 0,
             what,
@@ -352,7 +369,7 @@ impl Disk {
         for entry in entries {
             let path = entry.map_err(io_error("listing", &self.dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with("run-")) {
+            if name.is_some_and(is_run_name) {
                 found.push(path);
             }
         }
@@ -392,7 +409,7 @@ fn check_chunks<R: Row>(
     size: u64,
     memory: &Arc<Memory>,
 ) -> Result<ReadRun<R>, EngineError> {
-    let mut rows = Vec::new();
+    let mut intact = RunBuilder::new();
     let mut lost = Vec::new();
     let mut first_damage = None;
     let mut count = 0;
@@ -403,37 +420,27 @@ fn check_chunks<R: Row>(
             .data_start
             .checked_add(end)
             .is_none_or(|end| end > size);
-        let chunk = if cut {
+        let rows = if cut {
             Err("a chunk is cut off")
         } else {
             let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
-            if chunk::is_intact(&bytes) {
-                let length = bytes.len();
-                Chunk::<R>::parse(Arc::new(bytes.into()), 0, length).map_err(|problem| problem.0)
-            } else {
-                Err("the checksum of a chunk does not match")
-            }
+            let kept = first_damage.is_some().then_some(&mut intact);
+            read_chunk(bytes, fence.first, kept)
         };
-        match chunk {
-            Ok(chunk) => {
-                count += chunk.len() as u64;
-                if first_damage.is_some() {
-                    rows.extend((0..chunk.len()).map(|row| chunk.row(row)));
-                }
-            }
+        match rows {
+            Ok(rows) => count += rows,
             Err(what) => {
                 if first_damage.is_none() {
                     first_damage = Some((fence.offset, what));
-                    rows = intact_rows(&parts, &file, i)?;
+                    keep_chunks(&parts, &file, i, &mut intact, &mut lost)?;
                 }
-                let last = next.map_or(parts.last, |f| (f.first.0.saturating_sub(1), u64::MAX));
-                lost.push((fence.first, last));
+                lost.push((fence.first, parts.end_of(i)));
             }
         }
     }
     if let Some((offset, what)) = first_damage {
         return Ok(ReadRun::Damaged {
-            rows,
+            intact,
             lost,
             offset: file.data_start + offset,
             what,
@@ -441,7 +448,7 @@ fn check_chunks<R: Row>(
     }
     if count != parts.rows || file.data_start + parts.length != size {
         return Ok(ReadRun::Damaged {
-            rows: Vec::new(),
+            intact: RunBuilder::new(),
             lost: vec![(
                 parts.fences.first().map_or(parts.last, |f| f.first),
                 parts.last,
@@ -453,22 +460,49 @@ fn check_chunks<R: Row>(
     Ok(ReadRun::Whole(Run::new(parts, None, Some(file), memory)))
 }
 
-/// The rows of the first `chunks` chunks, which were found intact.
-fn intact_rows<R: Row>(
+/// Checks a chunk and adds it to `kept`. Returns its number of rows, or what is wrong with it.
+fn read_chunk<R: Row>(
+    bytes: Vec<u8>,
+    first: Key,
+    kept: Option<&mut RunBuilder<R>>,
+) -> Result<u64, &'static str> {
+    if !chunk::is_intact(&bytes) {
+        return Err("the checksum of a chunk does not match");
+    }
+    let length = bytes.len();
+    let bytes = Arc::new(Bytes::from(bytes));
+    let chunk = Chunk::<R>::parse(Arc::clone(&bytes), 0, length).map_err(|problem| problem.0)?;
+    let rows = chunk.len();
+    if let Some(kept) = kept {
+        kept.push_chunk(&bytes, first, chunk.row(rows - 1).key(), rows as u64);
+    }
+    Ok(rows as u64)
+}
+
+/// Adds the first `chunks` chunks, which were found intact, to `kept`.
+fn keep_chunks<R: Row>(
     parts: &RunParts,
     file: &RunFile,
     chunks: usize,
-) -> Result<Vec<R>, EngineError> {
-    let mut rows = Vec::new();
+    kept: &mut RunBuilder<R>,
+    lost: &mut Vec<(Key, Key)>,
+) -> Result<(), EngineError> {
     for (i, fence) in parts.fences.iter().enumerate().take(chunks) {
         let end = parts.fences.get(i + 1).map_or(parts.length, |f| f.offset);
         let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
-        let length = bytes.len();
-        if let Ok(chunk) = Chunk::<R>::parse(Arc::new(bytes.into()), 0, length) {
-            rows.extend((0..chunk.len()).map(|row| chunk.row(row)));
+        // A disk that fails may have changed it since.
+        if read_chunk(bytes, fence.first, Some(&mut *kept)).is_err() {
+            lost.push((fence.first, parts.end_of(i)));
         }
     }
-    Ok(rows)
+    Ok(())
+}
+
+/// Is it a name that [`Disk::run_path`] gives, or its temporary one? Nothing else in the directory is touched.
+fn is_run_name(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    let serial = name.strip_prefix("run-");
+    serial.is_some_and(|serial| serial.len() == 16 && u64::from_str_radix(serial, 16).is_ok())
 }
 
 /// The `u64` at `at`, 0 past the end.

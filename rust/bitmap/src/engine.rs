@@ -283,21 +283,6 @@ impl Engine {
         self.inner.seal(None);
         self.inner.maintain(true)
     }
-
-    /// The ranges whose records were damaged on disk. All their blocks count as DIRTY, but a range query can only
-    /// name those it knows: back up each range as a whole, then acknowledge the damage.
-    pub fn damage(&self) -> Vec<DamagedRange> {
-        self.inner.damaged.read().clone()
-    }
-
-    /// Forgets the damage: the ranges were backed up whole.
-    ///
-    /// # Errors
-    /// `Io`; the damage is forgotten in memory, and reported again after a restart.
-    pub fn acknowledge_damage(&self) -> Result<(), EngineError> {
-        self.inner.damaged.write().clear();
-        self.inner.persist()
-    }
 }
 
 impl Drop for Engine {
@@ -445,7 +430,7 @@ impl Inner {
     }
 
     /// Moves to disk what is above the comfortable part of the limit.
-    pub(crate) fn make_room(&self) {
+    fn make_room(&self) {
         if self.memory.current() > self.memory.comfortable() {
             self.evict(self.memory.comfortable());
             if self.memory.current() > self.memory.nearly_full() {
@@ -617,7 +602,7 @@ impl Inner {
 
     /// Moves to disk until `target` bytes are held: first the copies in memory of runs that are there already, then
     /// states, which every mark needs; of each the least recently used first.
-    fn evict(&self, target: u64) {
+    pub(crate) fn evict(&self, target: u64) {
         self.evict_runs(target);
         if self.disk.is_none() || self.memory.current() <= target {
             return;

@@ -188,16 +188,35 @@ impl Inner {
         kind: TreeKind,
     ) -> Result<Vec<Arc<Run<R>>>, EngineError> {
         let mut output = Vec::new();
-        let mut builder = RunBuilder::new();
-        while let Some(row) = cursor.next()? {
-            builder.push(row);
-            if builder.len() >= self.full_run() {
-                let full = std::mem::replace(&mut builder, RunBuilder::new());
-                output.extend(self.finish(full, kind)?);
+        let merged = (|| {
+            let mut builder = RunBuilder::new();
+            while let Some(row) = cursor.next()? {
+                builder.push(row);
+                if builder.len() >= self.full_run() {
+                    let full = std::mem::replace(&mut builder, RunBuilder::new());
+                    output.extend(self.finish(full, kind)?);
+                }
+            }
+            output.extend(self.finish(builder, kind)?);
+            Ok(())
+        })();
+        self.or_discard(merged, &output)?;
+        Ok(output)
+    }
+
+    /// If making `runs` was not finished, removes their files, which no manifest names: they may hold the space whose
+    /// lack is the error.
+    fn or_discard<'a, R: Row>(
+        &self,
+        made: Result<(), EngineError>,
+        runs: impl IntoIterator<Item = &'a Arc<Run<R>>>,
+    ) -> Result<(), EngineError> {
+        if let (Err(_), Some(disk)) = (&made, &self.disk) {
+            for run in runs {
+                let _ = disk.remove_run(run.serial);
             }
         }
-        output.extend(self.finish(builder, kind)?);
-        Ok(output)
+        made
     }
 
     fn join<R: Row>(
@@ -221,7 +240,7 @@ impl Inner {
     }
 
     /// The run, on disk and out of memory at once where memory is short.
-    fn finish<R: Row>(
+    pub(crate) fn finish<R: Row>(
         &self,
         builder: RunBuilder<R>,
         kind: TreeKind,
@@ -251,8 +270,11 @@ impl Inner {
 
     /// Replaces the indexes of `sealed` by what its records say.
     pub(crate) fn rebuild_indexes(&self, sealed: &Trees) -> Result<(), EngineError> {
-        let by_time = self.index(sealed, TreeKind::ByTime, Record::time_entry)?;
-        let by_wal = self.index(sealed, TreeKind::ByWal, Record::wal_entry)?;
+        let (mut by_time, mut by_wal) = (Tree::default(), Tree::default());
+        let made = self
+            .index(sealed, TreeKind::ByTime, Record::time_entry, &mut by_time)
+            .and_then(|()| self.index(sealed, TreeKind::ByWal, Record::wal_entry, &mut by_wal));
+        self.or_discard(made, by_time.runs().chain(by_wal.runs()))?;
         let mut trees = self.trees.write();
         let gone = sealed.by_time.runs().map(|run| run.serial).collect();
         trees.by_time.rebase(&gone, by_time);
@@ -277,8 +299,8 @@ impl Inner {
         sealed: &Trees,
         kind: TreeKind,
         entry: fn(&Record) -> Entry,
-    ) -> Result<Tree<Entry>, EngineError> {
-        let mut tree = Tree::default();
+        tree: &mut Tree<Entry>,
+    ) -> Result<(), EngineError> {
         let mut records = sealed.records.cursor((0, 0))?;
         let rows = self.full_run() as usize;
         let _charge = Charge::new(&self.memory, rows * size_of::<Entry>());
@@ -300,7 +322,7 @@ impl Inner {
                 entries.clear();
             }
             if record.is_none() {
-                return Ok(tree);
+                return Ok(());
             }
         }
     }

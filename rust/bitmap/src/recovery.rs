@@ -12,7 +12,7 @@ use crate::memory::Charge;
 use crate::place::{Place, shard_of};
 use crate::record::MarkedAt;
 use crate::row::{Entry, Key, Record, Row, signed};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, Serial};
 use crate::tree::Tree;
 use crate::{Mark, Timestamp, WalOffset};
 use std::collections::{BTreeMap, HashSet};
@@ -37,13 +37,9 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
         Found::Nothing => return inner.persist(),
         Found::State(manifest) => manifest,
         Found::Damaged(what) => {
-            inner.damaged.write().push(DamagedRange {
-                first: BlockId(0),
-                last: BlockId(u64::MAX),
-                file: disk.path().join("MANIFEST").display().to_string(),
-                offset: 0,
-                what: what.into(),
-            });
+            let file = disk.path().join("MANIFEST").display().to_string();
+            let everything = DamagedRange::new(BlockId(0), BlockId(u64::MAX), file, 0, what);
+            inner.damaged.write().push(everything);
             inner.persist()?;
             return disk.remove_leftovers(&HashSet::new());
         }
@@ -114,7 +110,7 @@ fn read_tree<R: Row>(
             match disk.read_run(entry, kind, &inner.memory)? {
                 ReadRun::Whole(run) => runs.push(Arc::new(run)),
                 ReadRun::Damaged {
-                    rows,
+                    intact,
                     lost: ranges,
                     offset,
                     what,
@@ -125,9 +121,8 @@ fn read_tree<R: Row>(
                         offset,
                         what,
                     }));
-                    let mut builder = RunBuilder::new();
-                    builder.push_all(&rows);
-                    runs.extend(builder.finish(inner.serial(), &inner.memory).map(Arc::new));
+                    // It counts when a manifest names it, together with the damage.
+                    runs.extend(inner.finish(intact, kind)?);
                 }
             }
         }
@@ -137,7 +132,7 @@ fn read_tree<R: Row>(
 }
 
 fn rebuild_states(inner: &Inner) -> Result<(), EngineError> {
-    let trees = inner.trees();
+    let trees = inner.trees().clone();
     let most = inner.full_run() as usize / 2;
     let _charge = Charge::new(&inner.memory, most * size_of::<Record>());
     let mut batch = Vec::with_capacity(most);
@@ -171,7 +166,8 @@ fn recover_batch(inner: &Inner, batch: &mut Vec<Record>) -> Result<(), EngineErr
         }
     }
     batch.clear();
-    inner.make_room();
+    // Nothing is sealed or named here: the damage is not in the manifest yet.
+    inner.evict(inner.memory.comfortable());
     Ok(())
 }
 
@@ -183,13 +179,8 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
     let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
     for lost in lost {
         let (first, last) = (BlockId(lost.range.0.0), BlockId(lost.range.1.0));
-        inner.damaged.write().push(DamagedRange {
-            first,
-            last,
-            file: lost.file.clone(),
-            offset: lost.offset,
-            what: lost.what.into(),
-        });
+        let file = lost.file.clone();
+        inner.add_damage(DamagedRange::new(first, last, file, lost.offset, lost.what));
         for mut shard in inner.lock_all() {
             for block in shard.states.known_in(first, last)? {
                 suspects.insert(block, UNKNOWN);

@@ -51,6 +51,18 @@ fn mark_with_nothing_free(engine: &Engine, mut marks: u64, filler: &Path) -> u64
     panic!("a sync that needs space never was refused");
 }
 
+/// Syncs until nothing is refused: a merge in the background may still have been, and is reported by the next sync.
+fn sync_at_last(engine: &Engine) {
+    let mut refused = None;
+    for _ in 0..100 {
+        match engine.sync() {
+            Ok(()) => return,
+            Err(error) => refused = Some(error),
+        }
+    }
+    panic!("{refused:?}");
+}
+
 /// All of the first `marks` blocks are there, and nothing else.
 fn check_all(engine: &Engine, marks: u64) {
     assert!(engine.damage().is_empty(), "{:?}", engine.damage());
@@ -69,10 +81,18 @@ fn is_documented(error: &EngineError) -> bool {
     )
 }
 
-/// Runs `script` in a shell, in which `"$0" "$@"` is the test `child` of this program. `None` if it could not start.
-fn run_child(child: &str, dir: &Path, script: &str) -> Option<bool> {
-    let mut shell = Command::new("unshare");
-    shell.args(["-rm", "sh", "-c", script]);
+/// May a process of this user have mounts of its own? In a container, or where the system says so, it may not.
+fn may_mount() -> bool {
+    let allowed = Command::new("unshare").args(["-rm", "true"]).output();
+    allowed.is_ok_and(|tried| tried.status.success())
+}
+
+/// Runs `script` in a shell that `shell` starts, in which `"$0" "$@"` is the test `child` of this program. `None` if it
+/// could not do its part.
+fn run_child(child: &str, dir: &Path, shell: &[&str], script: &str) -> Option<bool> {
+    let (program, before) = shell.split_first()?;
+    let mut shell = Command::new(program);
+    shell.args(before).args(["-c", script]);
     shell.arg(std::env::current_exe().unwrap());
     shell.args([child, "--exact", "--ignored", "--nocapture"]);
     shell.env("ENGINE_FAULT_DIR", dir);
@@ -80,6 +100,9 @@ fn run_child(child: &str, dir: &Path, script: &str) -> Option<bool> {
     // 77 is what the script says if it can't do its part.
     (status.code() != Some(77)).then(|| status.success())
 }
+
+/// No file may be longer than 256 KiB: a write beyond that fails.
+const SHORT_FILES: &str = "trap '' XFSZ; ulimit -f 512 || exit 77; exec \"$0\" \"$@\"";
 
 fn fault_dir() -> Option<PathBuf> {
     std::env::var_os("ENGINE_FAULT_DIR").map(PathBuf::from)
@@ -105,7 +128,7 @@ fn full_disk_child() {
     // With space again, the same engine goes on and everything becomes durable.
     fs::remove_file(&filler).unwrap();
     fs::remove_file(&ballast).unwrap();
-    engine.sync().or_else(|_| engine.sync()).unwrap();
+    sync_at_last(&engine);
     check_all(&engine, marks);
     drop(engine);
     let engine = Engine::open(&config(&path)).unwrap();
@@ -130,7 +153,9 @@ fn a_full_disk_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let script =
         "mount -t tmpfs -o size=6m tmpfs \"$ENGINE_FAULT_DIR\" || exit 77; exec \"$0\" \"$@\"";
-    match run_child("full_disk_child", dir.path(), script) {
+    let shell = ["unshare", "-rm", "sh"];
+    let passed = may_mount().then(|| run_child("full_disk_child", dir.path(), &shell, script));
+    match passed.flatten() {
         Some(passed) => assert!(passed),
         None => println!("skipped: no small file system can be mounted here"),
     }
@@ -156,9 +181,7 @@ fn failing_writes_child() {
 #[test]
 fn a_write_that_fails_is_reported_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    // No file may be longer than 256 KiB: a write beyond that fails.
-    let script = "trap '' XFSZ; ulimit -f 512 || exit 77; exec \"$0\" \"$@\"";
-    match run_child("failing_writes_child", dir.path(), script) {
+    match run_child("failing_writes_child", dir.path(), &["sh"], SHORT_FILES) {
         Some(passed) => assert!(passed),
         None => {
             println!("skipped: no process with limits can be started here");
@@ -173,6 +196,51 @@ fn a_write_that_fails_is_reported_and_loses_nothing() {
     assert!(known >= durable, "{known} of {durable}");
     check_all(&engine, known);
     println!("failing writes: {durable} acknowledged, {known} kept");
+}
+
+#[test]
+#[ignore = "run by `a_merge_that_fails_leaves_nothing_behind`"]
+fn failing_merges_child() {
+    let Some(dir) = fault_dir() else { return };
+    let engine = Engine::open(&EngineConfig {
+        max_memory_mb: 16,
+        persistence_path: Some(dir.clone()),
+    })
+    .unwrap();
+    // Positions in no order: every index entry is part of merges. States are small and stay in memory.
+    let marks = 100_000;
+    for i in 0..marks {
+        let marked = MarkedAt::new(id(i).0, id(i * 3).0 as i64);
+        engine.mark(BlockId(i), Mark::Dirty, marked).unwrap();
+    }
+    let refused = engine.compact();
+    assert!(
+        matches!(refused, Err(EngineError::Io { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(engine.counts().dirty, marks);
+    drop(engine);
+    let manifest = fs::read_to_string(dir.join("MANIFEST")).unwrap();
+    for file in fs::read_dir(&dir).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let Some(serial) = name.strip_prefix("run-") else {
+            assert!(!name.ends_with(".tmp"), "{name} was left behind");
+            continue;
+        };
+        let serial = u64::from_str_radix(serial, 16);
+        let serial = serial.unwrap_or_else(|_| panic!("{name} was left behind"));
+        let is_named = manifest.contains(&format!("\"serial\":{serial},"));
+        assert!(is_named, "{name} is named by no manifest");
+    }
+}
+
+#[test]
+fn a_merge_that_fails_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    match run_child("failing_merges_child", dir.path(), &["sh"], SHORT_FILES) {
+        Some(passed) => assert!(passed),
+        None => println!("skipped: no process with limits can be started here"),
+    }
 }
 
 #[test]
@@ -207,6 +275,16 @@ fn a_run_cut_under_a_running_engine_is_an_error_not_an_answer() {
         ),
         "{refused:?}"
     );
+    // Nor is it the end of what a cursor finds.
+    let mut cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+    while let Ok(page) = cursor.next_page(100) {
+        assert!(!page.is_empty(), "the cursor ended");
+    }
+    for _ in 0..3 {
+        let again = cursor.next_page(100);
+        assert!(matches!(again, Err(EngineError::CursorFailed)), "{again:?}");
+    }
+    drop(cursor);
     // States are elsewhere.
     assert_eq!(engine.state(id(5)).unwrap(), BlockState::Dirty);
     drop(engine);

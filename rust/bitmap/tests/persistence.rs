@@ -376,6 +376,76 @@ fn without_both_manifests_everything_is_dirty() {
 }
 
 #[test]
+fn what_damage_left_is_read_back_under_a_limit_that_it_exceeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = 60_000u64;
+    let id = |i: u64| BlockId(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    for i in 0..blocks {
+        let marked = MarkedAt::new(id(i * 7).0, id(i * 3).0 as i64);
+        engine.mark(id(i), Mark::Dirty, marked).unwrap();
+    }
+    drop(engine);
+    // The last chunk of every run: what is before it is intact, and more than the engine may hold.
+    for file in files(dir.path()) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("run-") {
+            let file = fs::File::options().write(true).open(&file).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        }
+    }
+    let small = EngineConfig {
+        max_memory_mb: 1,
+        ..config(dir.path())
+    };
+    let engine = Engine::open(&small).unwrap();
+    assert!(!engine.damage().is_empty());
+    let check = |engine: &Engine| {
+        for i in 0..blocks {
+            assert_eq!(engine.state(id(i)).unwrap(), BlockState::Dirty, "{i}");
+        }
+        let found = engine.find_by_wal(0..=u64::MAX, usize::MAX).unwrap();
+        assert!(found.len() as u64 <= blocks && found.len() as u64 > blocks * 9 / 10);
+    };
+    check(&engine);
+    let known = engine.counts().total;
+    drop(engine);
+    let engine = Engine::open(&small).unwrap();
+    assert!(!engine.damage().is_empty());
+    assert_eq!(engine.counts().total, known);
+    check(&engine);
+}
+
+#[test]
+fn what_a_crash_left_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let leftovers = [
+        "run-00000000000000ff",
+        "run-00000000000000fe.tmp",
+        "MANIFEST.tmp",
+        "states.tmp",
+    ];
+    let others = ["run-backup.sh", "run-2026-11-21.log", "notes.tmp"];
+    // Theirs are no sign of an engine, either.
+    for name in others {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    assert!(engine.damage().is_empty(), "{:?}", engine.damage());
+    drop(engine);
+    for name in leftovers {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    drop(Engine::open(&config(dir.path())).unwrap());
+    for name in leftovers {
+        assert!(!dir.path().join(name).exists(), "{name} is still there");
+    }
+    for name in others {
+        assert!(dir.path().join(name).exists(), "{name} is gone");
+    }
+}
+
+#[test]
 fn a_manifest_that_fell_behind_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (first, copy) = (

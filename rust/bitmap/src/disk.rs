@@ -42,7 +42,9 @@ pub(crate) const FORMAT: u32 = 2;
 const RUN_MAGIC: &[u8; 8] = b"TDBMRUN\n";
 const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;
 const FENCE: usize = 24;
-const LOCK_ATTEMPTS: u32 = 20;
+/// No run has more rows, and so chunks, than two that merging calls full. A file may be sparse: its size proves nothing.
+const MOST_CHUNKS: u64 = 1 << 22;
+const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// Which tree a run belongs to.
@@ -117,6 +119,23 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     }
 }
 
+/// Creates `dir` and what it lies in where they are missing. Their names survive a crash.
+fn create_durably(dir: &Path) -> Result<(), EngineError> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(io_error("syncing", parent))?;
+    }
+    Ok(())
+}
+
 /// Locks `lock`. A program that forks holds the lock of a closed engine until its child executes another program,
 /// so a taken lock is tried again for a moment.
 fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), EngineError> {
@@ -140,7 +159,7 @@ fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), EngineError> {
 impl Disk {
     /// Creates the directory where it is missing and locks it.
     pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
-        fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+        create_durably(dir)?;
         let path = dir.join("LOCK");
         let lock = OpenOptions::new()
             .create(true)
@@ -296,9 +315,9 @@ impl Disk {
         let fences_end = chunks
             .checked_mul(FENCE as u64)
             .and_then(|bytes| bytes.checked_add(4))
-            .filter(|&bytes| bytes <= size);
+            .filter(|&bytes| bytes <= size && chunks <= MOST_CHUNKS);
         let Some(fences_length) = fences_end else {
-            return Ok(all_lost("the number of chunks is larger than the file"));
+            return Ok(all_lost("the number of chunks is too large"));
         };
         let Some(rest) = read(RUN_HEADER as u64, fences_length as usize)? else {
             return Ok(all_lost("the header is cut off"));

@@ -35,6 +35,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The format version of every file.
 pub(crate) const FORMAT: u32 = 2;
@@ -56,15 +57,64 @@ pub(crate) enum TreeKind {
     ByWal = 2,
 }
 
-/// A run's file, open for reading.
+/// Files of runs that an engine keeps open, at most: a process may often have no more than 1 024. Others are opened for
+/// each chunk that is read.
+const MOST_OPEN: usize = 256;
+
+/// A file that is kept open, and counted.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    open: Arc<AtomicUsize>,
+}
+
+impl Open {
+    fn new(file: File, open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Self {
+            file,
+            open: Arc::clone(open),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A run's file.
 #[derive(Debug)]
 pub(crate) struct RunFile {
-    file: File,
+    file: Option<Open>,
     path: PathBuf,
     data_start: u64,
 }
 
 impl RunFile {
+    /// A file that is open for reading.
+    fn new(file: File, path: PathBuf, data_start: u64, open: &Arc<AtomicUsize>) -> Self {
+        Self {
+            file: Some(Open::new(file, open)),
+            path,
+            data_start,
+        }
+    }
+
+    /// The same, closed if many are open.
+    fn settled(mut self) -> Self {
+        self.file = self
+            .file
+            .filter(|file| file.open.load(Relaxed) <= MOST_OPEN);
+        self
+    }
+
+    /// Can it be read only as long as it has its name?
+    pub(crate) fn needs_its_name(&self) -> bool {
+        self.file.is_none()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -83,9 +133,12 @@ impl RunFile {
             });
         }
         let mut bytes = vec![0; length];
-        self.file
-            .read_exact_at(&mut bytes, self.data_start + offset)
-            .map_err(io_error("reading", &self.path))?;
+        let at = self.data_start + offset;
+        let read = match &self.file {
+            Some(open) => open.file.read_exact_at(&mut bytes, at),
+            None => File::open(&self.path).and_then(|file| file.read_exact_at(&mut bytes, at)),
+        };
+        read.map_err(io_error("reading", &self.path))?;
         Ok(bytes)
     }
 }
@@ -107,6 +160,8 @@ pub(crate) enum ReadRun<R> {
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: PathBuf,
+    /// Files of runs that are open.
+    open: Arc<AtomicUsize>,
     _lock: File,
 }
 
@@ -170,6 +225,7 @@ impl Disk {
         lock_exclusively(&lock, dir)?;
         Ok(Self {
             dir: dir.to_path_buf(),
+            open: Arc::default(),
             _lock: lock,
         })
     }
@@ -263,11 +319,7 @@ impl Disk {
             writer.write_all(&header)?;
             writer.write_all(&bytes)
         })?;
-        run.set_file(RunFile {
-            file,
-            path,
-            data_start: header.len() as u64,
-        });
+        run.set_file(RunFile::new(file, path, header.len() as u64, &self.open).settled());
         Ok(())
     }
 
@@ -373,11 +425,7 @@ impl Disk {
             return Ok(all_lost("it is not the run the manifest names"));
         }
         let data_start = header.len() as u64;
-        let file = RunFile {
-            file,
-            path: path.clone(),
-            data_start,
-        };
+        let file = RunFile::new(file, path, data_start, &self.open);
         check_chunks(parts, file, size, memory)
     }
 
@@ -476,7 +524,12 @@ fn check_chunks<R: Row>(
             what: "its length does not fit its header",
         });
     }
-    Ok(ReadRun::Whole(Run::new(parts, None, Some(file), memory)))
+    Ok(ReadRun::Whole(Run::new(
+        parts,
+        None,
+        Some(file.settled()),
+        memory,
+    )))
 }
 
 /// Checks a chunk and adds it to `kept`. Returns its number of rows, or what is wrong with it.

@@ -86,7 +86,7 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
     if lost_entries.is_empty() {
         inner.persist()
     } else {
-        inner.rebuild_indexes(&sealed)
+        inner.rebuild_indexes(sealed)
     }
 }
 

@@ -35,6 +35,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The format version of every file.
 pub(crate) const FORMAT: u32 = 2;
@@ -42,7 +43,9 @@ pub(crate) const FORMAT: u32 = 2;
 const RUN_MAGIC: &[u8; 8] = b"TDBMRUN\n";
 const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;
 const FENCE: usize = 24;
-const LOCK_ATTEMPTS: u32 = 20;
+/// No run has more rows, and so chunks, than two that merging calls full. A file may be sparse: its size proves nothing.
+const MOST_CHUNKS: u64 = 1 << 22;
+const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// Which tree a run belongs to.
@@ -54,15 +57,64 @@ pub(crate) enum TreeKind {
     ByWal = 2,
 }
 
-/// A run's file, open for reading.
+/// Files of runs that an engine keeps open, at most: a process may often have no more than 1 024. Others are opened for
+/// each chunk that is read.
+const MOST_OPEN: usize = 256;
+
+/// A file that is kept open, and counted.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    open: Arc<AtomicUsize>,
+}
+
+impl Open {
+    fn new(file: File, open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Self {
+            file,
+            open: Arc::clone(open),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A run's file.
 #[derive(Debug)]
 pub(crate) struct RunFile {
-    file: File,
+    file: Option<Open>,
     path: PathBuf,
     data_start: u64,
 }
 
 impl RunFile {
+    /// A file that is open for reading.
+    fn new(file: File, path: PathBuf, data_start: u64, open: &Arc<AtomicUsize>) -> Self {
+        Self {
+            file: Some(Open::new(file, open)),
+            path,
+            data_start,
+        }
+    }
+
+    /// The same, closed if many are open.
+    fn settled(mut self) -> Self {
+        self.file = self
+            .file
+            .filter(|file| file.open.load(Relaxed) <= MOST_OPEN);
+        self
+    }
+
+    /// Can it be read only as long as it has its name?
+    pub(crate) fn needs_its_name(&self) -> bool {
+        self.file.is_none()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -81,9 +133,12 @@ impl RunFile {
             });
         }
         let mut bytes = vec![0; length];
-        self.file
-            .read_exact_at(&mut bytes, self.data_start + offset)
-            .map_err(io_error("reading", &self.path))?;
+        let at = self.data_start + offset;
+        let read = match &self.file {
+            Some(open) => open.file.read_exact_at(&mut bytes, at),
+            None => File::open(&self.path).and_then(|file| file.read_exact_at(&mut bytes, at)),
+        };
+        read.map_err(io_error("reading", &self.path))?;
         Ok(bytes)
     }
 }
@@ -105,6 +160,8 @@ pub(crate) enum ReadRun<R> {
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: PathBuf,
+    /// Files of runs that are open.
+    open: Arc<AtomicUsize>,
     _lock: File,
 }
 
@@ -115,6 +172,23 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
         path,
         source,
     }
+}
+
+/// Creates `dir` and what it lies in where they are missing. Their names survive a crash.
+fn create_durably(dir: &Path) -> Result<(), EngineError> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(io_error("syncing", parent))?;
+    }
+    Ok(())
 }
 
 /// Locks `lock`. A program that forks holds the lock of a closed engine until its child executes another program,
@@ -140,7 +214,7 @@ fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), EngineError> {
 impl Disk {
     /// Creates the directory where it is missing and locks it.
     pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
-        fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+        create_durably(dir)?;
         let path = dir.join("LOCK");
         let lock = OpenOptions::new()
             .create(true)
@@ -151,6 +225,7 @@ impl Disk {
         lock_exclusively(&lock, dir)?;
         Ok(Self {
             dir: dir.to_path_buf(),
+            open: Arc::default(),
             _lock: lock,
         })
     }
@@ -244,11 +319,7 @@ impl Disk {
             writer.write_all(&header)?;
             writer.write_all(&bytes)
         })?;
-        run.set_file(RunFile {
-            file,
-            path,
-            data_start: header.len() as u64,
-        });
+        run.set_file(RunFile::new(file, path, header.len() as u64, &self.open).settled());
         Ok(())
     }
 
@@ -296,9 +367,9 @@ impl Disk {
         let fences_end = chunks
             .checked_mul(FENCE as u64)
             .and_then(|bytes| bytes.checked_add(4))
-            .filter(|&bytes| bytes <= size);
+            .filter(|&bytes| bytes <= size && chunks <= MOST_CHUNKS);
         let Some(fences_length) = fences_end else {
-            return Ok(all_lost("the number of chunks is larger than the file"));
+            return Ok(all_lost("the number of chunks is too large"));
         };
         let Some(rest) = read(RUN_HEADER as u64, fences_length as usize)? else {
             return Ok(all_lost("the header is cut off"));
@@ -354,11 +425,7 @@ impl Disk {
             return Ok(all_lost("it is not the run the manifest names"));
         }
         let data_start = header.len() as u64;
-        let file = RunFile {
-            file,
-            path: path.clone(),
-            data_start,
-        };
+        let file = RunFile::new(file, path, data_start, &self.open);
         check_chunks(parts, file, size, memory)
     }
 
@@ -457,7 +524,12 @@ fn check_chunks<R: Row>(
             what: "its length does not fit its header",
         });
     }
-    Ok(ReadRun::Whole(Run::new(parts, None, Some(file), memory)))
+    Ok(ReadRun::Whole(Run::new(
+        parts,
+        None,
+        Some(file.settled()),
+        memory,
+    )))
 }
 
 /// Checks a chunk and adds it to `kept`. Returns its number of rows, or what is wrong with it.

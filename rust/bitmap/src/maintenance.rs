@@ -138,18 +138,21 @@ impl Inner {
     fn maintain_once(&self) -> Result<bool, EngineError> {
         if self.indexes_are_stale() {
             let sealed = self.seal(None);
-            self.rebuild_indexes(&sealed)?;
+            self.rebuild_indexes(sealed)?;
             return Ok(true);
         }
-        let trees = self.trees().clone();
         let mut done = false;
-        if let Some(work) = trees.records.work(self.full_run()) {
+        // What is not worked on is not held: its files could not be closed.
+        let work = self.trees().records.work(self.full_run());
+        if let Some(work) = work {
             done |= self.work(work, TreeKind::Records, |trees| &mut trees.records)?;
         }
-        if let Some(work) = trees.by_time.work(self.full_run()) {
+        let work = self.trees().by_time.work(self.full_run());
+        if let Some(work) = work {
             done |= self.work(work, TreeKind::ByTime, |trees| &mut trees.by_time)?;
         }
-        if let Some(work) = trees.by_wal.work(self.full_run()) {
+        let work = self.trees().by_wal.work(self.full_run());
+        if let Some(work) = work {
             done |= self.work(work, TreeKind::ByWal, |trees| &mut trees.by_wal)?;
         }
         Ok(done)
@@ -176,7 +179,7 @@ impl Inner {
             Work::Join(runs) => self.join(&runs, kind)?,
         };
         let gone: HashSet<Serial> = inputs.iter().map(|run| run.serial).collect();
-        drop(inputs);
+        self.retire(inputs);
         tree(&mut self.trees.write()).replace(&gone, output);
         self.persist()?;
         Ok(true)
@@ -269,18 +272,20 @@ impl Inner {
     }
 
     /// Replaces the indexes of `sealed` by what its records say.
-    pub(crate) fn rebuild_indexes(&self, sealed: &Trees) -> Result<(), EngineError> {
+    pub(crate) fn rebuild_indexes(&self, sealed: Trees) -> Result<(), EngineError> {
         let (mut by_time, mut by_wal) = (Tree::default(), Tree::default());
         let made = self
-            .index(sealed, TreeKind::ByTime, Record::time_entry, &mut by_time)
-            .and_then(|()| self.index(sealed, TreeKind::ByWal, Record::wal_entry, &mut by_wal));
+            .index(&sealed, TreeKind::ByTime, Record::time_entry, &mut by_time)
+            .and_then(|()| self.index(&sealed, TreeKind::ByWal, Record::wal_entry, &mut by_wal));
         self.or_discard(made, by_time.runs().chain(by_wal.runs()))?;
+        let indexes = sealed.by_time.runs().chain(sealed.by_wal.runs());
+        self.retire(indexes.cloned());
         let mut trees = self.trees.write();
         let gone = sealed.by_time.runs().map(|run| run.serial).collect();
         trees.by_time.rebase(&gone, by_time);
         let gone = sealed.by_wal.runs().map(|run| run.serial).collect();
         trees.by_wal.rebase(&gone, by_wal);
-        drop(trees);
+        drop((trees, sealed));
         self.persist()
     }
 

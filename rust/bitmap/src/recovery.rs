@@ -9,7 +9,7 @@ use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::manifest::{Found, Manifest, RunEntry};
 use crate::memory::Charge;
-use crate::place::{Place, shard_of};
+use crate::place::{Place, SHARDS, shard_of};
 use crate::record::MarkedAt;
 use crate::row::{Entry, Key, Record, Row, signed};
 use crate::run::{Run, Serial};
@@ -86,7 +86,7 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
     if lost_entries.is_empty() {
         inner.persist()
     } else {
-        inner.rebuild_indexes(&sealed)
+        inner.rebuild_indexes(sealed)
     }
 }
 
@@ -176,22 +176,24 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
     if lost.is_empty() {
         return Ok(());
     }
-    let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
     for lost in lost {
         let (first, last) = (BlockId(lost.range.0.0), BlockId(lost.range.1.0));
         let file = lost.file.clone();
         inner.add_damage(DamagedRange::new(first, last, file, lost.offset, lost.what));
-        for mut shard in inner.lock_all() {
-            for block in shard.states.known_in(first, last)? {
-                suspects.insert(block, UNKNOWN);
-            }
-        }
+    }
+    let ranges = disjoint(lost.iter().map(|lost| (lost.range.0.0, lost.range.1.0)));
+    let is_lost = |block: BlockId| {
+        let at = ranges.partition_point(|&(_, last)| last < block.0);
+        ranges.get(at).is_some_and(|&(first, _)| first <= block.0)
+    };
+    let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
+    for shard in 0..SHARDS {
+        let all = (BlockId(0), BlockId(u64::MAX));
+        let known = inner.lock(shard).states.known_in(all.0, all.1)?;
+        let known = known.into_iter().filter(|&block| is_lost(block));
+        suspects.extend(known.map(|block| (block, UNKNOWN)));
     }
     let trees = inner.trees().clone();
-    let is_lost = |block: BlockId| {
-        lost.iter()
-            .any(|lost| lost.range.0.0 <= block.0 && block.0 <= lost.range.1.0)
-    };
     for_each(&trees.by_time, |entry| {
         if is_lost(entry.block) {
             let at = suspects.entry(entry.block).or_insert(UNKNOWN);
@@ -216,6 +218,20 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// The same ranges, those that meet as one, ascending.
+fn disjoint(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<_> = ranges.collect();
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, before| {
+        let meets = next.0 <= before.1;
+        if meets {
+            before.1 = before.1.max(next.1);
+        }
+        meets
+    });
+    ranges
+}
+
 /// Lower than any position.
 const UNKNOWN: MarkedAt = MarkedAt {
     wal: WalOffset(0),
@@ -228,4 +244,17 @@ fn for_each(tree: &Tree<Entry>, mut visit: impl FnMut(&Entry)) -> Result<(), Eng
         visit(&entry);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disjoint;
+
+    #[test]
+    fn ranges_that_meet_become_one() {
+        let ranges = [(5, 9), (0, 2), (7, 20), (8, 9), (2, 3), (30, u64::MAX)];
+        let expected = [(0, 3), (5, 20), (30, u64::MAX)];
+        assert_eq!(disjoint(ranges.into_iter()), expected);
+        assert!(disjoint([].into_iter()).is_empty());
+    }
 }

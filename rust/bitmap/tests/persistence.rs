@@ -5,6 +5,7 @@ use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Ma
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -414,6 +415,43 @@ fn what_damage_left_is_read_back_under_a_limit_that_it_exceeds() {
     assert!(!engine.damage().is_empty());
     assert_eq!(engine.counts().total, known);
     check(&engine);
+}
+
+#[test]
+fn numbers_no_engine_writes_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let nested = dir.path().join("made/on/the/way");
+    let dirty = sample(&nested);
+    // A file may be as long as its header says and hold nothing.
+    let run = files(&nested);
+    let run = run
+        .iter()
+        .find(|path| path.to_str().unwrap().contains("run-"));
+    let run = fs::File::options().write(true).open(run.unwrap()).unwrap();
+    let chunks = 1u64 << 32;
+    run.write_all_at(&chunks.to_le_bytes(), 32).unwrap();
+    run.set_len(chunks * 24 + 4096).unwrap();
+    check_damaged(&nested, &dirty, "a sparse run");
+
+    let manifest = fs::read_to_string(nested.join("MANIFEST")).unwrap();
+    let (_, json) = manifest.split_once('\n').unwrap();
+    for number in ["generation", "next_serial"] {
+        let (before, after) = json.split_once(&format!("\"{number}\":")).unwrap();
+        let after = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let json = format!("{before}\"{number}\":{}{after}", u64::MAX);
+        let crc = crc32c::crc32c(json.as_bytes());
+        for copy in ["MANIFEST", "MANIFEST.copy"] {
+            let text = format!("tdengine-bitmap-manifest 2 {crc:08x}\n{json}");
+            fs::write(nested.join(copy), text).unwrap();
+        }
+        let engine = Engine::open(&config(&nested)).unwrap();
+        let damage = engine.damage();
+        assert_eq!((damage[0].first.0, damage[0].last.0), (0, u64::MAX));
+        engine
+            .mark(BlockId(1), Mark::Dirty, MarkedAt::new(1, 1))
+            .unwrap();
+        engine.sync().unwrap();
+    }
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Plan {
     pub tables: Vec<TablePlan>,
     /// The blocks with changed rows, ascending by id.
     pub blocks: Vec<BlockPlan>,
+    /// Whether super tables were dropped: of their tables, those are listed that changed since the start, and no others.
+    pub super_tables_dropped: bool,
 }
 
 /// What is known about the changes of one vgroup.
@@ -114,6 +116,7 @@ impl Plan {
             vgroups: self.vgroups.clone(),
             tables: self.tables.iter().map(restrict).collect(),
             blocks: blocks.clone(),
+            super_tables_dropped: self.super_tables_dropped,
         }
     }
 
@@ -180,6 +183,7 @@ impl Planner {
             vgroups: Vec::new(),
             tables: Vec::new(),
             blocks: Vec::new(),
+            super_tables_dropped: false,
         };
         Self {
             window,
@@ -215,6 +219,7 @@ impl Planner {
             complete: !reasons.iter().any(|reason| reason.code.is_gap()),
             reasons,
         });
+        self.plan.super_tables_dropped |= !changes.dropped_stables.is_empty();
         let ranges = KeySpan::joined(changes.reasons.iter().filter_map(|r| r.range).collect());
         for (uid, mut changed) in changes.tables {
             if changed

@@ -101,6 +101,8 @@ impl Blocks {
                 vgroups: document.vnodes.into_iter().map(Into::into).collect(),
                 tables: document.tables.into_iter().map(Into::into).collect(),
                 blocks: document.blocks.into_iter().map(Into::into).collect(),
+                // Only the remarks say it there.
+                super_tables_dropped: false,
             },
         })
     }

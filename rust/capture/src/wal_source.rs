@@ -310,13 +310,14 @@ impl Scan {
         self.last = self.last.max(last);
         if last > self.rows_after {
             self.reasons.add(code, Some(KeySpan::ALL), text);
-        } else if code == ReasonCode::WalPruned {
-            let text =
-                format!("{text}: created, dropped and altered tables before that are not listed");
-            self.reasons.add(ReasonCode::TablesNotCovered, None, text);
-        } else {
-            self.reasons.add(code, None, text);
+            return;
         }
+        if code != ReasonCode::WalPruned {
+            self.reasons.add(code, None, text.clone());
+        }
+        let text =
+            format!("{text}: created, dropped and altered tables before that are not listed");
+        self.reasons.add(ReasonCode::TablesNotCovered, None, text);
     }
 
     fn record(&mut self, record: Record<'_>, path: &Path, sink: &mut dyn FnMut(Change<'_>)) {

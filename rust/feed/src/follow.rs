@@ -342,6 +342,21 @@ impl Shared {
             teller.everything(newest_of_all, &reason.text)?;
             self.turns.metrics.messages_dropped.add(1);
         }
+        // Rows are all named, but a table may be gone with its blocks, and nothing else says so.
+        let remarks = plan.vgroups.iter().flat_map(|vgroup| &vgroup.reasons);
+        let unseen_drops = remarks.filter(|reason| {
+            let code = reason.code;
+            code == ReasonCode::TablesNotCovered || code == ReasonCode::DroppedByName
+        });
+        let dropped = "a super table was dropped, and nothing says which tables it had";
+        let unseen_drops = unseen_drops
+            .map(|reason| reason.text.as_str())
+            .chain(plan.super_tables_dropped.then_some(dropped));
+        for why in unseen_drops {
+            tracing::warn!(reason = why, "everything counts as changed");
+            teller.everything(newest_of_all, why)?;
+            self.turns.metrics.messages_dropped.add(1);
+        }
         self.turns.told(teller.events, teller.ranges);
         Ok(messages)
     }

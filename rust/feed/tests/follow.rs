@@ -19,6 +19,11 @@ use std::{
     },
     time::Duration,
 };
+use tdwriter::{
+    Row,
+    tsdb::Release,
+    vnode::{VnodeBuilder, VnodeConfig, WalKeep},
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -193,6 +198,91 @@ fn what_can_not_be_followed_is_refused_at_the_start() {
     fs::write(&position, "damaged").unwrap();
     let error = Follower::start(config(dir.path(), Some(position)), told).unwrap_err();
     assert!(error.to_string().contains("position"), "{error}");
+}
+
+/// What a follower tells that goes on after `change` was made to a vnode with two tables.
+fn told_after(
+    config_of: VnodeConfig,
+    change: impl FnOnce(&mut VnodeBuilder, [i64; 3]),
+) -> Arc<Told> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut vnode = VnodeBuilder::create(dir.path(), config_of).unwrap();
+    let stable = vnode.create_stb("s", None);
+    let tables = [
+        vnode.create_child("c1", stable),
+        vnode.create_child("c2", stable),
+    ];
+    for table in tables {
+        vnode.write(&[(table, vec![Row::new(1_704_067_200_000, 1)])]);
+    }
+    vnode.commit().unwrap();
+    vnode.save().unwrap();
+    let position = dir.path().join("position");
+    let follow = || {
+        let told = Arc::new(Told::default());
+        let follower = Follower::start(config(dir.path(), Some(position.clone())), told.clone());
+        assert!(follower.unwrap().catch_up(PATIENCE));
+        told
+    };
+    assert!(follow().ranges.lock().is_empty());
+    change(&mut vnode, [stable, tables[0], tables[1]]);
+    vnode.save().unwrap();
+    follow()
+}
+
+fn is_everything(told: &Told) -> bool {
+    let ranges = told.ranges.lock();
+    ranges
+        .iter()
+        .any(|(first, last, _)| (*first, *last) == (0, u64::MAX))
+}
+
+#[test]
+fn a_drop_that_nothing_names_makes_everything_dirty() {
+    // A table by its id: a range.
+    let told = told_after(VnodeConfig::default(), |vnode, [_, table, _]| {
+        vnode.drop_table(table);
+    });
+    assert_eq!(told.ranges.lock().len(), 1);
+    assert!(!is_everything(&told));
+    // All tables of a super table: nothing says which.
+    let told = told_after(VnodeConfig::default(), |vnode, [stable, ..]| {
+        vnode.drop_stb(stable).unwrap();
+    });
+    assert!(is_everything(&told), "{:?}", told.ranges.lock());
+    // By a name that the log does not hold any more.
+    let old = VnodeConfig {
+        release: Release::V331,
+        wal: WalKeep::Last(0),
+        ..VnodeConfig::default()
+    };
+    let told = told_after(old, |vnode, [_, table, _]| {
+        vnode.drop_table(table);
+    });
+    assert!(is_everything(&told), "{:?}", told.ranges.lock());
+}
+
+#[test]
+fn a_log_that_does_not_reach_back_may_have_held_drops() {
+    let short = || VnodeConfig {
+        wal: WalKeep::Last(0),
+        ..VnodeConfig::default()
+    };
+    let told = told_after(short(), |vnode, [_, one, two]| {
+        vnode.drop_table(one);
+        vnode.write(&[(two, vec![Row::new(1_704_067_300_000, 1)])]);
+        vnode.commit().unwrap();
+    });
+    assert!(is_everything(&told), "{:?}", told.ranges.lock());
+    assert!(
+        !told.blocks.lock().is_empty(),
+        "rows are named all the same"
+    );
+    // One that does: rows alone.
+    let told = told_after(short(), |vnode, [_, _, two]| {
+        vnode.write(&[(two, vec![Row::new(1_704_067_300_000, 1)])]);
+    });
+    assert_eq!((told.ranges.lock().len(), told.blocks.lock().len()), (0, 1));
 }
 
 /// Has a bug.

@@ -187,6 +187,7 @@ impl Chain {
                     },
                 ],
                 blocks: Vec::new(),
+                super_tables_dropped: false,
             },
             checkpoint: checkpoint(to)?,
         };

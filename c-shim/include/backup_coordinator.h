@@ -7,7 +7,8 @@
  * export has them again. Blocks keep their state: clear them with bitmap_engine_clear_block when the backup is safe.
  *
  * Cursors      TIME and WAL go by the time or WAL position of blocks' latest marks, and trust that marks come in this
- *              order: a mark with a lower one than the cursor's is not seen. HYBRID sees every block that is new by
+ *              order: a mark with the cursor's own or a lower one is not seen. So export when all blocks of a position
+ *              are marked: with an interceptor, after event_interceptor_settle. HYBRID sees every block that is new by
  *              either of the two.
  * Ownership    _init copies the configuration. The coordinator keeps the engine alive. Give it back with _destroy.
  * Threads      All functions but _destroy may be called from any thread. Exports run one at a time. A reader may call
@@ -74,9 +75,10 @@ typedef struct {
   uint64_t processed_blocks; /* exported and safe */
   uint64_t failed_blocks;    /* not exported by exports that failed */
   uint64_t total_size;       /* bytes that exports wrote */
-  int64_t  start_time;       /* of the last export, ns since the epoch; 0 if there was none */
+  int64_t  start_time;       /* of the last export, ns since the epoch; 0 if there was none. From the plugin: of the last
+                              * detection, export or restore */
   int64_t  end_time;         /* of the same */
-  uint32_t retry_count;      /* batches that were tried again */
+  uint32_t retry_count;      /* how often a batch, or the plugin's export, was tried again */
 } SBackupStats;
 
 typedef struct SBackupCoordinator SBackupCoordinator;
@@ -89,7 +91,8 @@ typedef int32_t (*BackupBlockReader)(uint64_t block_id, SBackupSink *sink, void 
 /* Called with each block of an archive; data lives until it returns. */
 typedef void (*BackupBlockVisitor)(const SIncrementalBlock *block, const void *data, uint32_t size, void *user_data);
 
-/* Adds to a block's data, 1 GiB at most. ERR_INVALID_PARAM (NULL, too much). Only within a reader. */
+/* Adds to a block's data, 1 GiB at most. ERR_INVALID_PARAM (NULL, or too much: then the block can't be read, whatever
+ * the reader returns). Only within a reader. */
 int32_t backup_sink_write(SBackupSink *sink, const void *data, uint32_t size);
 
 /* A coordinator that has exported nothing, with a WAL cursor, started. NULL if engine or config is NULL, or a setting

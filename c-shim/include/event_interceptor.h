@@ -18,8 +18,8 @@
  *              event_interceptor_destroy must be the last call.
  * Callback     Called by up to callback_threads threads at once, for one block by one at a time, after the event is in
  *              the bitmap. The event is lent for the call. It may raise events: those never wait (as many as a queue
- *              holds are kept beside it, more are dropped as above). It may not start or stop its interceptor
- *              (ERR_IN_CALLBACK); it may destroy it. While it blocks, later events of the same queue wait; see
+ *              holds are kept beside it, more are dropped as above). It may not start or stop its interceptor, nor install
+ *              or uninstall its storage engine (ERR_IN_CALLBACK); it may destroy it. While it blocks, later events of the same queue wait; see
  *              event_interceptor_stop_timeout. It must not let a C++ exception out.
  * NULL         A NULL interceptor is ERR_INVALID_PARAM.
  * Codes        As in bitmap_engine.h.
@@ -58,9 +58,10 @@ typedef struct {
   bool               enable_interception; /* false, or event_interceptor.enable of the settings is: it starts,
                                              but takes no event (ERR_NOT_RUNNING) */
   BlockEventCallback callback;            /* may be NULL */
-  void              *callback_user_data;  /* passed to the callback; must live until destroy returns */
-  uint32_t           event_buffer_size;   /* events that all queues together hold; 0: what the settings say, 10000
-                                             by default (docs/configuration.md) */
+  void              *callback_user_data;  /* passed to the callback; must live until destroy returns, and the callbacks
+                                             that a stop_timeout gave up on, or that run when one of them destroys */
+  uint32_t           event_buffer_size;   /* events that all queues together hold, 1 to 16777216; 0: what the settings
+                                             say, 10000 by default (docs/configuration.md) */
   uint32_t           callback_threads;    /* worker threads, 1 to 64; 0: IB_CALLBACK_THREADS, the settings, or twice
                                              the processors, at most 64 */
 } SEventInterceptorConfig;
@@ -84,19 +85,21 @@ typedef struct {
 
 typedef struct SEventInterceptor SEventInterceptor;
 
-/* An interceptor for `engine` that does not run yet. NULL if a pointer is NULL, callback_threads is above 64, or
- * the settings are wrong, such as an IB_CALLBACK_THREADS that is no number from 0 to 64; the log says what. */
+/* An interceptor for `engine` that does not run yet. NULL if a pointer is NULL, event_buffer_size is above 16777216,
+ * callback_threads is above 64, or the settings are wrong, such as an IB_CALLBACK_THREADS that is no number from 0 to 64; the log says what. */
 SEventInterceptor *event_interceptor_init(const SEventInterceptorConfig *config, SBitmapEngine *engine);
 
 /* Uninstalls the storage interception if it is installed, stops the interceptor if it runs, and ends it. By the
- * callback: returns at once, and the workers end when what is queued is in. */
+ * callback: does not wait for the workers; they end when what is queued is in, of which the callback is told no more. */
 void event_interceptor_destroy(SEventInterceptor *interceptor);
 
 /* Starts the workers; does nothing if they run. ERR_IN_CALLBACK; ERR_IO: no thread can be started. */
 int32_t event_interceptor_start(SEventInterceptor *interceptor);
 
-/* Takes no more events and returns when all that were raised are in the bitmap and all callbacks returned. Does nothing
- * if it does not run. It can be started again. ERR_IN_CALLBACK. */
+/* Takes no more events and returns when all that were raised are in the bitmap and all callbacks returned. Blocks of the
+ * coverage gap that the bitmap can't take one by one (its memory limit is reached) are in a range of
+ * bitmap_engine_get_damaged_ranges then. Does nothing if it does not run. It can be started again. ERR_IN_CALLBACK;
+ * ERR_IO: the bitmap's files took not even that, and the blocks are in the coverage gap only; call it again. */
 int32_t event_interceptor_stop(SEventInterceptor *interceptor);
 
 /* The same, but does not wait longer than timeout_ms for callbacks. ERR_TIMEOUT: one did not return; everything is in the
@@ -130,15 +133,15 @@ int32_t event_interceptor_get_coverage_gap(SEventInterceptor *interceptor, SCove
 /* ---- events of a storage engine; see storage_engine_interface.h ---- */
 
 /* Chooses where events come from; NULL: from on_block_* only. The table must live until it is replaced or the
- * interceptor is destroyed. ERR_ALREADY_RUNNING: one is installed. */
+ * interceptor is destroyed. ERR_ALREADY_RUNNING: one is installed; ERR_IN_CALLBACK. */
 int32_t event_interceptor_set_storage_interface(SEventInterceptor *interceptor, SStorageEngineInterface *storage_interface);
 
 /* Calls the table's init, with callbacks that raise this interceptor's events, then its install_interception. Starts
  * the interceptor if it does not run. ERR_INVALID_PARAM: none was chosen; ERR_ALREADY_RUNNING; ERR_NOT_SUPPORTED: its
- * is_supported says no; otherwise the code of the function that failed. */
+ * is_supported says no; ERR_IN_CALLBACK; otherwise the code of the function that failed. */
 int32_t event_interceptor_install_storage_interception(SEventInterceptor *interceptor);
 
-/* Calls the table's uninstall_interception, then its destroy. Does nothing if nothing is installed. */
+/* Calls the table's uninstall_interception, then its destroy. Does nothing if nothing is installed. ERR_IN_CALLBACK. */
 int32_t event_interceptor_uninstall_storage_interception(SEventInterceptor *interceptor);
 
 /* Raises an event as the storage engine would: through the table's trigger_event where one is installed, otherwise

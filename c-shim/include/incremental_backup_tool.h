@@ -45,7 +45,7 @@ typedef struct SIncrementalBackupTool SIncrementalBackupTool;
  * not UTF-8, the port is no port, since_timestamp is negative, batch_size above 1024, or encryption is asked for. */
 SIncrementalBackupTool *incremental_backup_tool_create(const SIncrementalBackupConfig *config);
 
-/* Gives the tool back, after a backup that is running. NULL does nothing. */
+/* Gives the tool back; no call may be under way: _stop waits for a backup. NULL does nothing. */
 void incremental_backup_tool_destroy(SIncrementalBackupTool *tool);
 
 /* Reads settings, connects once and finds the server's data directories, so that a backup can't fail on them later.

@@ -84,12 +84,13 @@ typedef struct SStorageEngineInterface {
   void (*destroy)(void);                               /* uninstalls, forgets the configuration */
   int32_t (*install_interception)(void);               /* from now on events are told */
   int32_t (*uninstall_interception)(void);             /* returns when no more callback runs or will run */
-  int32_t (*trigger_event)(const SStorageEvent *event); /* tells this event, as if it had happened */
+  int32_t (*trigger_event)(const SStorageEvent *event); /* tells this event, as if it had happened; ERR_NOT_RUNNING
+                                                           before install and after uninstall */
   int32_t (*get_stats)(uint64_t *events_processed, uint64_t *events_dropped); /* NULL is skipped */
   int32_t (*get_detailed_stats)(void *engine, void *stats);                   /* ours: SStorageEngineStats */
   int32_t (*get_observability_metrics)(void *engine, SObservabilityMetrics *metrics);
   int32_t (*reset_stats)(void *engine);
-  bool (*is_supported)(void);
+  bool (*is_supported)(void); /* of ours, storage_engine_last_error says why not */
   const char *(*get_engine_name)(void); /* static */
 } SStorageEngineInterface;
 

@@ -57,7 +57,12 @@ unsafe impl Send for CReader {}
 unsafe impl Sync for CReader {}
 
 /// What a `SBackupSink *` points to.
-type Sink = Vec<u8>;
+#[derive(Default)]
+struct Sink {
+    data: Vec<u8>,
+    /// More was offered than a block may hold: what is here is not all.
+    is_too_long: bool,
+}
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,11 +157,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl CReader {
     fn read(self, record: &BlockRecord) -> Result<Vec<u8>, String> {
-        let mut sink: Sink = Vec::new();
+        let mut sink = Sink::default();
         // SAFETY: the host's function, with the sink that it may use until it returns.
         let code = unsafe { (self.call)(record.block.0, (&raw mut sink).cast(), self.user_data) };
         match code {
-            ERR_SUCCESS => Ok(sink),
+            ERR_SUCCESS if sink.is_too_long => Err("it holds more than 1 GiB".to_owned()),
+            ERR_SUCCESS => Ok(sink.data),
             code => Err(format!("the reader returned {code}")),
         }
     }
@@ -296,12 +302,13 @@ pub unsafe extern "C" fn backup_sink_write(
     coded(|| {
         // SAFETY: the caller's promise; only the reader that was given the sink uses it.
         let sink = unsafe { sink.cast::<Sink>().as_mut() }.ok_or(Code::INVALID_PARAM)?;
-        // SAFETY: the caller's promise.
-        let data = unsafe { lent_array(data.cast::<u8>(), size as usize) }?;
-        if sink.len() + data.len() > LONGEST as usize {
+        if sink.data.len() + size as usize > LONGEST as usize {
+            sink.is_too_long = true;
             return Err(Code::INVALID_PARAM);
         }
-        sink.extend_from_slice(data);
+        // SAFETY: the caller's promise.
+        let data = unsafe { lent_array(data.cast::<u8>(), size as usize) }?;
+        sink.data.extend_from_slice(data);
         Ok(())
     })
 }

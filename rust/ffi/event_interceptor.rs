@@ -21,13 +21,13 @@ use capture::intercept::{
 use config::Program;
 use feed::bitmap_sink::{BitmapSink, Callback, InterceptorGauges};
 use metrics::Source;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::ffi::{CStr, c_void};
 use std::num::NonZeroUsize;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::header::SEventInterceptor;
 
@@ -37,13 +37,18 @@ struct Handle {
     engine: Arc<Engine>,
     enabled: bool,
     storage: Mutex<Storage>,
+    /// Held while the storage interception is installed or uninstalled: `storage` itself is never held while a host's
+    /// function runs.
+    installing: Mutex<()>,
+    /// The interceptor is being destroyed by its callback: nobody waits for that one any more.
+    is_leaving: AtomicBool,
     /// An event of the storage engine was not taken; the next sync says so.
     refused: AtomicBool,
     _gauges: Arc<dyn Source>,
 }
 
 /// The storage engine that events come from.
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Storage {
     table: Option<Table>,
     installed: bool,
@@ -99,7 +104,7 @@ impl From<InterceptError> for Code {
             InterceptError::NotRunning => Self::NOT_RUNNING,
             InterceptError::InCallback => Self::IN_CALLBACK,
             InterceptError::StillBusy { .. } => Self::TIMEOUT,
-            InterceptError::NoThread(_) => Self::IO,
+            InterceptError::NoThread(_) | InterceptError::GapIsOpen { .. } => Self::IO,
         }
     }
 }
@@ -118,6 +123,9 @@ unsafe fn handle_of<'a>(interceptor: *const SEventInterceptor) -> Result<&'a Han
     // SAFETY: a live handle is a `Handle` in a box; the caller's promise.
     unsafe { lent(interceptor.cast::<Handle>()) }
 }
+
+/// Queues that hold more are a mistake, and their memory would be taken at once. As for `event_interceptor.buffer_size`.
+const MOST_EVENTS: u32 = 1 << 24;
 
 /// How many workers to start: what the caller says, or the settings, or as many as the machine suggests.
 fn workers(
@@ -156,6 +164,9 @@ pub unsafe extern "C" fn event_interceptor_init(
                 Arc::clone(engine_of(engine)?),
             )
         };
+        if capacity > MOST_EVENTS {
+            return Err(Code::INVALID_PARAM);
+        }
         let settings = environment(Program::Library).map_err(|failure| failure.code)?;
         let settings = settings.event_interceptor;
         let callback = function.map(|function| {
@@ -180,6 +191,8 @@ pub unsafe extern "C" fn event_interceptor_init(
             engine,
             enabled: enabled && settings.enable,
             storage: Mutex::default(),
+            installing: Mutex::default(),
+            is_leaving: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             _gauges: gauges,
         };
@@ -192,12 +205,24 @@ pub unsafe extern "C" fn event_interceptor_init(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn event_interceptor_destroy(interceptor: *mut SEventInterceptor) {
     boundary((), || {
-        if !interceptor.is_null() {
-            // SAFETY: a live handle is a `Handle` in a box, and the caller gives it back.
-            let handle = unsafe { Box::from_raw(interceptor.cast::<Handle>()) };
-            let _ = handle.uninstall();
-            drop(handle);
+        // SAFETY: the caller's promise.
+        let Ok(handle) = (unsafe { handle_of(interceptor) }) else {
+            return;
+        };
+        if handle.interceptor.is_own_worker() {
+            // A storage engine must wait neither for room in the queue of this worker nor for its end.
+            handle.is_leaving.store(true, SeqCst);
+            handle.interceptor.abandon();
         }
+        let _ = handle.uninstall();
+        match handle.interceptor.stop() {
+            Ok(()) | Err(InterceptError::InCallback) => {}
+            Err(error) => {
+                tracing::error!("{error}; the interceptor is destroyed, and knows of them no more")
+            }
+        }
+        // SAFETY: a live handle is a `Handle` in a box, the caller gives it back, and nobody is called with it any more.
+        drop(unsafe { Box::from_raw(interceptor.cast::<Handle>()) });
     });
 }
 
@@ -436,7 +461,9 @@ pub unsafe extern "C" fn event_interceptor_set_storage_interface(
 ) -> i32 {
     coded(|| {
         // SAFETY: the caller's promise.
-        let mut storage = unsafe { handle_of(interceptor) }?.storage.lock();
+        let handle = unsafe { handle_of(interceptor) }?;
+        let _installing = handle.installing()?;
+        let mut storage = handle.storage.lock();
         if storage.installed {
             return Err(Code::ALREADY_RUNNING);
         }
@@ -462,7 +489,8 @@ pub unsafe extern "C" fn event_interceptor_install_storage_interception(
     coded(|| {
         // SAFETY: the caller's promise.
         let handle = unsafe { handle_of(interceptor) }?;
-        let mut storage = handle.storage.lock();
+        let _installing = handle.installing()?;
+        let storage = *handle.storage.lock();
         if storage.installed {
             return Err(Code::ALREADY_RUNNING);
         }
@@ -499,14 +527,23 @@ pub unsafe extern "C" fn event_interceptor_install_storage_interception(
             }
             return Err(code);
         }
-        storage.installed = true;
+        handle.storage.lock().installed = true;
         Ok(())
     })
 }
 
 impl Handle {
+    /// The right to install or uninstall. Either waits for the storage engine, which may wait for the workers, so none of
+    /// these can have it.
+    fn installing(&self) -> Result<MutexGuard<'_, ()>, Code> {
+        if self.interceptor.is_own_worker() {
+            return Err(Code::IN_CALLBACK);
+        }
+        Ok(self.installing.lock())
+    }
+
     fn uninstall(&self) -> Result<(), Code> {
-        let mut storage = self.storage.lock();
+        let storage = *self.storage.lock();
         let Some(table) = storage.table.filter(|_| storage.installed) else {
             return Ok(());
         };
@@ -518,7 +555,18 @@ impl Handle {
             // SAFETY: as above.
             unsafe { destroy() }
         }
-        storage.installed = false;
+        self.storage.lock().installed = false;
+        Ok(())
+    }
+
+    /// Waits until everything that the storage engine told is in the bitmap.
+    fn settle(&self) -> Result<(), Code> {
+        let deadline = Instant::now() + SETTLE;
+        while !self.interceptor.settle(LOOK_UP) {
+            if self.is_leaving.load(SeqCst) || Instant::now() >= deadline {
+                return Err(Code::TIMEOUT);
+            }
+        }
         Ok(())
     }
 }
@@ -530,7 +578,9 @@ pub unsafe extern "C" fn event_interceptor_uninstall_storage_interception(
 ) -> i32 {
     coded(|| {
         // SAFETY: the caller's promise.
-        unsafe { handle_of(interceptor) }?.uninstall()
+        let handle = unsafe { handle_of(interceptor) }?;
+        let _installing = handle.installing()?;
+        handle.uninstall()
     })
 }
 
@@ -547,12 +597,14 @@ pub unsafe extern "C" fn event_interceptor_trigger_test_event(
         // SAFETY: the caller's promise.
         let handle = unsafe { handle_of(interceptor) }?;
         let kind = kind_of(event_type)?;
-        let storage = handle.storage.lock();
+        let storage = *handle.storage.lock();
         let trigger = storage
             .table
             .filter(|_| storage.installed)
             .and_then(|table| table.get().trigger_event);
-        drop(storage);
+        if !handle.enabled || !handle.interceptor.is_running() {
+            return Err(Code::NOT_RUNNING);
+        }
         let Some(trigger) = trigger else {
             return handle.raise(BlockEvent {
                 kind,
@@ -609,9 +661,7 @@ unsafe extern "C" fn on_storage_range(range: *const SStorageRange, user_data: *m
             unsafe { CStr::from_ptr(range.reason) }.to_string_lossy()
         };
         // What is queued for blocks of the range goes first, so that no older FLUSH comes after it.
-        if !handle.interceptor.settle(SETTLE) {
-            return Err(Code::TIMEOUT);
-        }
+        handle.settle()?;
         let marked = MarkedAt::new(range.wal_offset, range.timestamp);
         let (first, last) = (BlockId(range.first_block_id), BlockId(range.last_block_id));
         handle.engine.mark_range(first, last, marked, &why)?;
@@ -621,6 +671,8 @@ unsafe extern "C" fn on_storage_range(range: *const SStorageRange, user_data: *m
 
 /// How long a storage engine is kept waiting for what it told to be in the bitmap.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How often such a wait looks whether it still makes sense.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// Is everything that the storage engine told in the bitmap, and on disk?
 unsafe extern "C" fn on_storage_sync(user_data: *mut c_void) -> i32 {
@@ -630,9 +682,7 @@ unsafe extern "C" fn on_storage_sync(user_data: *mut c_void) -> i32 {
         if handle.refused.swap(false, SeqCst) {
             return Err(Code::NOT_RUNNING);
         }
-        if !handle.interceptor.settle(SETTLE) {
-            return Err(Code::TIMEOUT);
-        }
+        handle.settle()?;
         handle.engine.sync()?;
         Ok(())
     })

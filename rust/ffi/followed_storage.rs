@@ -37,7 +37,8 @@ pub(crate) trait Kind: Sized + 'static {
     /// The one of the process.
     fn engine() -> &'static Mutex<Engine<Self>>;
     fn start(config: Self::Config, host: Arc<Host>) -> Result<Box<dyn Follow>, Failure>;
-    fn is_supported(config: &Self::Config) -> bool;
+    /// Why it can't be followed, if it can't.
+    fn is_supported(config: &Self::Config) -> Result<(), Failure>;
 }
 
 /// A follower, whatever it reads.
@@ -301,8 +302,12 @@ unsafe extern "C" fn trigger<K: Kind>(event: *const SStorageEvent) -> i32 {
             let text = format!("there is no event type {}", event.event_type);
             return Err(Failure::new(Code::INVALID_PARAM, text));
         }
-        let host = K::engine().lock().host.clone();
-        let host = host.ok_or_else(|| Failure::new(Code::NOT_RUNNING, "init was not called"))?;
+        let host = {
+            let engine = K::engine().lock();
+            // Once it is uninstalled, what the callbacks need may be gone.
+            let host = engine.running.as_ref().and(engine.host.clone());
+            host.ok_or_else(not_installed::<K>)?
+        };
         host.tell(event);
         Ok(())
     })
@@ -379,9 +384,11 @@ unsafe extern "C" fn reset_stats<K: Kind>(_engine: *mut c_void) -> i32 {
 }
 
 unsafe extern "C" fn is_supported<K: Kind>() -> bool {
-    boundary(false, || {
-        configured::<K>().is_some_and(|follow| K::is_supported(&follow))
-    })
+    let code = explained(|| {
+        let not_configured = || Failure::new(Code::INVALID_PARAM, K::NOT_CONFIGURED);
+        K::is_supported(&configured::<K>().ok_or_else(not_configured)?)
+    });
+    code == Code::SUCCESS.0
 }
 
 unsafe extern "C" fn get_engine_name<K: Kind>() -> *const c_char {

@@ -17,7 +17,7 @@ use config::{Program, Settings};
 use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU32};
 use std::time::Instant;
 
 pub use crate::header::SIncrementalBackupTool;
@@ -172,6 +172,7 @@ impl Tool {
             batch: settings.backup.batch_size as usize,
             compression: self.compression,
             retry: retry(&settings),
+            retried: AtomicU32::new(0),
         });
         Ok(())
     }

@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString, c_char};
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU32};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The table that C gets. It never changes: C may only read it, though its type does not say so.
@@ -242,6 +242,7 @@ impl Plugin {
                 false => Compression::Null,
             },
             retry: retry(settings),
+            retried: AtomicU32::new(0),
         })
     }
 
@@ -331,7 +332,11 @@ impl Plugin {
         };
         let (database, next) = (blocks.database.clone(), found.next.clone());
         let began = Instant::now();
-        let result = self.write(blocks, out);
+        let result = self.session().and_then(|session| {
+            let result = write(&session, blocks, out);
+            self.stats.retry_count += session.retried.into_inner();
+            result
+        });
         match &result {
             Ok(bytes) => {
                 metrics::global().backup_done(began.elapsed(), *bytes);
@@ -358,28 +363,6 @@ impl Plugin {
         Ok(())
     }
 
-    /// Exports, and checks what was written; returns its bytes.
-    fn write(&self, blocks: Blocks, out: &Path) -> Result<u64, Failure> {
-        let outcome = self.session()?.export(blocks, out, &())?;
-        let report = verify::run(
-            &verify::Job {
-                links: vec![out.to_owned()],
-                blocks: None,
-                threads: processors(),
-            },
-            &(),
-        );
-        let problem = || {
-            let first = report.problems.first();
-            first.map_or(String::new(), |problem| problem.text.clone())
-        };
-        match report.result {
-            Verdict::Intact => Ok(outcome.link.bytes()),
-            Verdict::Incomplete => Err(Failure::new(Code::BACKUP_INCOMPLETE, problem())),
-            Verdict::Failed => Err(Failure::new(Code::VERIFY, problem())),
-        }
-    }
-
     fn restore(&self, path: &Path, target: &str) -> Result<(), Failure> {
         let outcome = self.session()?.restore(path, target, &())?;
         if let Some(failure) = outcome.failures.first() {
@@ -389,6 +372,28 @@ impl Plugin {
             Some(what) => Err(Failure::new(Code::BACKUP_INCOMPLETE, what)),
             None => Ok(()),
         }
+    }
+}
+
+/// Exports, and checks what was written; returns its bytes.
+fn write(session: &Session, blocks: Blocks, out: &Path) -> Result<u64, Failure> {
+    let outcome = session.export(blocks, out, &())?;
+    let report = verify::run(
+        &verify::Job {
+            links: vec![out.to_owned()],
+            blocks: None,
+            threads: processors(),
+        },
+        &(),
+    );
+    let problem = || {
+        let first = report.problems.first();
+        first.map_or(String::new(), |problem| problem.text.clone())
+    };
+    match report.result {
+        Verdict::Intact => Ok(outcome.link.bytes()),
+        Verdict::Incomplete => Err(Failure::new(Code::BACKUP_INCOMPLETE, problem())),
+        Verdict::Failed => Err(Failure::new(Code::VERIFY, problem())),
     }
 }
 

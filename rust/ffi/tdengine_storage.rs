@@ -43,9 +43,17 @@ impl Kind for Files {
         }
     }
 
-    fn is_supported(config: &FollowConfig) -> bool {
+    fn is_supported(config: &FollowConfig) -> Result<(), Failure> {
         let vnodes = DataDirs::new(config.data_dirs.clone()).and_then(|dirs| dirs.vnodes());
-        vnodes.is_ok_and(|vnodes| !vnodes.is_empty())
+        let vnodes = vnodes.map_err(|error| Failure::new(Code::NOT_SUPPORTED, error))?;
+        if vnodes.is_empty() {
+            let text = format!(
+                "there is no vnode in {:?}: give every dataDir of the server, once it has a database",
+                config.data_dirs
+            );
+            return Err(Failure::new(Code::NOT_SUPPORTED, text));
+        }
+        Ok(())
     }
 }
 

@@ -54,12 +54,14 @@ impl Kind for Subscription {
         }
     }
 
-    fn is_supported(config: &TmqConfig) -> bool {
+    fn is_supported(config: &TmqConfig) -> Result<(), Failure> {
         let library = match &config.library {
             Some(path) => taos::Library::load(path),
             None => taos::Library::find(),
         };
-        library.is_ok_and(|library| library.tmq().is_ok())
+        let tmq = library.and_then(|library| library.tmq());
+        tmq.map(drop)
+            .map_err(|error| Failure::new(Code::NOT_SUPPORTED, error))
     }
 }
 

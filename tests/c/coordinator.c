@@ -113,6 +113,26 @@ static void misuse(SBitmapEngine *engine, SBackupConfig good) {
   CHECK(backup_archive_read("/nonexistent", NULL, NULL, NULL) == ERR_IO);
 }
 
+/* Does not look at what backup_sink_write says. */
+static int32_t read_too_much(uint64_t block, SBackupSink *sink, void *user_data) {
+  char *text = user_data;
+  (void)block;
+  backup_sink_write(sink, text, 4);
+  CHECK(backup_sink_write(sink, text, (1u << 30) - 3) == ERR_INVALID_PARAM);
+  return ERR_SUCCESS;
+}
+
+/* A block of which only a part was taken is in no archive. */
+static void never_a_part(SBitmapEngine *engine, SBackupConfig config, const char *directory) {
+  SBackupCoordinator *coordinator = backup_coordinator_init(engine, &config);
+  char                text[] = "rows", last[512];
+  int                 before = read_all(directory, NULL, last, sizeof last);
+  CHECK(coordinator != NULL && backup_coordinator_set_reader(coordinator, read_too_much, text) == ERR_SUCCESS);
+  CHECK(backup_coordinator_export(coordinator) == ERR_READ && strstr(backup_coordinator_error(), "1 GiB") != NULL);
+  CHECK(read_all(directory, NULL, last, sizeof last) == before);
+  backup_coordinator_destroy(coordinator);
+}
+
 /* A block larger than half the disk, of bytes that can't be compressed. */
 static int32_t read_large(uint64_t block, SBackupSink *sink, void *user_data) {
   uint64_t seed = block * 2654435761u + 1, words[512];
@@ -312,6 +332,7 @@ int main(int argc, char **argv) {
   CHECK(backup_coordinator_set_reader(c, NULL, NULL) == ERR_SUCCESS); /* it is not called any more */
   CHECK(backup_coordinator_export(c) == ERR_NOT_STARTED);
   backup_coordinator_destroy(c);
+  never_a_part(engine, config, path);
   bitmap_engine_destroy(engine);
 
   /* What the operator wants: encryption, with a key file. */

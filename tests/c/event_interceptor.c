@@ -165,6 +165,9 @@ static int settings(void) {
   unsetenv("IB_CALLBACK_THREADS");
   config.callback_threads = 65;
   CHECK(event_interceptor_init(&config, engine) == NULL);
+  config.callback_threads = 1;
+  config.event_buffer_size = UINT32_MAX;
+  CHECK(event_interceptor_init(&config, engine) == NULL); /* hundreds of gigabytes */
   CHECK(event_interceptor_init(NULL, engine) == NULL && event_interceptor_init(&plain, NULL) == NULL);
 
   CHECK(event_interceptor_start(NULL) == ERR_INVALID_PARAM && event_interceptor_stop(NULL) == ERR_INVALID_PARAM);
@@ -283,6 +286,10 @@ static int storage(void) {
   CHECK(event_interceptor_trigger_test_event(ic, EVENT_BLOCK_UPDATE, 3, 10, 4) == ERR_SUCCESS);
   CHECK(host_config.sync_callback(host_config.callback_user_data) == ERR_SUCCESS);
   CHECK(bitmap_engine_get_block_metadata(engine, 3, &metadata) == ERR_SUCCESS && metadata.wal_offset == 17);
+  /* What is stopped takes no test event either, and says so. */
+  CHECK(event_interceptor_stop(ic) == ERR_SUCCESS);
+  CHECK(event_interceptor_trigger_test_event(ic, EVENT_BLOCK_UPDATE, 3, 11, 4) == ERR_NOT_RUNNING);
+  CHECK(event_interceptor_start(ic) == ERR_SUCCESS);
   CHECK(host_config.range_callback(&range, host_config.callback_user_data) == ERR_SUCCESS);
   CHECK(state_of(engine, 55) == BLOCK_STATE_DIRTY);
 
@@ -300,4 +307,104 @@ static int storage(void) {
   return 0;
 }
 
-int main(void) { return events_become_marks() || callbacks() || settings() || settings_of_the_process() || storage(); }
+/* A storage engine that raises events without pause, and waits for that to end when it is uninstalled. */
+static pthread_t       raiser;
+static pthread_mutex_t raiser_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t  raiser_changed = PTHREAD_COND_INITIALIZER;
+static int             raised, raiser_ends, destroyed, codes_in_callback[3];
+
+static void *raise_on_and_on(void *unused) {
+  SStorageEvent event = {STORAGE_EVENT_BLOCK_UPDATE, 1, 1, 1, NULL};
+  int           ends;
+  (void)unused;
+  do {
+    pthread_mutex_lock(&raiser_lock);
+    raised++;
+    pthread_cond_broadcast(&raiser_changed);
+    ends = raiser_ends;
+    pthread_mutex_unlock(&raiser_lock);
+    if (!ends) host_config.event_callback(&event, host_config.callback_user_data);
+  } while (!ends);
+  return NULL;
+}
+
+static int32_t raiser_install(void) { return pthread_create(&raiser, NULL, raise_on_and_on, NULL) == 0 ? ERR_SUCCESS : ERR_IO; }
+static int32_t raiser_uninstall(void) {
+  pthread_mutex_lock(&raiser_lock);
+  raiser_ends = 1;
+  pthread_mutex_unlock(&raiser_lock);
+  return pthread_join(raiser, NULL) == 0 ? ERR_SUCCESS : ERR_IO;
+}
+
+static void destroy_from_within(const SBlockEvent *event, void *user_data) {
+  SEventInterceptor *ic = *(SEventInterceptor **)user_data;
+  (void)event;
+  /* One event is here, one in the queue, and one waits for room there. */
+  pthread_mutex_lock(&raiser_lock);
+  while (raised < 3) pthread_cond_wait(&raiser_changed, &raiser_lock);
+  pthread_mutex_unlock(&raiser_lock);
+  codes_in_callback[0] = event_interceptor_uninstall_storage_interception(ic);
+  codes_in_callback[1] = event_interceptor_install_storage_interception(ic);
+  codes_in_callback[2] = event_interceptor_set_storage_interface(ic, NULL);
+  event_interceptor_destroy(ic);
+  pthread_mutex_lock(&raiser_lock);
+  destroyed++;
+  pthread_cond_broadcast(&raiser_changed);
+  pthread_mutex_unlock(&raiser_lock);
+}
+
+static int destroyed_by_its_callback(void) {
+  SBitmapEngine          *engine = bitmap_engine_init();
+  SEventInterceptor      *ic;
+  SEventInterceptorConfig config = {true, destroy_from_within, NULL, 1, 1};
+  SStorageEngineInterface table;
+  int                     i;
+
+  memset(&table, 0, sizeof table);
+  table.init = host_init;
+  table.destroy = host_destroy;
+  table.install_interception = raiser_install;
+  table.uninstall_interception = raiser_uninstall;
+  table.is_supported = host_is_supported;
+  config.callback_user_data = &ic;
+  ic = event_interceptor_init(&config, engine);
+  CHECK(event_interceptor_set_storage_interface(ic, &table) == ERR_SUCCESS);
+  CHECK(event_interceptor_install_storage_interception(ic) == ERR_SUCCESS);
+  pthread_mutex_lock(&raiser_lock);
+  while (!destroyed) pthread_cond_wait(&raiser_changed, &raiser_lock);
+  pthread_mutex_unlock(&raiser_lock);
+  CHECK(raiser_ends && destroyed == 1);
+  for (i = 0; i < 3; i++) CHECK(codes_in_callback[i] == ERR_IN_CALLBACK);
+  CHECK(state_of(engine, 1) == BLOCK_STATE_DIRTY);
+  bitmap_engine_destroy(engine);
+  return 0;
+}
+
+/* The bitmap is full: what it can't take block by block is in a range when the interceptor has stopped. */
+static int nothing_is_lost_to_a_full_bitmap(void) {
+  SBitmapEngineConfig limits = {1, false, NULL};
+  SBitmapEngine      *engine = bitmap_engine_init_with_config(&limits);
+  SEventInterceptor  *ic = event_interceptor_init(&plain, engine);
+  SCoverageGap        gap;
+  uint64_t            dropped = 0, block = 0, i;
+  size_t              ranges = 0;
+
+  CHECK(event_interceptor_start(ic) == ERR_SUCCESS);
+  while (dropped == 0) {
+    for (i = 0; i < 1000; i++, block++)
+      CHECK(event_interceptor_on_block_update(ic, block << 32, block, (int64_t)block) == ERR_SUCCESS);
+    event_interceptor_get_stats(ic, NULL, &dropped);
+  }
+  CHECK(event_interceptor_stop(ic) == ERR_SUCCESS);
+  CHECK(event_interceptor_get_coverage_gap(ic, &gap) == ERR_SUCCESS && gap.events == 0);
+  CHECK(bitmap_engine_get_damaged_ranges(engine, NULL, 0, &ranges) == ERR_SUCCESS && ranges > 0);
+  for (i = 0; i < block; i++) CHECK(state_of(engine, i << 32) == BLOCK_STATE_DIRTY);
+  event_interceptor_destroy(ic);
+  bitmap_engine_destroy(engine);
+  return 0;
+}
+
+int main(void) {
+  return events_become_marks() || callbacks() || settings() || settings_of_the_process() || storage() ||
+         destroyed_by_its_callback() || nothing_is_lost_to_a_full_bitmap();
+}

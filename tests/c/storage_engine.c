@@ -160,6 +160,7 @@ static int the_table(const char *data_dir, const char *work_dir) {
 
   follow.data_dirs = "/no/such/directory";
   CHECK(tdengine_storage_configure(&follow) == ERR_SUCCESS && !table->is_supported());
+  CHECK(strstr(storage_engine_last_error(), "/no/such/directory") != NULL);
   CHECK(table->install_interception() == ERR_IO);
   CHECK(strstr(storage_engine_last_error(), "/no/such/directory") != NULL);
   follow.data_dirs = data_dir;
@@ -183,6 +184,11 @@ static int the_table(const char *data_dir, const char *work_dir) {
   CHECK(read_data_block(UINT64_MAX, &data, &size) == ERR_BLOCK_NOT_FOUND);
   CHECK(table->uninstall_interception() == ERR_SUCCESS && table->uninstall_interception() == ERR_SUCCESS);
   CHECK(table->get_detailed_stats(NULL, &stats) == ERR_SUCCESS && !stats.running);
+  /* No callback after that: what it needs may be gone. */
+  event.event_type = STORAGE_EVENT_BLOCK_CREATE;
+  events = 0;
+  CHECK(table->trigger_event(&event) == ERR_NOT_RUNNING && events == 0);
+  event.event_type = STORAGE_EVENT_MAX;
   table->destroy();
   CHECK(table->trigger_event(&event) == ERR_INVALID_PARAM);
   return 0;

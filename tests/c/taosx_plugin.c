@@ -128,8 +128,9 @@ static int settings(const char *work_dir) {
   /* Beyond max_blocks: dropped as events, but not forgotten. */
   CHECK(set("max_blocks", "10") == TAOSX_PLUGIN_OK && start() == TAOSX_PLUGIN_OK);
   for (i = 0; i < 15; i++) CHECK(raise_event(TAOSX_EVENT_BLOCK_UPDATE, i, (int64_t)i) == TAOSX_PLUGIN_OK);
+  CHECK(raise_event(TAOSX_EVENT_BLOCK_FLUSH, 99, 1) == TAOSX_PLUGIN_OK); /* was never marked: clean, and needs no room */
   CHECK(stop() == TAOSX_PLUGIN_OK && get_stats(&stats) == TAOSX_PLUGIN_OK);
-  CHECK(stats.events_processed == 10 && stats.events_dropped == 5);
+  CHECK(stats.events_processed == 11 && stats.events_dropped == 5);
   CHECK(dirty_blocks(ids, 100, &count) == TAOSX_PLUGIN_OK && count == 10);
   CHECK(down() == TAOSX_PLUGIN_OK);
   return 0;

@@ -31,6 +31,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -51,6 +52,8 @@ pub struct Session {
     pub compression: Compression,
     /// What is done about an export that failed.
     pub retry: Retry,
+    /// How often exports were tried again.
+    pub retried: AtomicU32,
 }
 
 /// When something that failed is tried again.
@@ -68,6 +71,7 @@ impl Retry {
     /// Tries, and tries again while the error is one that `may_pass`.
     fn run<T, E: fmt::Display>(
         &self,
+        retried: &AtomicU32,
         may_pass: fn(&E) -> bool,
         mut attempt: impl FnMut() -> Result<T, E>,
     ) -> Result<T, E> {
@@ -82,6 +86,7 @@ impl Retry {
                 return Err(error);
             }
             tries += 1;
+            retried.fetch_add(1, Relaxed);
             tracing::warn!("it failed, and is tried again: {error}");
             thread::sleep(self.interval);
         }
@@ -192,7 +197,7 @@ impl Session {
         progress: &dyn Progress,
     ) -> Result<DumpOutcome, SessionError> {
         let (library, login) = self.connected("an export")?;
-        let outcome = self.retry.run(DumpError::may_pass, || {
+        let outcome = self.retry.run(&self.retried, DumpError::may_pass, || {
             let job = ExportJob {
                 login: login.clone(),
                 blocks: blocks.clone(),
@@ -391,6 +396,7 @@ mod tests {
             batch: 1,
             compression: Compression::default(),
             retry: Retry::default(),
+            retried: AtomicU32::new(0),
         };
         let dir = tempfile::tempdir().unwrap();
         let backup = session.backup("d", None, Since::Time(0), dir.path(), dir.path(), &());
@@ -413,13 +419,15 @@ mod tests {
                 timeout,
             };
             let mut tries = 0;
-            let result = retry.run(may_pass, || {
+            let retried = AtomicU32::new(0);
+            let result = retry.run(&retried, may_pass, || {
                 tries += 1;
                 match tries > fails {
                     true => Ok(()),
                     false => Err("no".to_owned()),
                 }
             });
+            assert_eq!(retried.into_inner(), tries - 1, "each is counted");
             (result.is_ok(), tries)
         };
         let long = Duration::from_secs(600);

@@ -23,7 +23,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -64,6 +64,12 @@ pub trait EventSink: Send + Sync + 'static {
 
     /// Takes in that blocks of a gap changed; false if that is not possible now. Then it is tried again.
     fn take_gap(&self, gap: &Gap) -> bool;
+
+    /// Takes in that any block of a gap may have changed, when it is the last time that it can: the interceptor stops and
+    /// [`Self::take_gap`] refused it. False if even that is not possible.
+    fn take_whole(&self, gap: &Gap) -> bool {
+        self.take_gap(gap)
+    }
 
     /// Tells about an event that was taken in. May take its time and may raise events; a panic is caught.
     fn tell(&self, _event: &BlockEvent) {}
@@ -124,6 +130,15 @@ pub enum InterceptError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// Blocks are in the gap, and the sink can't take them in any way.
+    #[error(
+        "the blocks of {events} events can't be marked, and are in the coverage gap only: see what is wrong with the \
+         bitmap's memory or files, and stop again"
+    )]
+    GapIsOpen {
+        /// How many events.
+        events: u64,
+    },
     /// A worker can't be started.
     #[error("no thread for the event workers: {0}; raise the limit on threads or ask for fewer")]
     NoThread(io::Error),
@@ -157,6 +172,8 @@ pub(crate) struct Core {
     processed: AtomicU64,
     dropped: AtomicU64,
     panics: AtomicU64,
+    /// Nobody is told of events any more.
+    is_silent: AtomicBool,
     started: Instant,
 }
 
@@ -185,6 +202,7 @@ impl Interceptor {
             processed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            is_silent: AtomicBool::new(false),
             started: Instant::now(),
         };
         Self {
@@ -233,7 +251,25 @@ impl Interceptor {
         let mut workers = self.lock_workers()?;
         self.core.shards.iter().for_each(Shard::close);
         workers.drain(..).for_each(join);
-        Ok(())
+        self.close_gap()
+    }
+
+    /// Whoever found its queue full may have added to the gap after the worker ended.
+    fn close_gap(&self) -> Result<(), InterceptError> {
+        let shards = self.core.shards.iter();
+        if shards.fold(true, |all, shard| shard.last_try(&self.core) && all) {
+            return Ok(());
+        }
+        Err(InterceptError::GapIsOpen {
+            events: self.gap().events,
+        })
+    }
+
+    /// Takes no more events, and tells of none any more; what is queued is taken in. For a callback, which can't wait for
+    /// its own worker: [`Self::stop`] or a drop does the rest.
+    pub fn abandon(&self) {
+        self.core.is_silent.store(true, SeqCst);
+        self.core.shards.iter().for_each(Shard::close);
     }
 
     /// As [`Self::stop`], but does not wait longer than `patience` for callbacks. Also then everything that was
@@ -254,6 +290,7 @@ impl Interceptor {
                 busy = true;
             }
         }
+        self.close_gap()?;
         if busy {
             Err(InterceptError::StillBusy { waited: patience })
         } else {
@@ -325,6 +362,11 @@ impl Interceptor {
         self.stats().capacity * size_of::<Queued>() as u64
     }
 
+    /// Whether it takes events.
+    pub fn is_running(&self) -> bool {
+        self.core.shards.iter().all(Shard::is_open)
+    }
+
     /// Whether the calling thread is one of its workers.
     pub fn is_own_worker(&self) -> bool {
         WORKER_OF
@@ -349,9 +391,9 @@ fn join(worker: JoinHandle<()>) {
 
 impl Drop for Interceptor {
     fn drop(&mut self) {
-        if self.stop().is_err() {
-            // By a callback: the workers end by themselves when they have taken in what is queued.
-            self.core.shards.iter().for_each(Shard::close);
+        if let Err(InterceptError::InCallback) = self.stop() {
+            // The workers end by themselves when they have taken in what is queued.
+            self.abandon();
         }
     }
 }

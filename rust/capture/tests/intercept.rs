@@ -26,6 +26,7 @@ struct Memory {
     dropped: AtomicU64,
     refuse: AtomicBool,
     refuse_gaps: AtomicBool,
+    takes_whole: AtomicBool,
     callback: OnceLock<Callback>,
 }
 
@@ -46,6 +47,15 @@ impl EventSink for Memory {
         let mut blocks = self.gap.lock().unwrap();
         blocks.extend(&gap.blocks);
         true
+    }
+
+    fn take_whole(&self, gap: &Gap) -> bool {
+        if self.takes_whole.load(SeqCst) {
+            let (first, last) = gap.hull().unwrap();
+            self.gap.lock().unwrap().extend(first..=last);
+            return true;
+        }
+        self.take_gap(gap)
     }
 
     fn tell(&self, event: &BlockEvent) {
@@ -187,7 +197,13 @@ fn what_the_sink_refuses_becomes_a_gap_that_is_offered_until_it_is_taken() {
         events.raise(update(block, 0)).unwrap();
     }
     until(|| events.stats().dropped == 10);
-    events.stop().unwrap();
+    for _ in 0..2 {
+        let stopped = events.stop();
+        assert!(
+            matches!(stopped, Err(InterceptError::GapIsOpen { events: 10 })),
+            "a stop that leaves blocks unmarked says so"
+        );
+    }
     assert_eq!(events.gap().blocks.len(), 10, "kept over a stop");
     memory.refuse_gaps.store(false, SeqCst);
     events.start().unwrap();
@@ -195,6 +211,22 @@ fn what_the_sink_refuses_becomes_a_gap_that_is_offered_until_it_is_taken() {
     events.stop().unwrap();
     assert!(events.gap().is_empty());
     assert_eq!(events.stats().processed, 0);
+}
+
+#[test]
+fn a_gap_that_is_refused_to_the_end_is_taken_as_a_whole_by_a_stop() {
+    let (memory, events) = interceptor(16, 2);
+    memory.refuse.store(true, SeqCst);
+    memory.refuse_gaps.store(true, SeqCst);
+    memory.takes_whole.store(true, SeqCst);
+    events.start().unwrap();
+    for block in [7, 9, 11 << 12] {
+        events.raise(update(block, 0)).unwrap();
+    }
+    events.stop().unwrap();
+    assert!(events.gap().is_empty());
+    let whole = memory.gap.lock().unwrap().clone();
+    assert!(whole.is_superset(&[7, 9, 11 << 12].into()), "{whole:?}");
 }
 
 #[test]
@@ -267,6 +299,35 @@ fn a_callback_that_hangs_holds_up_no_change_when_it_is_stopped_within_a_time() {
     stuck.store(false, SeqCst);
     events.stop().unwrap();
     assert_eq!(memory.count(), 401);
+}
+
+#[test]
+fn a_callback_that_was_given_up_on_is_told_nothing_more() {
+    let (memory, events) = interceptor(1_000, 1);
+    let stuck = Arc::new(AtomicBool::new(true));
+    let told = Arc::new(AtomicU64::new(0));
+    let (in_callback, count) = (Arc::clone(&stuck), Arc::clone(&told));
+    let _ = memory.callback.set(Box::new(move |event| {
+        count.fetch_add(1, SeqCst);
+        if event.wal == 1 {
+            until(|| !in_callback.load(SeqCst));
+        }
+    }));
+    events.start().unwrap();
+    // The worker gets the first event alone or with all others, and these in any case together.
+    let hold = memory.taken.lock().unwrap();
+    for wal in 0..100 {
+        events.raise(update(5, wal)).unwrap();
+    }
+    drop(hold);
+    until(|| told.load(SeqCst) == 2);
+    let stopped = events.stop_within(Duration::from_millis(20));
+    assert!(matches!(stopped, Err(InterceptError::StillBusy { .. })));
+    assert_eq!(memory.count(), 100, "everything is in");
+    stuck.store(false, SeqCst);
+    drop((memory, events));
+    until(|| Arc::strong_count(&told) == 1);
+    assert_eq!(told.load(SeqCst), 2);
 }
 
 #[test]

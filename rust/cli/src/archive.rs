@@ -71,7 +71,7 @@ pub fn run(args: &ArchiveArgs) -> Result<Exit, Box<dyn Error>> {
             match block.table {
                 Some(_) => {
                     done.blocks += 1;
-                    done.rows += block.rows.len() as u64;
+                    done.rows += block.count();
                 }
                 None => done.gone += 1,
             }
@@ -124,7 +124,7 @@ pub fn run(args: &ArchiveArgs) -> Result<Exit, Box<dyn Error>> {
 fn each_block(
     path: &Path,
     key: Option<&Key>,
-    mut then: impl FnMut(&BlockRows) -> Result<(), BlockRestoreError>,
+    mut then: impl FnMut(&BlockRows<'_>) -> Result<(), BlockRestoreError>,
 ) -> Result<u64, Box<dyn Error>> {
     let mut failed = None;
     let mut found = 0;

@@ -75,6 +75,20 @@ impl EventSink for BitmapSink {
         blocks && range
     }
 
+    fn take_whole(&self, gap: &Gap) -> bool {
+        let Some((first, last)) = gap.hull() else {
+            return true;
+        };
+        let marked = MarkedAt::new(gap.wal, gap.time);
+        let why = "events were dropped, and the bitmap could not take their blocks one by one";
+        let range = (BlockId(first), BlockId(last));
+        match self.engine.mark_range(range.0, range.1, marked, why) {
+            // The range counts all the same.
+            Ok(()) | Err(EngineError::MemoryFull { .. }) => true,
+            Err(_) => false,
+        }
+    }
+
     fn tell(&self, event: &BlockEvent) {
         if let Some(callback) = &self.callback {
             callback(event);

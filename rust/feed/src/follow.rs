@@ -9,7 +9,7 @@
 //! ids are made: a bitmap and its position file belong together.
 
 use crate::{
-    teller::{NotTaken, Teller},
+    teller::{NotTaken, Teller, UntilStopped},
     turns::{Turns, Worker},
     watch::{Waker, Watch},
 };
@@ -29,7 +29,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 use tdfiles::{KeySpan, VgId};
 
@@ -200,13 +200,17 @@ impl Shared {
                 let started = Instant::now();
                 match self.scan(listener) {
                     Ok(messages) => {
-                        self.turns
-                            .metrics
-                            .messages_read(messages, now.logged.saturating_sub(seen.logged));
+                        let growth = if seen.is_unknown() {
+                            0
+                        } else {
+                            now.growth_since(&seen)
+                        };
+                        self.turns.metrics.messages_read(messages, growth);
                         seen = now;
                         failed = 0;
                         self.turns.done(asked, notified);
                     }
+                    Err(_) if self.turns.is_stopped() => return,
                     Err(error) => {
                         failed += 1;
                         self.failed(&error);
@@ -271,6 +275,10 @@ impl Shared {
 
     /// One turn; returns how many changes it found.
     fn scan(&self, listener: &dyn Listener) -> Result<u64, ScanError> {
+        let listener = &UntilStopped {
+            turns: &self.turns,
+            listener,
+        };
         let since = Since::Checkpoint(self.position.clone());
         let mut detection = detect::run(&request(&self.config, since), &())?;
         let messages = self.tell(&mut detection, listener)?;
@@ -369,7 +377,8 @@ enum ScanError {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Signature {
     files: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
-    logged: u64,
+    /// The length of every segment of the logs.
+    logs: BTreeMap<PathBuf, u64>,
 }
 
 impl Signature {
@@ -382,10 +391,7 @@ impl Signature {
                 let state = state.and_then(|meta| Some((meta.modified().ok()?, meta.len())));
                 signature.files.push((path, state));
             }
-            if let Some((path, len, all)) = newest_log(&vnode.primary.join("wal")) {
-                signature.files.push((path, Some((UNIX_EPOCH, len))));
-                signature.logged += all;
-            }
+            signature.logs.extend(segments(&vnode.primary.join("wal")));
         }
         signature
     }
@@ -393,24 +399,28 @@ impl Signature {
     fn is_unknown(&self) -> bool {
         self.files.is_empty()
     }
+
+    /// How many bytes were logged since then. Segments go, so the length of all says nothing.
+    fn growth_since(&self, before: &Self) -> u64 {
+        let of_segment = |(path, len): (&PathBuf, &u64)| {
+            let before = before.logs.get(path).copied().unwrap_or_default();
+            len.saturating_sub(before)
+        };
+        self.logs.iter().map(of_segment).sum()
+    }
 }
 
-/// The newest segment of a log, its length, and the length of all.
-fn newest_log(wal: &Path) -> Option<(PathBuf, u64, u64)> {
-    let mut newest: Option<(PathBuf, u64)> = None;
-    let mut all = 0;
-    for entry in fs::read_dir(wal).ok()?.flatten() {
+/// The segments of a log, and their lengths.
+fn segments(wal: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
+    let entries = fs::read_dir(wal).into_iter().flatten().flatten();
+    let segments = entries.filter(|entry| {
         let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "log") {
-            continue;
-        }
+        path.extension().is_some_and(|extension| extension == "log")
+    });
+    segments.map(|entry| {
         let len = entry.metadata().map_or(0, |meta| meta.len());
-        all += len;
-        if newest.as_ref().is_none_or(|(known, _)| path > *known) {
-            newest = Some((path, len));
-        }
-    }
-    newest.map(|(path, len)| (path, len, all))
+        (entry.path(), len)
+    })
 }
 
 struct FollowGauges(Arc<Shared>);
@@ -435,5 +445,22 @@ impl Source for FollowGauges {
                 readings.offset_lag += newest.saturating_sub(*version).max(0) as u64;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_logged_does_not_depend_on_segments_that_went() {
+        let logs = |all: &[(&str, u64)]| Signature {
+            logs: all.iter().map(|(path, len)| (path.into(), *len)).collect(),
+            ..Signature::default()
+        };
+        let before = logs(&[("0.log", 1_000), ("7.log", 10)]);
+        let now = logs(&[("7.log", 30), ("9.log", 5)]);
+        assert_eq!(now.growth_since(&before), 25);
+        assert_eq!(before.growth_since(&before), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Telling a listener what changed, block by block or by ranges.
 
-use crate::turns::now_ns;
+use crate::turns::{Turns, now_ns};
 use bitmap::{BlockId, TableOrdinal, WindowNumber};
 use capture::intercept::{BlockEvent, EventKind};
 
@@ -14,6 +14,27 @@ pub trait Listener: Send + Sync {
 
     /// Everything told so far is safe; false if it is not.
     fn settle(&self) -> bool;
+}
+
+/// A listener who is told nothing more once the follower is stopped, and then has nothing in safety: the next follower
+/// may have loaded the position already. Who stops it is the listener itself, or waits until the follower has ended.
+pub(crate) struct UntilStopped<'l> {
+    pub(crate) turns: &'l Turns,
+    pub(crate) listener: &'l dyn Listener,
+}
+
+impl Listener for UntilStopped<'_> {
+    fn block(&self, event: BlockEvent) -> bool {
+        !self.turns.is_stopped() && self.listener.block(event)
+    }
+
+    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool {
+        !self.turns.is_stopped() && self.listener.range(first, last, wal, time, why)
+    }
+
+    fn settle(&self) -> bool {
+        !self.turns.is_stopped() && self.listener.settle() && !self.turns.is_stopped()
+    }
 }
 
 /// The listener did not take an event.
@@ -109,6 +130,62 @@ impl<'l> Teller<'l> {
             let why = "rows in very many windows were deleted, or may have changed";
             self.range(block(first.0), block(last.0), wal, why)?;
             Ok(false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    /// Stops its follower when it is told the second block, or when all is to be safe.
+    struct Stops {
+        turns: Turns,
+        in_block: bool,
+        told: AtomicU64,
+    }
+
+    impl Listener for Stops {
+        fn block(&self, _event: BlockEvent) -> bool {
+            if self.told.fetch_add(1, Relaxed) == 1 && self.in_block {
+                self.turns.stop();
+            }
+            true
+        }
+
+        fn range(&self, _first: u64, _last: u64, _wal: u64, _time: i64, _why: &str) -> bool {
+            self.told.fetch_add(1, Relaxed);
+            true
+        }
+
+        fn settle(&self) -> bool {
+            self.turns.stop();
+            true
+        }
+    }
+
+    #[test]
+    fn a_follower_that_its_listener_stops_tells_nothing_more_and_is_not_safe() {
+        for in_block in [true, false] {
+            let stops = Stops {
+                turns: Turns::new(),
+                in_block,
+                told: AtomicU64::new(0),
+            };
+            let listener = UntilStopped {
+                turns: &stops.turns,
+                listener: &stops,
+            };
+            let mut teller = Teller::new(&listener);
+            let told = (0..3).all(|block| {
+                let told = teller.block(EventKind::Update, BlockId(block), 1);
+                told.is_ok()
+            });
+            let whole = teller.everything(1, "a test").is_ok();
+            assert_eq!((told, whole), (!in_block, !in_block));
+            assert_eq!(stops.told.load(Relaxed), if in_block { 2 } else { 4 });
+            assert!(!listener.settle());
         }
     }
 }

@@ -32,11 +32,10 @@ pub use crate::{
 pub use position::PositionError;
 
 use crate::{
-    teller::{NotTaken, Teller},
+    teller::{NotTaken, Teller, UntilStopped},
     turns::{Turns, Worker},
 };
 use backup::{atomic_file, block_rows::Numbering, plan::Ordinals, window::WindowWidth};
-use capture::intercept::BlockEvent;
 use metrics::{Readings, Source};
 use parking_lot::Mutex;
 use position::Position;
@@ -543,7 +542,8 @@ impl Shared {
         if !listener.settle() {
             return Err(TmqError::NotSafe);
         }
-        metrics.messages_read(reader.clear(), 0);
+        let (messages, bytes) = reader.clear();
+        metrics.messages_read(messages, bytes);
         let behind = session.logs().into_values();
         let behind = behind.map(|log| (log.end - log.read).max(0) as u64).sum();
         self.behind.store(behind, Relaxed);
@@ -576,6 +576,7 @@ fn take(reader: &mut Reader, polled: Polled) {
                     .for_each(|block| reader.may_be_new(&block.table));
             }
             for block in blocks {
+                reader.count_bytes(block.bytes);
                 reader.rows(vgroup, wal, &block.table, &block.keys);
             }
         }
@@ -594,89 +595,11 @@ fn take(reader: &mut Reader, polled: Polled) {
     }
 }
 
-/// A listener who is told nothing more once the follower is stopped, and then has nothing in safety: the next follower
-/// may have loaded the position already. Who stops it is the listener itself, or waits until the follower has ended.
-struct UntilStopped<'l> {
-    turns: &'l Turns,
-    listener: &'l dyn Listener,
-}
-
-impl Listener for UntilStopped<'_> {
-    fn block(&self, event: BlockEvent) -> bool {
-        !self.turns.is_stopped() && self.listener.block(event)
-    }
-
-    fn range(&self, first: u64, last: u64, wal: u64, time: i64, why: &str) -> bool {
-        !self.turns.is_stopped() && self.listener.range(first, last, wal, time, why)
-    }
-
-    fn settle(&self) -> bool {
-        !self.turns.is_stopped() && self.listener.settle() && !self.turns.is_stopped()
-    }
-}
-
 struct TmqGauges(Arc<Shared>);
 
 impl Source for TmqGauges {
     fn read(&self, readings: &mut Readings) {
         self.0.turns.read_lag(readings);
         readings.offset_lag += self.0.behind.load(Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bitmap::BlockId;
-    use capture::intercept::EventKind;
-
-    /// Stops its follower when it is told the second block, or when all is to be safe.
-    struct Stops {
-        turns: Turns,
-        in_block: bool,
-        told: AtomicU64,
-    }
-
-    impl Listener for Stops {
-        fn block(&self, _event: BlockEvent) -> bool {
-            if self.told.fetch_add(1, Relaxed) == 1 && self.in_block {
-                self.turns.stop();
-            }
-            true
-        }
-
-        fn range(&self, _first: u64, _last: u64, _wal: u64, _time: i64, _why: &str) -> bool {
-            self.told.fetch_add(1, Relaxed);
-            true
-        }
-
-        fn settle(&self) -> bool {
-            self.turns.stop();
-            true
-        }
-    }
-
-    #[test]
-    fn a_follower_that_its_listener_stops_tells_nothing_more_and_is_not_safe() {
-        for in_block in [true, false] {
-            let stops = Stops {
-                turns: Turns::new(),
-                in_block,
-                told: AtomicU64::new(0),
-            };
-            let listener = UntilStopped {
-                turns: &stops.turns,
-                listener: &stops,
-            };
-            let mut teller = Teller::new(&listener);
-            let told = (0..3).all(|block| {
-                let told = teller.block(EventKind::Update, BlockId(block), 1);
-                told.is_ok()
-            });
-            let whole = teller.everything(1, "a test").is_ok();
-            assert_eq!((told, whole), (!in_block, !in_block));
-            assert_eq!(stops.told.load(Relaxed), if in_block { 2 } else { 4 });
-            assert!(!listener.settle());
-        }
     }
 }

@@ -4,6 +4,7 @@ use metrics::{Metrics, Readings};
 use parking_lot::{Condvar, Mutex};
 use std::{
     fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -144,6 +145,16 @@ impl Worker {
         turns: &Arc<Turns>,
         run: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
+        let own = Arc::clone(turns);
+        let run = move || {
+            // A panic is a bug, and must not pass for a server on which nothing changes.
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                let ended = "an internal error ended the following: please report it, then uninstall and install again; nothing is lost";
+                tracing::error!("{ended}");
+                own.lag_starts();
+                own.failed(&ended);
+            }
+        };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Self {
             turns: Arc::clone(turns),

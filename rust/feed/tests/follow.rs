@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -193,4 +193,95 @@ fn what_can_not_be_followed_is_refused_at_the_start() {
     fs::write(&position, "damaged").unwrap();
     let error = Follower::start(config(dir.path(), Some(position)), told).unwrap_err();
     assert!(error.to_string().contains("position"), "{error}");
+}
+
+/// Has a bug.
+struct Panicking;
+
+impl Listener for Panicking {
+    fn block(&self, _: BlockEvent) -> bool {
+        panic!("a bug")
+    }
+
+    fn range(&self, _: u64, _: u64, _: u64, _: i64, _: &str) -> bool {
+        panic!("a bug")
+    }
+
+    fn settle(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_follower_that_a_bug_ended_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    lay("base", dir.path());
+    let follower = Follower::start(config(dir.path(), None), Arc::new(Panicking)).unwrap();
+    assert!(follower.catch_up(PATIENCE));
+    lay("incr_wal", dir.path());
+    while follower.stats().failures == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let stats = follower.stats();
+    assert!(stats.last_error.contains("internal error"), "{stats:?}");
+    assert!(!follower.catch_up(Duration::ZERO));
+}
+
+/// Stops its follower when it is told the first block.
+#[derive(Default)]
+struct Stopping {
+    follower: Mutex<Option<Follower>>,
+    told: AtomicUsize,
+}
+
+impl Stopping {
+    fn was_told(&self) -> bool {
+        self.told.fetch_add(1, SeqCst);
+        drop(self.follower.lock().take());
+        true
+    }
+}
+
+impl Listener for Stopping {
+    fn block(&self, _: BlockEvent) -> bool {
+        self.was_told()
+    }
+
+    fn range(&self, _: u64, _: u64, _: u64, _: i64, _: &str) -> bool {
+        self.was_told()
+    }
+
+    fn settle(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_follower_that_its_listener_stops_tells_nothing_more_and_leaves_the_position_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let position = dir.path().join("position");
+    lay("base", &data);
+    let stopping = Arc::new(Stopping::default());
+    let config = FollowConfig {
+        data_dirs: vec![data.clone()],
+        database: None,
+        position: Some(position.clone()),
+        poll: Duration::from_millis(20),
+    };
+    let follower = Follower::start(config.clone(), stopping.clone()).unwrap();
+    assert!(follower.catch_up(PATIENCE));
+    let before = fs::read(&position).unwrap();
+    *stopping.follower.lock() = Some(follower);
+    lay("incr_flushed", &data);
+    while stopping.told.load(SeqCst) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(fs::read(&position).unwrap(), before);
+    // The next one has the position for itself, and tells everything.
+    let told = Arc::new(Told::default());
+    let next = Follower::start(config, told.clone()).unwrap();
+    assert!(next.catch_up(PATIENCE));
+    assert!(told.blocks.lock().len() > 1);
+    assert_eq!(stopping.told.load(SeqCst), 1);
 }

@@ -216,7 +216,8 @@ impl Metrics {
             commit_retries: self.commit_retries.get(),
             ring_buffer_usage: match readings.queue_capacity {
                 0 => 0,
-                capacity => readings.queued * 100 / capacity,
+                // Callbacks' events may be kept beside a full queue.
+                capacity => (readings.queued * 100 / capacity).min(100),
             },
             ring_buffer_capacity: readings.queue_capacity,
             event_queue_size: readings.queued,

@@ -103,4 +103,9 @@ fn sources_add_up_and_are_forgotten_when_they_are_gone() {
         "as of the last update"
     );
     assert_eq!(metrics.update().event_queue_size, 50);
+    // Callbacks' events are kept beside a full queue.
+    let overfull = one(400);
+    metrics.register(&overfull);
+    let seen = metrics.update();
+    assert_eq!((seen.event_queue_size, seen.ring_buffer_usage), (450, 100));
 }

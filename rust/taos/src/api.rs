@@ -158,5 +158,6 @@ functions! {
     table_name = "tmq_get_table_name": fn(Handle) -> *const c_char;
     vgroup_id = "tmq_get_vgroup_id": fn(Handle) -> i32;
     fetch_block = "taos_fetch_block": fn(Handle, *mut *const *const c_void) -> c_int;
+    column_offsets = "taos_get_column_data_offset": fn(Handle, c_int) -> *const c_int;
     raw = "tmq_get_raw": fn(Handle, *mut RawMeta) -> i32;
 }

@@ -430,6 +430,8 @@ pub struct Block {
     /// The first column: a timestamp in ticks of the database's precision. Empty if the library can't read the rows:
     /// no request writes none.
     pub keys: Vec<i64>,
+    /// How many bytes the rows take, as they came.
+    pub bytes: u64,
 }
 
 /// A message. Freed when dropped.
@@ -487,13 +489,11 @@ impl Message<'_> {
             let table = CStr::from_ptr(name).to_str().map(str::to_owned);
             let table =
                 table.map_err(|_| SqlError::local("a message's table name is not UTF-8"))?;
-            Ok(Some(Block {
-                table,
-                keys: match rows {
-                    0 => Vec::new(),
-                    _ => self.keys(rows, columns)?,
-                },
-            }))
+            let (keys, bytes) = match rows {
+                0 => (Vec::new(), 0),
+                _ => (self.keys(rows, columns)?, self.bytes(rows, columns)),
+            };
+            Ok(Some(Block { table, keys, bytes }))
         }
     }
 
@@ -521,6 +521,43 @@ impl Message<'_> {
             Ok((0..rows)
                 .map(|row| keys.add(row).read_unaligned())
                 .collect())
+        }
+    }
+
+    /// The bytes of the current block's values. Those of a column of variable length follow each other, so the last one's
+    /// end says it.
+    ///
+    /// # Safety
+    /// As for [`Self::keys`].
+    unsafe fn bytes(&self, rows: usize, columns: *const *const c_void) -> u64 {
+        let api = &self.tmq.0.api;
+        // SAFETY: the message is live; there are as many fields and columns as it says. A column of variable length has
+        // an offset for each row, below 0 for NULL, where its length stands as u16 before the value.
+        unsafe {
+            let fields = (api.fetch_fields)(self.result);
+            let count = usize::try_from((api.num_fields)(self.result)).unwrap_or(0);
+            (0..count)
+                .map(|column| {
+                    let field = fields.add(column);
+                    let offsets = (self.functions().column_offsets)(self.result, column as c_int);
+                    if offsets.is_null() {
+                        return rows as u64 * u64::try_from((*field).bytes).unwrap_or(0);
+                    }
+                    let offsets = std::slice::from_raw_parts(offsets, rows);
+                    let values = (*columns.add(column)).cast::<u8>();
+                    let last = offsets
+                        .iter()
+                        .max()
+                        .and_then(|last| usize::try_from(*last).ok());
+                    match last {
+                        Some(last) if !values.is_null() => {
+                            let length = values.add(last).cast::<u16>().read_unaligned();
+                            last as u64 + 2 + u64::from(length)
+                        }
+                        _ => 0,
+                    }
+                })
+                .sum()
         }
     }
 

@@ -3,7 +3,8 @@
 use crate::header::{self, TaosX_PluginStats};
 use bitmap::{BlockId, Engine, EngineConfig, EngineError, MarkedAt};
 use capture::intercept::{
-    BlockEvent, EventSink, Gap, InterceptError, InterceptStats, Interceptor, InterceptorConfig,
+    BlockEvent, EventKind, EventSink, Gap, InterceptError, InterceptStats, Interceptor,
+    InterceptorConfig,
 };
 use config::{Config, Layers, Program, Settings};
 use feed::bitmap_sink::{BitmapSink, EngineGauges, InterceptorGauges};
@@ -331,7 +332,9 @@ impl Limits {
 
 impl EventSink for Limits {
     fn take(&self, event: &BlockEvent) -> bool {
-        self.has_room(event.block) && self.sink.take(event)
+        // A flush adds no block.
+        let fits = event.kind == EventKind::Flush || self.has_room(event.block);
+        fits && self.sink.take(event)
     }
 
     fn take_gap(&self, gap: &Gap) -> bool {
@@ -349,6 +352,10 @@ impl EventSink for Limits {
             self.engine.mark_range(first, last, marked, why).is_ok()
         });
         beyond && self.sink.take_gap(&held)
+    }
+
+    fn take_whole(&self, gap: &Gap) -> bool {
+        self.sink.take_whole(gap)
     }
 
     fn taken(&self, events: u64, delays: &[Duration]) {

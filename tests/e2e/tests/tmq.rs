@@ -413,6 +413,10 @@ fn same_as_files(installation: &Installation) -> Result<(), Failed> {
     ))?;
     let of_stable = uid_of("z1")?;
     catch_up(&host)?;
+    let rates = metrics::global().update();
+    if rates.messages_per_second == 0 || rates.bytes_per_second < 10 * rates.messages_per_second {
+        return Err(format!("rows of 12 bytes, and messages, were read: {rates:?}").into());
+    }
     connection.execute("drop table follow.z")?;
     flush(&connection, &data)?;
     catch_up(&host)?;

@@ -628,8 +628,9 @@ impl Bench {
             if path.extension().is_none_or(|end| end != "rows") {
                 continue;
             }
-            let block = BlockRows::decode(&fs::read(&path).map_err(text)?).map_err(text)?;
-            let table = block.table.ok_or("a table is gone")?;
+            let bytes = fs::read(&path).map_err(text)?;
+            let block = BlockRows::decode(&bytes).map_err(text)?;
+            let table = block.table.as_ref().ok_or("a table is gone")?;
             let wanted = self
                 .c
                 .rows(&format!(
@@ -638,13 +639,13 @@ impl Bench {
                 ))
                 .map_err(text)?;
             let found: Vec<Vec<Cell>> = block
-                .rows
-                .iter()
+                .rows()
                 .map(|row| {
-                    let columns = block.columns.iter().zip(row);
-                    columns.map(|((_, t), value)| cell(*t, value)).collect()
+                    let row = row.map_err(text)?;
+                    let columns = block.columns.iter().zip(&row);
+                    Ok(columns.map(|((_, t), value)| cell(*t, value)).collect())
                 })
-                .collect();
+                .collect::<Result<_, String>>()?;
             if found != wanted {
                 return Err(format!("{table}: {found:?} was read, it holds {wanted:?}"));
             }

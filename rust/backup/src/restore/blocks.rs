@@ -47,6 +47,9 @@ pub struct Written {
     pub expired: u64,
 }
 
+/// So many values are held at a time, also if all of them are NULL: 32 MiB.
+const MOST_VALUES: usize = 1 << 20;
+
 /// Writes blocks.
 #[derive(Debug)]
 pub struct BlockWriter<'a> {
@@ -70,7 +73,7 @@ impl<'a> BlockWriter<'a> {
     /// must exist, with the block's columns. `None` for a table that was dropped at the source, of which nothing is known.
     ///
     /// It may be repeated.
-    pub fn write(&mut self, block: &BlockRows) -> Result<Option<Written>, BlockRestoreError> {
+    pub fn write(&mut self, block: &BlockRows<'_>) -> Result<Option<Written>, BlockRestoreError> {
         let (Some(table), Some((key, _))) = (&block.table, block.columns.first()) else {
             return Ok(None);
         };
@@ -111,10 +114,17 @@ impl<'a> BlockWriter<'a> {
             written.expired += refused;
             Ok(())
         };
-        for row in &block.rows {
-            batch.add(row.clone());
-            if batch.is_full() {
+        let mut values = 0;
+        for row in block.rows() {
+            let row = row.map_err(|source| BlockRestoreError::NotRows {
+                block: block.block,
+                source,
+            })?;
+            values += row.len();
+            batch.add(row);
+            if batch.is_full() || values >= MOST_VALUES {
                 send(&mut batch).map_err(named)?;
+                values = 0;
             }
         }
         send(&mut batch).map_err(named)?;

@@ -55,7 +55,8 @@ impl Gap {
         self.events += events;
     }
 
-    fn hull(&self) -> Option<(u64, u64)> {
+    /// From its first to its last block.
+    pub fn hull(&self) -> Option<(u64, u64)> {
         let (mut first, mut last) = (*self.blocks.first()?, *self.blocks.last()?);
         if let Some(range) = self.range {
             first = first.min(range.0);

@@ -108,6 +108,12 @@ impl Shard {
         *self.gate.write() = None;
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        // Whoever writes opens or closes it.
+        let gate = self.gate.try_read_recursive();
+        gate.is_some_and(|gate| gate.is_some())
+    }
+
     pub(super) fn len(&self) -> u64 {
         let queued = self.gate.read().as_ref().map_or(0, |gate| gate.queue.len());
         (queued + self.beside.lock().events.len()) as u64
@@ -223,6 +229,13 @@ impl Shard {
                 return;
             }
             for queued in &batch {
+                // Finished while it hung in a callback: nobody is told any more.
+                if self.run.load(SeqCst) != outlet.run {
+                    return;
+                }
+                if core.is_silent.load(SeqCst) {
+                    break;
+                }
                 let tell = || core.sink.tell(&queued.event);
                 if catch_unwind(AssertUnwindSafe(tell)).is_err() {
                     core.panics.fetch_add(1, Relaxed);
@@ -265,10 +278,12 @@ impl Shard {
             && outlet.queue.is_empty()
     }
 
-    /// Takes in all that is left, without telling. For a worker that hangs in a callback.
+    /// Takes in all that is left, without telling. For a worker that hangs in a callback: it ends after that.
     pub(super) fn finish(&self, core: &Core) {
-        let queue = self.taking.lock().clone();
-        let run = self.run.load(SeqCst);
+        let (queue, run) = {
+            let taking = self.taking.lock();
+            (taking.clone(), self.run.fetch_add(1, SeqCst) + 1)
+        };
         if let Some(queue) = queue {
             let mut batch = Vec::new();
             loop {
@@ -282,10 +297,23 @@ impl Shard {
         self.last_try(core);
     }
 
-    /// Gives the sink the gap once more. What it refuses stays a gap, and the next start offers it again.
-    fn last_try(&self, core: &Core) {
+    /// Gives the sink the gap once more, in the end as a whole. False if it refuses even that: then it stays a gap, and
+    /// the next start or stop offers it again.
+    pub(super) fn last_try(&self, core: &Core) -> bool {
         let _taking = self.taking.lock();
         self.take_beside(true, &mut Vec::new(), core);
+        let gap = std::mem::take(&mut self.beside.lock().gap);
+        if gap.is_empty() {
+            return true;
+        }
+        let taken = catch_unwind(AssertUnwindSafe(|| core.sink.take_whole(&gap))).unwrap_or(false);
+        let mut beside = self.beside.lock();
+        if !taken {
+            beside.gap.merge(&gap);
+        }
+        let nothing_left = beside.events.is_empty() && beside.gap.is_empty();
+        self.has_beside.store(!nothing_left, SeqCst);
+        taken
     }
 
     /// Takes up to a batch from the queue, and what is due beside it, and gives it to the sink. False if the

@@ -92,8 +92,11 @@ pub(super) struct Reader {
     everything: Vec<Everything>,
     /// Tables whose rows the server does not send to this consumer any more.
     silenced: BTreeSet<String>,
-    /// Rows and messages about tables since the last save.
+    /// How many of them are told for the first time.
+    newly_silenced: u64,
+    /// Rows and messages about tables since the last save, and their bytes.
     messages: u64,
+    bytes: u64,
     pub(super) parse_errors: u64,
 }
 
@@ -123,7 +126,9 @@ impl Reader {
             unnamed: BTreeMap::new(),
             everything: Vec::new(),
             silenced: BTreeSet::new(),
+            newly_silenced: 0,
             messages: 0,
+            bytes: 0,
             parse_errors: 0,
         };
         let gone = reader.before.difference(reader.tables.uids());
@@ -187,6 +192,11 @@ impl Reader {
         self.everything.push(Everything { wal, why });
     }
 
+    /// So many bytes of rows came in.
+    pub(super) fn count_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
     /// Rows of a table were written.
     pub(super) fn rows(&mut self, vgroup: VgId, wal: u64, table: &str, keys: &[i64]) {
         self.messages += keys.len() as u64;
@@ -237,6 +247,7 @@ impl Reader {
     /// A record of the log about tables or deletes.
     pub(super) fn record(&mut self, vgroup: VgId, wal: u64, message_type: i16, body: &[u8]) {
         self.messages += 1;
+        self.bytes += body.len() as u64;
         let message = match Message::decode(message_type, body, 0) {
             Ok(message) => message,
             Err(error) => return self.not_understood(wal, &error.to_string()),
@@ -309,7 +320,8 @@ impl Reader {
             }
             Message::AlterTable(alter) if COLUMNS_AND_OPTIONS.contains(&alter.action) => {}
             Message::AlterTable(alter) => {
-                self.silenced.insert(alter.name.to_str().into_owned());
+                let is_first = self.silenced.insert(alter.name.to_str().into_owned());
+                self.newly_silenced += u64::from(is_first);
             }
             Message::CreateSuperTable(_) | Message::AlterSuperTable(_) => {}
             Message::Trim | Message::Ignored(_) => {}
@@ -377,7 +389,7 @@ impl Reader {
         ordinals: &mut Ordinals,
         teller: &mut Teller<'_>,
     ) -> Result<u64, NotTaken> {
-        let mut by_range = 0;
+        let mut by_range = self.newly_silenced;
         for (uid, changes) in &self.changes {
             let ordinal = ordinals.of(*uid);
             let kind = match self.fresh.contains(uid) {
@@ -412,15 +424,16 @@ impl Reader {
         Ok(by_range)
     }
 
-    /// What was told is safe. Returns how many messages that were.
-    pub(super) fn clear(&mut self) -> u64 {
+    /// What was told is safe. Returns how many messages that were, and their bytes.
+    pub(super) fn clear(&mut self) -> (u64, u64) {
         self.changes.clear();
         self.everything.clear();
         self.fresh.clear();
+        self.newly_silenced = 0;
         if self.unnamed.is_empty() {
             self.maybe_new.clear();
         }
-        mem::take(&mut self.messages)
+        (mem::take(&mut self.messages), mem::take(&mut self.bytes))
     }
 }
 
@@ -508,6 +521,9 @@ mod tests {
             ["Update 0/-1 @3", "Update 0/0 @4", "Update 0/1 @3"]
         );
         assert!(told(&mut reader, &mut ordinals).is_empty(), "once");
+        reader.rows(VGROUP, 4, "a", &[9]);
+        reader.count_bytes(24);
+        assert_eq!((reader.clear(), reader.clear()), ((1, 24), (0, 0)));
         reader.rows(VGROUP, 5, "b", &[]);
         assert_eq!(told(&mut reader, &mut ordinals), ["everything @5"]);
     }

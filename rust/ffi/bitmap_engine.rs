@@ -141,7 +141,13 @@ pub unsafe extern "C" fn bitmap_engine_destroy(engine: *mut SBitmapEngine) {
     boundary((), || {
         if !engine.is_null() {
             // SAFETY: a live handle is an `Opened` in a box, and the caller gives it back.
-            drop(unsafe { Box::from_raw(engine.cast::<Opened>()) });
+            let opened = unsafe { Box::from_raw(engine.cast::<Opened>()) };
+            let Opened { engine, _gauges } = *opened;
+            drop(_gauges);
+            // Whoever else uses the engine now ends it, later: what was marked is written before this returns.
+            if let Err(shared) = Arc::try_unwrap(engine) {
+                let _ = shared.sync();
+            }
         }
     });
 }

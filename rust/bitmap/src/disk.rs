@@ -174,16 +174,11 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     }
 }
 
-/// Creates `dir` and what it lies in where they are missing. Their names survive a crash.
+/// Creates `dir`, an absolute path, and what it lies in where they are missing. Their names survive a crash.
 fn create_durably(dir: &Path) -> Result<(), EngineError> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
     for parent in missing.iter().filter_map(|made| made.parent()) {
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
         File::open(parent)
             .and_then(|parent| parent.sync_all())
             .map_err(io_error("syncing", parent))?;
@@ -214,6 +209,8 @@ fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), EngineError> {
 impl Disk {
     /// Creates the directory where it is missing and locks it.
     pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
+        // The process may change its working directory while the engine runs.
+        let dir = &std::path::absolute(dir).map_err(io_error("finding", dir))?;
         create_durably(dir)?;
         let path = dir.join("LOCK");
         let lock = OpenOptions::new()

@@ -167,7 +167,7 @@ impl Engine {
         self.inner.mark(block, mark, marked, Some(span))
     }
 
-    /// Marks many blocks, in order. Each mark is atomic, the batch is not.
+    /// Marks many blocks, in order. Each mark is atomic, the batch is not. `marks` must not use the engine.
     ///
     /// ```
     /// use bitmap::{BlockId, Engine, EngineConfig, Mark, MarkedAt};

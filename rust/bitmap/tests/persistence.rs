@@ -80,6 +80,36 @@ fn a_path_has_one_engine() {
     Engine::open(&config(dir.path())).unwrap();
 }
 
+/// The working directory is the process's: a process of its own.
+#[test]
+#[ignore = "run by `a_relative_path_stays_where_it_was`"]
+fn relative_path_child() {
+    let Ok(dir) = std::env::var("ENGINE_RELATIVE_DIR") else {
+        return;
+    };
+    std::env::set_current_dir(&dir).unwrap();
+    let engine = Engine::open(&config(Path::new("some/state"))).unwrap();
+    engine
+        .mark(BlockId(7), Mark::Dirty, MarkedAt::new(1, 1))
+        .unwrap();
+    // As a program does that becomes a daemon.
+    fs::create_dir_all("other/some/state").unwrap();
+    std::env::set_current_dir("other").unwrap();
+    engine.sync().unwrap();
+}
+
+#[test]
+fn a_relative_path_stays_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["relative_path_child", "--exact", "--ignored"])
+        .env("ENGINE_RELATIVE_DIR", dir.path())
+        .status();
+    assert!(status.unwrap().success());
+    let engine = Engine::open(&config(&dir.path().join("some/state"))).unwrap();
+    assert_eq!(engine.state(BlockId(7)).unwrap(), BlockState::Dirty);
+}
+
 #[test]
 fn an_unknown_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -29,6 +29,8 @@ enum Answer {
     Refused,
     Unknown,
     Is(BlockState, u64),
+    /// What no order of the operations explains. Not a panic, which would leave the other threads at the barrier.
+    Failed,
 }
 
 /// An operation, its answer, and the moments between which it took place.
@@ -99,7 +101,10 @@ fn perform(engine: &Engine, block: BlockId, operation: Operation) -> Answer {
         Ok(answer) => answer,
         Err(EngineError::InvalidTransition { .. }) => Answer::Refused,
         Err(EngineError::BlockNotFound(_)) => Answer::Unknown,
-        Err(error) => panic!("{block}: {error}"),
+        Err(error) => {
+            eprintln!("{block}: {error}");
+            Answer::Failed
+        }
     }
 }
 

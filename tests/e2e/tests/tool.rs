@@ -511,12 +511,11 @@ fn plugin_full_disk(bench: &mut Bench) -> Result<(), String> {
     );
     fs::write(&config, json).map_err(text)?;
     let before = bench.content("d2").map_err(text)?;
-    let script = "mount -t tmpfs -o size=128k tmpfs \"$0\" || exit 77; exec \"$@\"";
-    let mut command = bench.c_command(Path::new("unshare"));
-    command
-        .args(["-rm", "sh", "-c", script])
-        .arg(&small)
-        .arg(&program);
+    // Also where no process may have mounts of its own.
+    let script = "unshare -rm true || exit 77; exec unshare -rm sh -c '
+        mount -t tmpfs -o size=128k tmpfs \"$0\" || exit 77; exec \"$@\"' \"$0\" \"$@\"";
+    let mut command = bench.c_command(Path::new("sh"));
+    command.args(["-c", script]).arg(&small).arg(&program);
     command.arg(bench.path("prefix/lib/libincremental_bitmap_plugin.so"));
     command
         .arg("full")

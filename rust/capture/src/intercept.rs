@@ -257,12 +257,13 @@ impl Interceptor {
     /// Whoever found its queue full may have added to the gap after the worker ended.
     fn close_gap(&self) -> Result<(), InterceptError> {
         let shards = self.core.shards.iter();
-        if shards.fold(true, |all, shard| shard.last_try(&self.core) && all) {
-            return Ok(());
+        let refusing = shards.filter(|shard| !shard.last_try(&self.core));
+        match refusing.count() {
+            0 => Ok(()),
+            _ => Err(InterceptError::GapIsOpen {
+                events: self.gap().events,
+            }),
         }
-        Err(InterceptError::GapIsOpen {
-            events: self.gap().events,
-        })
     }
 
     /// Takes no more events, and tells of none any more; what is queued is taken in. For a callback, which can't wait for

@@ -138,7 +138,8 @@ SBitmapEngine *bitmap_engine_init_with_config(const SBitmapEngineConfig *config)
 int32_t bitmap_engine_open(const SBitmapEngineConfig *config, SBitmapEngine **engine);
 
 /* Ends the engine; with persistence writes what is not on disk yet (call bitmap_engine_sync before to learn of
- * errors). The handle is invalid afterwards. Cursors opened on it stay valid until they are closed. */
+ * errors). The handle is invalid afterwards. Cursors opened on it stay valid until they are closed; until then its
+ * path stays locked. */
 void bitmap_engine_destroy(SBitmapEngine *engine);
 
 /* Returns when everything marked before the call is on disk and survives a crash. Without persistence: ERR_SUCCESS.
@@ -162,7 +163,7 @@ int32_t bitmap_engine_mark_deleted(SBitmapEngine *engine, uint64_t block_id, uin
 int32_t bitmap_engine_clear_block(SBitmapEngine *engine, uint64_t block_id);
 
 /* The same for `count` marks, in order. Stops at the first that fails and returns its code; *applied, if not NULL,
- * says how many were made, also on success. Each mark is atomic, the batch is not. `marks` may be NULL if count
+ * says how many were made, whatever the code. Each mark is atomic, the batch is not. `marks` may be NULL if count
  * is 0. */
 int32_t bitmap_engine_mark_dirty_batch(SBitmapEngine *engine, const SBlockMark *marks, size_t count, size_t *applied);
 int32_t bitmap_engine_mark_new_batch(SBitmapEngine *engine, const SBlockMark *marks, size_t count, size_t *applied);
@@ -200,7 +201,7 @@ int32_t bitmap_engine_open_cursor_by_time(SBitmapEngine *engine, int64_t start, 
 int32_t bitmap_engine_open_cursor_by_wal(SBitmapEngine *engine, uint64_t start, uint64_t end, SBitmapCursor **cursor);
 
 /* Stores up to max_count further ids and in *count how many; 0 after the last. ERR_INVALID_PARAM (NULL, max_count 0),
- * ERR_IO, ERR_DAMAGED; *count is then 0 and the cursor is of no more use. */
+ * ERR_IO, ERR_DAMAGED; *count is then 0, and from then on every call gives ERR_IO: open a new cursor. */
 int32_t bitmap_cursor_next(SBitmapCursor *cursor, uint64_t *block_ids, size_t max_count, size_t *count);
 
 /* Closes the cursor. */
@@ -237,7 +238,8 @@ uint32_t bitmap_engine_get_memory_limit(SBitmapEngine *engine);
 int32_t bitmap_engine_get_damaged_ranges(SBitmapEngine *engine, SDamagedRange *ranges, size_t max_count,
                                          size_t *count);
 
-/* The damaged ranges were backed up whole: forgets them. ERR_IO. */
+/* The ranges that bitmap_engine_get_damaged_ranges stored, or that an export of a coordinator met, were backed up
+ * whole: forgets them. A range that came in since, was marked again since or was not stored stays. ERR_IO. */
 int32_t bitmap_engine_acknowledge_damage(SBitmapEngine *engine);
 
 /* ---- rules ---- */

@@ -141,7 +141,13 @@ pub unsafe extern "C" fn bitmap_engine_destroy(engine: *mut SBitmapEngine) {
     boundary((), || {
         if !engine.is_null() {
             // SAFETY: a live handle is an `Opened` in a box, and the caller gives it back.
-            drop(unsafe { Box::from_raw(engine.cast::<Opened>()) });
+            let opened = unsafe { Box::from_raw(engine.cast::<Opened>()) };
+            let Opened { engine, _gauges } = *opened;
+            drop(_gauges);
+            // Whoever else uses the engine now ends it, later: what was marked is written before this returns.
+            if let Err(shared) = Arc::try_unwrap(engine) {
+                let _ = shared.sync();
+            }
         }
     });
 }
@@ -246,6 +252,8 @@ unsafe fn mark_batch(
 ) -> i32 {
     coded(|| {
         // SAFETY: the caller's promise.
+        let _ = unsafe { Place::new(applied) }.map(|applied| applied.store(0));
+        // SAFETY: the caller's promise.
         let (engine, marks) = unsafe { (engine_of(engine)?, lent_array(marks, count)?) };
         let marks = marks.iter().map(|m| {
             (
@@ -302,6 +310,8 @@ pub unsafe extern "C" fn bitmap_engine_clear_batch(
     applied: *mut usize,
 ) -> i32 {
     coded(|| {
+        // SAFETY: the caller's promise.
+        let _ = unsafe { Place::new(applied) }.map(|applied| applied.store(0));
         // SAFETY: the caller's promise.
         let (engine, ids) = unsafe { (engine_of(engine)?, lent_array(block_ids, count)?) };
         let marks = ids.iter().map(|&id| (BlockId(id), MarkedAt::default()));
@@ -533,12 +543,12 @@ pub unsafe extern "C" fn bitmap_engine_get_damaged_ranges(
                 Place::new(count)?,
             )
         };
-        let damage = engine.damage();
+        let (damage, all) = engine.damage_up_to(max_count);
         places.fill(damage.iter().map(|range| SDamagedRange {
             first_block_id: range.first.0,
             last_block_id: range.last.0,
         }));
-        count.store(damage.len());
+        count.store(all);
         Ok(())
     })
 }

@@ -50,7 +50,7 @@ impl From<EngineError> for Code {
             EngineError::Locked { .. } => header::ERR_LOCKED,
             EngineError::UnknownFormat { .. } => header::ERR_UNKNOWN_FORMAT,
             EngineError::Damaged { .. } => header::ERR_DAMAGED,
-            EngineError::Io { .. } => header::ERR_IO,
+            EngineError::Io { .. } | EngineError::CursorFailed => header::ERR_IO,
             EngineError::InvalidConfig { .. } => header::ERR_INVALID_PARAM,
             _ => header::ERR_INTERNAL,
         })

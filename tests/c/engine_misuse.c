@@ -42,10 +42,12 @@ static int null_everywhere(void) {
   CHECK(bitmap_engine_mark_deleted(NULL, 1, 1, 1) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_clear_block(NULL, 1) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_mark_dirty_batch(NULL, NULL, 0, NULL) == ERR_INVALID_PARAM);
+  CHECK(bitmap_engine_mark_dirty_batch(NULL, NULL, 0, &count) == ERR_INVALID_PARAM && count == 0);
+  count = 7;
   CHECK(bitmap_engine_mark_dirty_batch(engine, NULL, 3, NULL) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_mark_new_batch(engine, NULL, SIZE_MAX, NULL) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_mark_deleted_batch(engine, NULL, 0, NULL) == ERR_SUCCESS);
-  CHECK(bitmap_engine_clear_batch(engine, NULL, 1, &count) == ERR_INVALID_PARAM);
+  CHECK(bitmap_engine_clear_batch(engine, NULL, 1, &count) == ERR_INVALID_PARAM && count == 0);
   CHECK(bitmap_engine_clear_batch(engine, &id, SIZE_MAX, &count) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_get_block_state(engine, 1, NULL) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_get_block_state(NULL, 1, &state) == ERR_INVALID_PARAM);

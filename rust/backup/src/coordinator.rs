@@ -742,7 +742,7 @@ mod tests {
         assert_eq!(bench.export().unwrap(), 15);
 
         let config = CoordinatorConfig {
-            timeout: Duration::from_millis(200),
+            timeout: Duration::from_secs(1),
             ..bench.coordinator.config.clone()
         };
         let slow = Coordinator::new(Arc::clone(&bench.engine), config);

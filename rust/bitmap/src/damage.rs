@@ -23,9 +23,29 @@ pub struct DamagedRange {
     pub offset: u64,
     /// What did not fit, or why the range was marked as a whole.
     pub what: String,
+    /// Was it told of, and nothing came into it since? Only then it can be acknowledged.
+    #[serde(skip)]
+    told: bool,
 }
 
 impl DamagedRange {
+    pub(crate) fn new(
+        first: BlockId,
+        last: BlockId,
+        file: String,
+        offset: u64,
+        what: impl Into<String>,
+    ) -> Self {
+        Self {
+            first,
+            last,
+            file,
+            offset,
+            what: what.into(),
+            told: false,
+        }
+    }
+
     /// Is `block` in the range?
     pub fn contains(&self, block: BlockId) -> bool {
         self.first <= block && block <= self.last
@@ -53,6 +73,30 @@ impl fmt::Display for DamagedRange {
 const MOST_RANGES: usize = 1024;
 
 impl Engine {
+    /// The ranges whose records were damaged on disk, or that were marked as a whole. All their blocks count as DIRTY,
+    /// but a range query can only name those it knows: back up each range as a whole, then acknowledge the damage.
+    pub fn damage(&self) -> Vec<DamagedRange> {
+        self.damage_up_to(usize::MAX).0
+    }
+
+    /// The first `limit` of these ranges, and how many there are.
+    pub fn damage_up_to(&self, limit: usize) -> (Vec<DamagedRange>, usize) {
+        let mut damaged = self.inner.damaged.write();
+        let told = damaged.iter().take(limit).cloned().collect();
+        damaged.iter_mut().take(limit).for_each(|r| r.told = true);
+        (told, damaged.len())
+    }
+
+    /// Forgets the ranges that [`Engine::damage`] told of: they were backed up whole. A range stays that came in since,
+    /// or that was marked again.
+    ///
+    /// # Errors
+    /// `Io`; the damage is forgotten in memory, and reported again after a restart.
+    pub fn acknowledge_damage(&self) -> Result<(), EngineError> {
+        self.inner.damaged.write().retain(|range| !range.told);
+        self.inner.persist()
+    }
+
     /// Any block from `first` to `last` may have changed, and which is not known: all of them count as DIRTY until
     /// [`Engine::acknowledge_damage`]. Those that were marked before become DIRTY at `marked`.
     ///
@@ -65,13 +109,8 @@ impl Engine {
         marked: MarkedAt,
         why: &str,
     ) -> Result<(), EngineError> {
-        self.inner.add_damage(DamagedRange {
-            first,
-            last,
-            file: String::new(),
-            offset: 0,
-            what: why.to_owned(),
-        });
+        let range = DamagedRange::new(first, last, String::new(), 0, why);
+        self.inner.add_damage(range);
         for shard in 0..SHARDS {
             let known = self.inner.lock(shard).states.known_in(first, last)?;
             for block in known {
@@ -102,7 +141,8 @@ impl crate::engine::Inner {
     pub(crate) fn add_damage(&self, range: DamagedRange) {
         let mut damaged = self.damaged.write();
         let inside = |a: &DamagedRange, b: &DamagedRange| b.first <= a.first && a.last <= b.last;
-        if damaged.iter().any(|known| inside(&range, known)) {
+        if let Some(known) = damaged.iter_mut().find(|known| inside(&range, known)) {
+            known.told = false;
             return;
         }
         damaged.retain(|known| !inside(known, &range));
@@ -178,6 +218,28 @@ mod tests {
         check(&engine);
         engine.acknowledge_damage().unwrap();
         assert!(engine.damage().is_empty());
+    }
+
+    #[test]
+    fn only_what_was_told_of_is_acknowledged() {
+        let engine = Engine::open(&EngineConfig::default()).unwrap();
+        let mark = |first, last| {
+            let (first, last) = (BlockId(first), BlockId(last));
+            engine.mark_range(first, last, MarkedAt::default(), "a test")
+        };
+        let left = || -> Vec<_> { engine.damage().iter().map(|r| r.first.0).collect() };
+        for first in [0, 100, 200] {
+            mark(first, first + 9).unwrap();
+        }
+        let (told, all) = engine.damage_up_to(2);
+        assert_eq!((told.len(), all), (2, 3));
+        // While the two are backed up, one changes again, and another one comes.
+        mark(105, 106).unwrap();
+        mark(300, 309).unwrap();
+        engine.acknowledge_damage().unwrap();
+        assert_eq!(left(), [100, 200, 300]);
+        engine.acknowledge_damage().unwrap();
+        assert!(left().is_empty());
     }
 
     #[test]

@@ -23,17 +23,19 @@
 //! the chunks, each with its own checksum (see chunk.rs)
 //! ```
 
+use crate::bytes::Bytes;
 use crate::chunk::{self, Chunk, MAX_CHUNK_BYTES};
 use crate::error::EngineError;
 use crate::manifest::RunEntry;
 use crate::memory::Memory;
 use crate::row::{Key, Row};
-use crate::run::{Fence, Run, RunParts, Serial};
+use crate::run::{Fence, Run, RunBuilder, RunParts, Serial};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The format version of every file.
 pub(crate) const FORMAT: u32 = 2;
@@ -41,7 +43,9 @@ pub(crate) const FORMAT: u32 = 2;
 const RUN_MAGIC: &[u8; 8] = b"TDBMRUN\n";
 const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;
 const FENCE: usize = 24;
-const LOCK_ATTEMPTS: u32 = 20;
+/// No run has more rows, and so chunks, than two that merging calls full. A file may be sparse: its size proves nothing.
+const MOST_CHUNKS: u64 = 1 << 22;
+const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// Which tree a run belongs to.
@@ -53,15 +57,64 @@ pub(crate) enum TreeKind {
     ByWal = 2,
 }
 
-/// A run's file, open for reading.
+/// Files of runs that an engine keeps open, at most: a process may often have no more than 1 024. Others are opened for
+/// each chunk that is read.
+const MOST_OPEN: usize = 256;
+
+/// A file that is kept open, and counted.
+#[derive(Debug)]
+struct Open {
+    file: File,
+    open: Arc<AtomicUsize>,
+}
+
+impl Open {
+    fn new(file: File, open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Self {
+            file,
+            open: Arc::clone(open),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A run's file.
 #[derive(Debug)]
 pub(crate) struct RunFile {
-    file: File,
+    file: Option<Open>,
     path: PathBuf,
     data_start: u64,
 }
 
 impl RunFile {
+    /// A file that is open for reading.
+    fn new(file: File, path: PathBuf, data_start: u64, open: &Arc<AtomicUsize>) -> Self {
+        Self {
+            file: Some(Open::new(file, open)),
+            path,
+            data_start,
+        }
+    }
+
+    /// The same, closed if many are open.
+    fn settled(mut self) -> Self {
+        self.file = self
+            .file
+            .filter(|file| file.open.load(Relaxed) <= MOST_OPEN);
+        self
+    }
+
+    /// Can it be read only as long as it has its name?
+    pub(crate) fn needs_its_name(&self) -> bool {
+        self.file.is_none()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -80,9 +133,12 @@ impl RunFile {
             });
         }
         let mut bytes = vec![0; length];
-        self.file
-            .read_exact_at(&mut bytes, self.data_start + offset)
-            .map_err(io_error("reading", &self.path))?;
+        let at = self.data_start + offset;
+        let read = match &self.file {
+            Some(open) => open.file.read_exact_at(&mut bytes, at),
+            None => File::open(&self.path).and_then(|file| file.read_exact_at(&mut bytes, at)),
+        };
+        read.map_err(io_error("reading", &self.path))?;
         Ok(bytes)
     }
 }
@@ -91,9 +147,9 @@ impl RunFile {
 pub(crate) enum ReadRun<R> {
     /// All of it.
     Whole(Run<R>),
-    /// Not all of it. The rows of its intact chunks, and the key ranges of the others.
+    /// Not all of it. Its intact chunks, and the key ranges of the others.
     Damaged {
-        rows: Vec<R>,
+        intact: RunBuilder<R>,
         lost: Vec<(Key, Key)>,
         offset: u64,
         what: &'static str,
@@ -104,6 +160,8 @@ pub(crate) enum ReadRun<R> {
 #[derive(Debug)]
 pub(crate) struct Disk {
     dir: PathBuf,
+    /// Files of runs that are open.
+    open: Arc<AtomicUsize>,
     _lock: File,
 }
 
@@ -114,6 +172,18 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
         path,
         source,
     }
+}
+
+/// Creates `dir`, an absolute path, and what it lies in where they are missing. Their names survive a crash.
+fn create_durably(dir: &Path) -> Result<(), EngineError> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+    for parent in missing.iter().filter_map(|made| made.parent()) {
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(io_error("syncing", parent))?;
+    }
+    Ok(())
 }
 
 /// Locks `lock`. A program that forks holds the lock of a closed engine until its child executes another program,
@@ -139,7 +209,9 @@ fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), EngineError> {
 impl Disk {
     /// Creates the directory where it is missing and locks it.
     pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
-        fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
+        // The process may change its working directory while the engine runs.
+        let dir = &std::path::absolute(dir).map_err(io_error("finding", dir))?;
+        create_durably(dir)?;
         let path = dir.join("LOCK");
         let lock = OpenOptions::new()
             .create(true)
@@ -150,6 +222,7 @@ impl Disk {
         lock_exclusively(&lock, dir)?;
         Ok(Self {
             dir: dir.to_path_buf(),
+            open: Arc::default(),
             _lock: lock,
         })
     }
@@ -170,20 +243,36 @@ impl Disk {
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<File, EngineError> {
         let temporary = path.with_extension("tmp");
+        let file = Self::write_synced(&temporary, write);
+        let file = file.and_then(|file| {
+            fs::rename(&temporary, path).map_err(io_error("renaming", &temporary))?;
+            Ok(file)
+        });
+        if file.is_err() {
+            // It may hold the space whose lack is the error.
+            let _ = fs::remove_file(&temporary);
+        }
+        file
+    }
+
+    /// Writes a file and waits until its content is on disk.
+    fn write_synced(
+        temporary: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<File, EngineError> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(true)
             .read(true)
             .write(true)
-            .open(&temporary)
-            .map_err(io_error("creating", &temporary))?;
+            .open(temporary)
+            .map_err(io_error("creating", temporary))?;
         let mut writer = BufWriter::with_capacity(1 << 18, &file);
         write(&mut writer)
             .and_then(|()| writer.flush())
-            .map_err(io_error("writing", &temporary))?;
+            .map_err(io_error("writing", temporary))?;
         drop(writer);
-        file.sync_all().map_err(io_error("syncing", &temporary))?;
-        fs::rename(&temporary, path).map_err(io_error("renaming", &temporary))?;
+        file.sync_all().map_err(io_error("syncing", temporary))?;
         Ok(file)
     }
 
@@ -227,11 +316,7 @@ impl Disk {
             writer.write_all(&header)?;
             writer.write_all(&bytes)
         })?;
-        run.set_file(RunFile {
-            file,
-            path,
-            data_start: header.len() as u64,
-        });
+        run.set_file(RunFile::new(file, path, header.len() as u64, &self.open).settled());
         Ok(())
     }
 
@@ -244,7 +329,7 @@ impl Disk {
     ) -> Result<ReadRun<R>, EngineError> {
         let path = self.run_path(Serial(entry.serial));
         let all_lost = |what| ReadRun::Damaged {
-            rows: Vec::new(),
+            intact: RunBuilder::new(),
             lost: vec![(entry.first, entry.last)],
             offset: 0,
             what,
@@ -279,9 +364,9 @@ impl Disk {
         let fences_end = chunks
             .checked_mul(FENCE as u64)
             .and_then(|bytes| bytes.checked_add(4))
-            .filter(|&bytes| bytes <= size);
+            .filter(|&bytes| bytes <= size && chunks <= MOST_CHUNKS);
         let Some(fences_length) = fences_end else {
-            return Ok(all_lost("the number of chunks is larger than the file"));
+            return Ok(all_lost("the number of chunks is too large"));
         };
         let Some(rest) = read(RUN_HEADER as u64, fences_length as usize)? else {
             return Ok(all_lost("the header is cut off"));
@@ -337,11 +422,7 @@ impl Disk {
             return Ok(all_lost("it is not the run the manifest names"));
         }
         let data_start = header.len() as u64;
-        let file = RunFile {
-            file,
-            path: path.clone(),
-            data_start,
-        };
+        let file = RunFile::new(file, path, data_start, &self.open);
         check_chunks(parts, file, size, memory)
     }
 
@@ -352,7 +433,7 @@ impl Disk {
         for entry in entries {
             let path = entry.map_err(io_error("listing", &self.dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| name.starts_with("run-")) {
+            if name.is_some_and(is_run_name) {
                 found.push(path);
             }
         }
@@ -392,7 +473,7 @@ fn check_chunks<R: Row>(
     size: u64,
     memory: &Arc<Memory>,
 ) -> Result<ReadRun<R>, EngineError> {
-    let mut rows = Vec::new();
+    let mut intact = RunBuilder::new();
     let mut lost = Vec::new();
     let mut first_damage = None;
     let mut count = 0;
@@ -403,37 +484,27 @@ fn check_chunks<R: Row>(
             .data_start
             .checked_add(end)
             .is_none_or(|end| end > size);
-        let chunk = if cut {
+        let rows = if cut {
             Err("a chunk is cut off")
         } else {
             let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
-            if chunk::is_intact(&bytes) {
-                let length = bytes.len();
-                Chunk::<R>::parse(Arc::new(bytes.into()), 0, length).map_err(|problem| problem.0)
-            } else {
-                Err("the checksum of a chunk does not match")
-            }
+            let kept = first_damage.is_some().then_some(&mut intact);
+            read_chunk(bytes, fence.first, kept)
         };
-        match chunk {
-            Ok(chunk) => {
-                count += chunk.len() as u64;
-                if first_damage.is_some() {
-                    rows.extend((0..chunk.len()).map(|row| chunk.row(row)));
-                }
-            }
+        match rows {
+            Ok(rows) => count += rows,
             Err(what) => {
                 if first_damage.is_none() {
                     first_damage = Some((fence.offset, what));
-                    rows = intact_rows(&parts, &file, i)?;
+                    keep_chunks(&parts, &file, i, &mut intact, &mut lost)?;
                 }
-                let last = next.map_or(parts.last, |f| (f.first.0.saturating_sub(1), u64::MAX));
-                lost.push((fence.first, last));
+                lost.push((fence.first, parts.end_of(i)));
             }
         }
     }
     if let Some((offset, what)) = first_damage {
         return Ok(ReadRun::Damaged {
-            rows,
+            intact,
             lost,
             offset: file.data_start + offset,
             what,
@@ -441,7 +512,7 @@ fn check_chunks<R: Row>(
     }
     if count != parts.rows || file.data_start + parts.length != size {
         return Ok(ReadRun::Damaged {
-            rows: Vec::new(),
+            intact: RunBuilder::new(),
             lost: vec![(
                 parts.fences.first().map_or(parts.last, |f| f.first),
                 parts.last,
@@ -450,25 +521,57 @@ fn check_chunks<R: Row>(
             what: "its length does not fit its header",
         });
     }
-    Ok(ReadRun::Whole(Run::new(parts, None, Some(file), memory)))
+    Ok(ReadRun::Whole(Run::new(
+        parts,
+        None,
+        Some(file.settled()),
+        memory,
+    )))
 }
 
-/// The rows of the first `chunks` chunks, which were found intact.
-fn intact_rows<R: Row>(
+/// Checks a chunk and adds it to `kept`. Returns its number of rows, or what is wrong with it.
+fn read_chunk<R: Row>(
+    bytes: Vec<u8>,
+    first: Key,
+    kept: Option<&mut RunBuilder<R>>,
+) -> Result<u64, &'static str> {
+    if !chunk::is_intact(&bytes) {
+        return Err("the checksum of a chunk does not match");
+    }
+    let length = bytes.len();
+    let bytes = Arc::new(Bytes::from(bytes));
+    let chunk = Chunk::<R>::parse(Arc::clone(&bytes), 0, length).map_err(|problem| problem.0)?;
+    let rows = chunk.len();
+    if let Some(kept) = kept {
+        kept.push_chunk(&bytes, first, chunk.row(rows - 1).key(), rows as u64);
+    }
+    Ok(rows as u64)
+}
+
+/// Adds the first `chunks` chunks, which were found intact, to `kept`.
+fn keep_chunks<R: Row>(
     parts: &RunParts,
     file: &RunFile,
     chunks: usize,
-) -> Result<Vec<R>, EngineError> {
-    let mut rows = Vec::new();
+    kept: &mut RunBuilder<R>,
+    lost: &mut Vec<(Key, Key)>,
+) -> Result<(), EngineError> {
     for (i, fence) in parts.fences.iter().enumerate().take(chunks) {
         let end = parts.fences.get(i + 1).map_or(parts.length, |f| f.offset);
         let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
-        let length = bytes.len();
-        if let Ok(chunk) = Chunk::<R>::parse(Arc::new(bytes.into()), 0, length) {
-            rows.extend((0..chunk.len()).map(|row| chunk.row(row)));
+        // A disk that fails may have changed it since.
+        if read_chunk(bytes, fence.first, Some(&mut *kept)).is_err() {
+            lost.push((fence.first, parts.end_of(i)));
         }
     }
-    Ok(rows)
+    Ok(())
+}
+
+/// Is it a name that [`Disk::run_path`] gives, or its temporary one? Nothing else in the directory is touched.
+fn is_run_name(name: &str) -> bool {
+    let name = name.strip_suffix(".tmp").unwrap_or(name);
+    let serial = name.strip_prefix("run-");
+    serial.is_some_and(|serial| serial.len() == 16 && u64::from_str_radix(serial, 16).is_ok())
 }
 
 /// The `u64` at `at`, 0 past the end.

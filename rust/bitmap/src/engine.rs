@@ -2,7 +2,7 @@
 
 use crate::config::{EngineConfig, check_limit};
 use crate::damage::DamagedRange;
-use crate::disk::{Disk, TreeKind};
+use crate::disk::{Disk, RunFile, TreeKind};
 use crate::error::{BatchError, EngineError};
 use crate::maintenance::Worker;
 use crate::manifest::{Manifest, RunEntry};
@@ -17,8 +17,8 @@ use crate::tree::Tree;
 use crate::{BlockId, BlockState, Mark};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 /// How often all shards are asked to give up states, at most.
 const STEPS: usize = 4;
@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     pub(crate) disk: Option<Disk>,
     /// The runs the manifest on disk names; locked while it is replaced.
     pub(crate) committed: Mutex<HashSet<Serial>>,
+    /// Runs that left the trees, or are about to, and may still be read.
+    retired: Mutex<Vec<Weak<dyn OnDisk>>>,
     pub(crate) damaged: RwLock<Vec<DamagedRange>>,
     pub(crate) generation: AtomicU64,
     pub(crate) next_serial: AtomicU64,
@@ -117,6 +119,7 @@ impl Engine {
             memory,
             disk,
             committed: Mutex::default(),
+            retired: Mutex::default(),
             damaged: RwLock::default(),
             generation: AtomicU64::new(0),
             next_serial: AtomicU64::new(1),
@@ -164,7 +167,7 @@ impl Engine {
         self.inner.mark(block, mark, marked, Some(span))
     }
 
-    /// Marks many blocks, in order. Each mark is atomic, the batch is not.
+    /// Marks many blocks, in order. Each mark is atomic, the batch is not. `marks` must not use the engine.
     ///
     /// ```
     /// use bitmap::{BlockId, Engine, EngineConfig, Mark, MarkedAt};
@@ -282,21 +285,6 @@ impl Engine {
     pub fn compact(&self) -> Result<(), EngineError> {
         self.inner.seal(None);
         self.inner.maintain(true)
-    }
-
-    /// The ranges whose records were damaged on disk. All their blocks count as DIRTY, but a range query can only
-    /// name those it knows: back up each range as a whole, then acknowledge the damage.
-    pub fn damage(&self) -> Vec<DamagedRange> {
-        self.inner.damaged.read().clone()
-    }
-
-    /// Forgets the damage: the ranges were backed up whole.
-    ///
-    /// # Errors
-    /// `Io`; the damage is forgotten in memory, and reported again after a restart.
-    pub fn acknowledge_damage(&self) -> Result<(), EngineError> {
-        self.inner.damaged.write().clear();
-        self.inner.persist()
     }
 }
 
@@ -445,7 +433,7 @@ impl Inner {
     }
 
     /// Moves to disk what is above the comfortable part of the limit.
-    pub(crate) fn make_room(&self) {
+    fn make_room(&self) {
         if self.memory.current() > self.memory.comfortable() {
             self.evict(self.memory.comfortable());
             if self.memory.current() > self.memory.nearly_full() {
@@ -583,11 +571,48 @@ impl Inner {
             by_wal: entries_of(&trees.by_wal),
         })?;
         let now = trees.serials();
-        for &gone in committed.difference(&now) {
-            disk.remove_run(gone)?;
-        }
+        drop(trees);
+        let gone: HashSet<Serial> = committed.difference(&now).copied().collect();
         *committed = now;
-        Ok(())
+        let still_read = self.still_read(&gone);
+        let mut result = Ok(());
+        for serial in gone {
+            // What can't be removed now is removed the next time.
+            if still_read.contains(&serial) {
+                committed.insert(serial);
+            } else if let Err(error) = disk.remove_run(serial) {
+                committed.insert(serial);
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    /// These runs are about to leave the trees. Cursors may read on in them.
+    pub(crate) fn retire<R: Row>(&self, runs: impl IntoIterator<Item = Arc<Run<R>>>) {
+        if self.disk.is_some() {
+            let runs = runs.into_iter().map(|run| {
+                let run: Arc<dyn OnDisk> = run;
+                Arc::downgrade(&run)
+            });
+            self.retired.lock().extend(runs);
+        }
+    }
+
+    /// Which of these files of runs that left the trees are still read, and could not be without their names.
+    fn still_read(&self, gone: &HashSet<Serial>) -> HashSet<Serial> {
+        let mut read = HashSet::new();
+        self.retired.lock().retain(|run| {
+            let Some(run) = run.upgrade() else {
+                return false;
+            };
+            let needed = run.needs_its_name();
+            if needed && gone.contains(&run.serial()) {
+                read.insert(run.serial());
+            }
+            needed
+        });
+        read
     }
 
     /// Gives back memory until at most `target` bytes are held: coldest runs first.
@@ -617,7 +642,7 @@ impl Inner {
 
     /// Moves to disk until `target` bytes are held: first the copies in memory of runs that are there already, then
     /// states, which every mark needs; of each the least recently used first.
-    fn evict(&self, target: u64) {
+    pub(crate) fn evict(&self, target: u64) {
         self.evict_runs(target);
         if self.disk.is_none() || self.memory.current() <= target {
             return;
@@ -645,7 +670,7 @@ impl Inner {
             return;
         }
         let trees = self.trees.read();
-        let mut runs: Vec<(u64, &dyn Evict)> = Vec::new();
+        let mut runs: Vec<(u64, &dyn OnDisk)> = Vec::new();
         runs.extend(trees.records.runs().map(|run| evictable(&**run)));
         runs.extend(trees.by_time.runs().map(|run| evictable(&**run)));
         runs.extend(trees.by_wal.runs().map(|run| evictable(&**run)));
@@ -659,17 +684,28 @@ impl Inner {
     }
 }
 
-trait Evict {
+/// A run of any tree.
+pub(crate) trait OnDisk: std::fmt::Debug + Send + Sync {
+    fn serial(&self) -> Serial;
     fn evict(&self);
+    fn needs_its_name(&self) -> bool;
 }
 
-impl<R: Row> Evict for Run<R> {
+impl<R: Row> OnDisk for Run<R> {
+    fn serial(&self) -> Serial {
+        self.serial
+    }
+
     fn evict(&self) {
         self.evict();
     }
+
+    fn needs_its_name(&self) -> bool {
+        self.file().is_none_or(RunFile::needs_its_name)
+    }
 }
 
-fn evictable<R: Row>(run: &Run<R>) -> (u64, &dyn Evict) {
+fn evictable<R: Row>(run: &Run<R>) -> (u64, &dyn OnDisk) {
     (run.last_used(), run)
 }
 

@@ -66,6 +66,9 @@ pub enum EngineError {
         /// What does not fit.
         what: &'static str,
     },
+    /// The cursor failed before, so that it can't give all blocks any more.
+    #[error("the cursor failed before: open a new one")]
+    CursorFailed,
     /// The operating system refused.
     #[error("{action} {}: {source}; check space, permissions and the disk, then call again", path.display())]
     Io {

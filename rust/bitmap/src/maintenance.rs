@@ -138,18 +138,21 @@ impl Inner {
     fn maintain_once(&self) -> Result<bool, EngineError> {
         if self.indexes_are_stale() {
             let sealed = self.seal(None);
-            self.rebuild_indexes(&sealed)?;
+            self.rebuild_indexes(sealed)?;
             return Ok(true);
         }
-        let trees = self.trees().clone();
         let mut done = false;
-        if let Some(work) = trees.records.work(self.full_run()) {
+        // What is not worked on is not held: its files could not be closed.
+        let work = self.trees().records.work(self.full_run());
+        if let Some(work) = work {
             done |= self.work(work, TreeKind::Records, |trees| &mut trees.records)?;
         }
-        if let Some(work) = trees.by_time.work(self.full_run()) {
+        let work = self.trees().by_time.work(self.full_run());
+        if let Some(work) = work {
             done |= self.work(work, TreeKind::ByTime, |trees| &mut trees.by_time)?;
         }
-        if let Some(work) = trees.by_wal.work(self.full_run()) {
+        let work = self.trees().by_wal.work(self.full_run());
+        if let Some(work) = work {
             done |= self.work(work, TreeKind::ByWal, |trees| &mut trees.by_wal)?;
         }
         Ok(done)
@@ -176,7 +179,7 @@ impl Inner {
             Work::Join(runs) => self.join(&runs, kind)?,
         };
         let gone: HashSet<Serial> = inputs.iter().map(|run| run.serial).collect();
-        drop(inputs);
+        self.retire(inputs);
         tree(&mut self.trees.write()).replace(&gone, output);
         self.persist()?;
         Ok(true)
@@ -188,16 +191,35 @@ impl Inner {
         kind: TreeKind,
     ) -> Result<Vec<Arc<Run<R>>>, EngineError> {
         let mut output = Vec::new();
-        let mut builder = RunBuilder::new();
-        while let Some(row) = cursor.next()? {
-            builder.push(row);
-            if builder.len() >= self.full_run() {
-                let full = std::mem::replace(&mut builder, RunBuilder::new());
-                output.extend(self.finish(full, kind)?);
+        let merged = (|| {
+            let mut builder = RunBuilder::new();
+            while let Some(row) = cursor.next()? {
+                builder.push(row);
+                if builder.len() >= self.full_run() {
+                    let full = std::mem::replace(&mut builder, RunBuilder::new());
+                    output.extend(self.finish(full, kind)?);
+                }
+            }
+            output.extend(self.finish(builder, kind)?);
+            Ok(())
+        })();
+        self.or_discard(merged, &output)?;
+        Ok(output)
+    }
+
+    /// If making `runs` was not finished, removes their files, which no manifest names: they may hold the space whose
+    /// lack is the error.
+    fn or_discard<'a, R: Row>(
+        &self,
+        made: Result<(), EngineError>,
+        runs: impl IntoIterator<Item = &'a Arc<Run<R>>>,
+    ) -> Result<(), EngineError> {
+        if let (Err(_), Some(disk)) = (&made, &self.disk) {
+            for run in runs {
+                let _ = disk.remove_run(run.serial);
             }
         }
-        output.extend(self.finish(builder, kind)?);
-        Ok(output)
+        made
     }
 
     fn join<R: Row>(
@@ -221,7 +243,7 @@ impl Inner {
     }
 
     /// The run, on disk and out of memory at once where memory is short.
-    fn finish<R: Row>(
+    pub(crate) fn finish<R: Row>(
         &self,
         builder: RunBuilder<R>,
         kind: TreeKind,
@@ -250,15 +272,20 @@ impl Inner {
     }
 
     /// Replaces the indexes of `sealed` by what its records say.
-    pub(crate) fn rebuild_indexes(&self, sealed: &Trees) -> Result<(), EngineError> {
-        let by_time = self.index(sealed, TreeKind::ByTime, Record::time_entry)?;
-        let by_wal = self.index(sealed, TreeKind::ByWal, Record::wal_entry)?;
+    pub(crate) fn rebuild_indexes(&self, sealed: Trees) -> Result<(), EngineError> {
+        let (mut by_time, mut by_wal) = (Tree::default(), Tree::default());
+        let made = self
+            .index(&sealed, TreeKind::ByTime, Record::time_entry, &mut by_time)
+            .and_then(|()| self.index(&sealed, TreeKind::ByWal, Record::wal_entry, &mut by_wal));
+        self.or_discard(made, by_time.runs().chain(by_wal.runs()))?;
+        let indexes = sealed.by_time.runs().chain(sealed.by_wal.runs());
+        self.retire(indexes.cloned());
         let mut trees = self.trees.write();
         let gone = sealed.by_time.runs().map(|run| run.serial).collect();
         trees.by_time.rebase(&gone, by_time);
         let gone = sealed.by_wal.runs().map(|run| run.serial).collect();
         trees.by_wal.rebase(&gone, by_wal);
-        drop(trees);
+        drop((trees, sealed));
         self.persist()
     }
 
@@ -277,8 +304,8 @@ impl Inner {
         sealed: &Trees,
         kind: TreeKind,
         entry: fn(&Record) -> Entry,
-    ) -> Result<Tree<Entry>, EngineError> {
-        let mut tree = Tree::default();
+        tree: &mut Tree<Entry>,
+    ) -> Result<(), EngineError> {
         let mut records = sealed.records.cursor((0, 0))?;
         let rows = self.full_run() as usize;
         let _charge = Charge::new(&self.memory, rows * size_of::<Entry>());
@@ -300,7 +327,7 @@ impl Inner {
                 entries.clear();
             }
             if record.is_none() {
-                return Ok(tree);
+                return Ok(());
             }
         }
     }

@@ -17,6 +17,8 @@ use std::path::Path;
 const COPIES: [&str; 2] = ["MANIFEST", "MANIFEST.copy"];
 const MAGIC: &str = "tdengine-bitmap-manifest";
 const LONGEST: u64 = 1 << 30;
+/// More states, or runs, than an engine can have written.
+const MOST: u64 = 1 << 62;
 
 /// A run as the manifest names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +154,10 @@ fn parse(bytes: &[u8]) -> Copy {
         Ok(found) => return Copy::Unknown(found),
         Err(_) => return Copy::Damaged("its version is not a number"),
     }
-    match serde_json::from_slice(json) {
+    match serde_json::from_slice::<Manifest>(json) {
+        Ok(manifest) if manifest.generation.max(manifest.next_serial) > MOST => {
+            Copy::Damaged("its numbers are out of range")
+        }
         Ok(manifest) => Copy::State(manifest),
         Err(_) => Copy::Damaged("it does not hold what a manifest holds"),
     }

@@ -218,6 +218,8 @@ pub struct BlockCursor {
     /// Entries that were found but did not fit the page.
     ready: std::collections::VecDeque<BlockId>,
     done: bool,
+    /// An error left out blocks: what comes after it is no answer.
+    failed: bool,
 }
 
 impl BlockCursor {
@@ -240,14 +242,24 @@ impl BlockCursor {
             high,
             ready: std::collections::VecDeque::new(),
             done: low > high,
+            failed: false,
         })
     }
 
     /// The next blocks, at most `limit` of them; none after the last.
     ///
     /// # Errors
-    /// `Io` and `Damaged`. The cursor goes on behind what could not be read only after a new one is opened.
+    /// `Io` and `Damaged`; from then on always `CursorFailed`.
     pub fn next_page(&mut self, limit: usize) -> Result<Vec<BlockId>, EngineError> {
+        if self.failed {
+            return Err(EngineError::CursorFailed);
+        }
+        let page = self.read_page(limit);
+        self.failed = page.is_err();
+        page
+    }
+
+    fn read_page(&mut self, limit: usize) -> Result<Vec<BlockId>, EngineError> {
         let mut page = Vec::new();
         while page.len() < limit {
             match self.ready.pop_front() {

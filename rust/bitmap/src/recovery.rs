@@ -9,10 +9,10 @@ use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::manifest::{Found, Manifest, RunEntry};
 use crate::memory::Charge;
-use crate::place::{Place, shard_of};
+use crate::place::{Place, SHARDS, shard_of};
 use crate::record::MarkedAt;
 use crate::row::{Entry, Key, Record, Row, signed};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, Serial};
 use crate::tree::Tree;
 use crate::{Mark, Timestamp, WalOffset};
 use std::collections::{BTreeMap, HashSet};
@@ -37,13 +37,9 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
         Found::Nothing => return inner.persist(),
         Found::State(manifest) => manifest,
         Found::Damaged(what) => {
-            inner.damaged.write().push(DamagedRange {
-                first: BlockId(0),
-                last: BlockId(u64::MAX),
-                file: disk.path().join("MANIFEST").display().to_string(),
-                offset: 0,
-                what: what.into(),
-            });
+            let file = disk.path().join("MANIFEST").display().to_string();
+            let everything = DamagedRange::new(BlockId(0), BlockId(u64::MAX), file, 0, what);
+            inner.damaged.write().push(everything);
             inner.persist()?;
             return disk.remove_leftovers(&HashSet::new());
         }
@@ -90,7 +86,7 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
     if lost_entries.is_empty() {
         inner.persist()
     } else {
-        inner.rebuild_indexes(&sealed)
+        inner.rebuild_indexes(sealed)
     }
 }
 
@@ -114,7 +110,7 @@ fn read_tree<R: Row>(
             match disk.read_run(entry, kind, &inner.memory)? {
                 ReadRun::Whole(run) => runs.push(Arc::new(run)),
                 ReadRun::Damaged {
-                    rows,
+                    intact,
                     lost: ranges,
                     offset,
                     what,
@@ -125,9 +121,8 @@ fn read_tree<R: Row>(
                         offset,
                         what,
                     }));
-                    let mut builder = RunBuilder::new();
-                    builder.push_all(&rows);
-                    runs.extend(builder.finish(inner.serial(), &inner.memory).map(Arc::new));
+                    // It counts when a manifest names it, together with the damage.
+                    runs.extend(inner.finish(intact, kind)?);
                 }
             }
         }
@@ -137,7 +132,7 @@ fn read_tree<R: Row>(
 }
 
 fn rebuild_states(inner: &Inner) -> Result<(), EngineError> {
-    let trees = inner.trees();
+    let trees = inner.trees().clone();
     let most = inner.full_run() as usize / 2;
     let _charge = Charge::new(&inner.memory, most * size_of::<Record>());
     let mut batch = Vec::with_capacity(most);
@@ -171,7 +166,8 @@ fn recover_batch(inner: &Inner, batch: &mut Vec<Record>) -> Result<(), EngineErr
         }
     }
     batch.clear();
-    inner.make_room();
+    // Nothing is sealed or named here: the damage is not in the manifest yet.
+    inner.evict(inner.memory.comfortable());
     Ok(())
 }
 
@@ -180,27 +176,24 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
     if lost.is_empty() {
         return Ok(());
     }
-    let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
     for lost in lost {
         let (first, last) = (BlockId(lost.range.0.0), BlockId(lost.range.1.0));
-        inner.damaged.write().push(DamagedRange {
-            first,
-            last,
-            file: lost.file.clone(),
-            offset: lost.offset,
-            what: lost.what.into(),
-        });
-        for mut shard in inner.lock_all() {
-            for block in shard.states.known_in(first, last)? {
-                suspects.insert(block, UNKNOWN);
-            }
-        }
+        let file = lost.file.clone();
+        inner.add_damage(DamagedRange::new(first, last, file, lost.offset, lost.what));
+    }
+    let ranges = disjoint(lost.iter().map(|lost| (lost.range.0.0, lost.range.1.0)));
+    let is_lost = |block: BlockId| {
+        let at = ranges.partition_point(|&(_, last)| last < block.0);
+        ranges.get(at).is_some_and(|&(first, _)| first <= block.0)
+    };
+    let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
+    for shard in 0..SHARDS {
+        let all = (BlockId(0), BlockId(u64::MAX));
+        let known = inner.lock(shard).states.known_in(all.0, all.1)?;
+        let known = known.into_iter().filter(|&block| is_lost(block));
+        suspects.extend(known.map(|block| (block, UNKNOWN)));
     }
     let trees = inner.trees().clone();
-    let is_lost = |block: BlockId| {
-        lost.iter()
-            .any(|lost| lost.range.0.0 <= block.0 && block.0 <= lost.range.1.0)
-    };
     for_each(&trees.by_time, |entry| {
         if is_lost(entry.block) {
             let at = suspects.entry(entry.block).or_insert(UNKNOWN);
@@ -225,6 +218,20 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// The same ranges, those that meet as one, ascending.
+fn disjoint(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<_> = ranges.collect();
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, before| {
+        let meets = next.0 <= before.1;
+        if meets {
+            before.1 = before.1.max(next.1);
+        }
+        meets
+    });
+    ranges
+}
+
 /// Lower than any position.
 const UNKNOWN: MarkedAt = MarkedAt {
     wal: WalOffset(0),
@@ -237,4 +244,17 @@ fn for_each(tree: &Tree<Entry>, mut visit: impl FnMut(&Entry)) -> Result<(), Eng
         visit(&entry);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disjoint;
+
+    #[test]
+    fn ranges_that_meet_become_one() {
+        let ranges = [(5, 9), (0, 2), (7, 20), (8, 9), (2, 3), (30, u64::MAX)];
+        let expected = [(0, 3), (5, 20), (30, u64::MAX)];
+        assert_eq!(disjoint(ranges.into_iter()), expected);
+        assert!(disjoint([].into_iter()).is_empty());
+    }
 }

@@ -5,6 +5,7 @@
 
 use crate::record::{KeySpan, MarkedAt, Timestamp, WalOffset};
 use crate::{BlockId, BlockState};
+use std::fmt;
 
 /// The order of rows in a run.
 pub(crate) type Key = (u64, u64);
@@ -13,7 +14,7 @@ pub(crate) type Key = (u64, u64);
 pub(crate) const MAX_COLUMNS: usize = 6;
 
 /// A row of a sorted run.
-pub(crate) trait Row: Copy + Send + Sync + 'static {
+pub(crate) trait Row: Copy + fmt::Debug + Send + Sync + 'static {
     /// How many columns it has, at most [`MAX_COLUMNS`].
     const COLUMNS: usize;
     /// The value of column `c`.

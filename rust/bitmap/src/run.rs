@@ -57,6 +57,14 @@ pub(crate) struct RunParts {
     pub(crate) length: u64,
 }
 
+impl RunParts {
+    /// The last key that chunk `index` can hold.
+    pub(crate) fn end_of(&self, index: usize) -> Key {
+        let next = self.fences.get(index + 1);
+        next.map_or(self.last, |f| (f.first.0.saturating_sub(1), u64::MAX))
+    }
+}
+
 impl<R: Row> Run<R> {
     pub(crate) fn new(
         parts: RunParts,

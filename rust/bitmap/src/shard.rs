@@ -145,8 +145,14 @@ impl Shard {
     }
 
     fn remember(&mut self, block: BlockId, from: Status) {
+        let mut grown = false;
         for (_, undo) in &mut self.undo {
+            let room = undo.capacity();
             undo.entry(block.0).or_insert(from);
+            grown |= undo.capacity() != room;
+        }
+        if grown {
+            self.account();
         }
     }
 
@@ -156,6 +162,7 @@ impl Shard {
 
     pub(crate) fn close_snapshot(&mut self, snapshot: SnapshotId) {
         self.undo.retain(|(id, _)| *id != snapshot);
+        self.account();
     }
 
     /// The status `block` had when the snapshot was taken.

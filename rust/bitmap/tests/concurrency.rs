@@ -1,9 +1,18 @@
 //! Many threads on one engine: no mark is lost, and no reader sees half of one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bitmap::{BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
-use std::collections::HashSet;
+use bitmap::{BlockCursor, BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+/// Lets other threads end, also if this one fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
 
 const WRITERS: u64 = 4;
 const BLOCKS: u64 = 40_000;
@@ -65,6 +74,7 @@ fn a_reader_sees_all_of_a_mark_or_nothing() {
         for writer in 0..2u64 {
             let (engine, stop) = (&engine, &stop);
             scope.spawn(move || {
+                let _stop = Stop(stop);
                 // Every mark has wal == time, and round after round raises both.
                 for round in 1..=60u64 {
                     for block in (writer..2000).step_by(2) {
@@ -81,7 +91,6 @@ fn a_reader_sees_all_of_a_mark_or_nothing() {
                         engine.sync().unwrap();
                     }
                 }
-                stop.store(true, SeqCst);
             });
         }
         for reader in 0..2u64 {
@@ -125,6 +134,67 @@ fn a_reader_sees_all_of_a_mark_or_nothing() {
 }
 
 #[test]
+fn cursors_see_their_moment_through_marks_clears_merges_and_spills() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [None, Some(dir.path())] {
+        let engine = Engine::open(&EngineConfig {
+            max_memory_mb: 8,
+            persistence_path: path.map(Into::into),
+        })
+        .unwrap();
+        let mut random = 1u64;
+        let mut next = |below: u64| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_041);
+            (random >> 33) % below
+        };
+        // Of each block that is found the WAL position of its latest mark.
+        let mut known: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut cursors: Vec<(BlockCursor, Vec<BlockId>)> = Vec::new();
+        for round in 0..50 {
+            for _ in 0..1500 {
+                let block = id(next(4000));
+                if next(3) == 0 {
+                    if known.remove(&block).is_some() {
+                        engine.clear(BlockId(block)).unwrap();
+                    }
+                    continue;
+                }
+                let wal = match next(50) {
+                    0 => u64::MAX,
+                    _ => next(3000),
+                };
+                let marked = MarkedAt::new(wal, i64::MIN);
+                engine.mark(BlockId(block), Mark::Dirty, marked).unwrap();
+                known.insert(block, wal);
+            }
+            let mut expected: Vec<_> = known.iter().map(|(&block, &wal)| (wal, block)).collect();
+            expected.sort_unstable();
+            // The last comes first.
+            let expected = expected.iter().rev().map(|&(_, block)| BlockId(block));
+            let cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+            cursors.push((cursor, expected.collect()));
+            match next(4) {
+                0 => engine.compact().unwrap(),
+                1 => drop(engine.cleanup_memory(0)),
+                2 => engine.sync().unwrap(),
+                _ => {}
+            }
+            for (cursor, left) in &mut cursors {
+                let page = cursor.next_page(1 + next(700) as usize).unwrap();
+                assert!(!page.is_empty() || left.is_empty(), "round {round}");
+                for block in page {
+                    assert_eq!(Some(block), left.pop(), "round {round}");
+                }
+            }
+            cursors.retain(|(_, left)| !left.is_empty());
+        }
+        assert!(cursors.len() > 3, "few stayed open");
+    }
+}
+
+#[test]
 fn a_snapshot_is_one_moment_of_a_changing_engine() {
     let engine = engine(None);
     let position = AtomicU64::new(0);
@@ -135,6 +205,7 @@ fn a_snapshot_is_one_moment_of_a_changing_engine() {
             .unwrap();
     }
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         let writer = scope.spawn(|| {
             // Marks and clears move through the blocks: at any moment all but the cleared one are dirty.
             let mut round = 0u64;
@@ -148,9 +219,14 @@ fn a_snapshot_is_one_moment_of_a_changing_engine() {
                 position.store(round, SeqCst);
             }
         });
-        let mut last = 0;
         for _ in 0..30 {
+            let before = position.load(SeqCst);
             let mut cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+            // The engine changes under the snapshot, however the threads are scheduled.
+            while position.load(SeqCst) < before + 100 {
+                assert!(!writer.is_finished(), "the writer failed");
+                std::thread::yield_now();
+            }
             let mut found = HashSet::new();
             loop {
                 let page = cursor.next_page(97).unwrap();
@@ -167,9 +243,6 @@ fn a_snapshot_is_one_moment_of_a_changing_engine() {
                 "{}",
                 found.len()
             );
-            last = position.load(SeqCst);
         }
-        assert!(last > 0 || !writer.is_finished());
-        stop.store(true, SeqCst);
     });
 }

@@ -74,6 +74,32 @@ fn a_full_engine_without_persistence_refuses_marks_and_keeps_every_one_it_took()
 }
 
 #[test]
+fn what_an_open_cursor_costs_is_counted_and_given_back() {
+    let _alone = ALONE.lock();
+    let engine = Engine::open(&EngineConfig {
+        max_memory_mb: 8,
+        persistence_path: None,
+    })
+    .unwrap();
+    let blocks = 200_000;
+    let mark = |i: u64| engine.mark(BlockId(i), Mark::Dirty, MarkedAt::new(i, i as i64));
+    for i in 0..blocks {
+        mark(i).unwrap();
+    }
+    let cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+    // As a backup does that clears what it has copied. An id and its state are kept of each.
+    for i in 0..blocks {
+        engine.clear(BlockId(i)).unwrap();
+    }
+    let full = (0..10_000_000).find_map(|i| mark(blocks + i * 1000).err());
+    assert!(matches!(full, Some(EngineError::MemoryFull { used, .. }) if used > blocks * 9));
+    drop(cursor);
+    // There is room again, without anybody asking how much.
+    mark(0).unwrap();
+    assert!(engine.memory().peak > blocks * 9, "{:?}", engine.memory());
+}
+
+#[test]
 fn a_full_engine_with_persistence_goes_on_and_answers_from_disk() {
     let _alone = ALONE.lock();
     let dir = tempfile::tempdir().unwrap();

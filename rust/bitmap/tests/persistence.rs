@@ -5,6 +5,7 @@ use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Ma
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -77,6 +78,36 @@ fn a_path_has_one_engine() {
     ));
     drop(engine);
     Engine::open(&config(dir.path())).unwrap();
+}
+
+/// The working directory is the process's: a process of its own.
+#[test]
+#[ignore = "run by `a_relative_path_stays_where_it_was`"]
+fn relative_path_child() {
+    let Ok(dir) = std::env::var("ENGINE_RELATIVE_DIR") else {
+        return;
+    };
+    std::env::set_current_dir(&dir).unwrap();
+    let engine = Engine::open(&config(Path::new("some/state"))).unwrap();
+    engine
+        .mark(BlockId(7), Mark::Dirty, MarkedAt::new(1, 1))
+        .unwrap();
+    // As a program does that becomes a daemon.
+    fs::create_dir_all("other/some/state").unwrap();
+    std::env::set_current_dir("other").unwrap();
+    engine.sync().unwrap();
+}
+
+#[test]
+fn a_relative_path_stays_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["relative_path_child", "--exact", "--ignored"])
+        .env("ENGINE_RELATIVE_DIR", dir.path())
+        .status();
+    assert!(status.unwrap().success());
+    let engine = Engine::open(&config(&dir.path().join("some/state"))).unwrap();
+    assert_eq!(engine.state(BlockId(7)).unwrap(), BlockState::Dirty);
 }
 
 #[test]
@@ -373,6 +404,113 @@ fn without_both_manifests_everything_is_dirty() {
     let damage = engine.damage();
     assert_eq!((damage[0].first.0, damage[0].last.0), (0, u64::MAX));
     assert_eq!(engine.state(BlockId(1 << 40)).unwrap(), BlockState::Dirty);
+}
+
+#[test]
+fn what_damage_left_is_read_back_under_a_limit_that_it_exceeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = 60_000u64;
+    let id = |i: u64| BlockId(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    for i in 0..blocks {
+        let marked = MarkedAt::new(id(i * 7).0, id(i * 3).0 as i64);
+        engine.mark(id(i), Mark::Dirty, marked).unwrap();
+    }
+    drop(engine);
+    // The last chunk of every run: what is before it is intact, and more than the engine may hold.
+    for file in files(dir.path()) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("run-") {
+            let file = fs::File::options().write(true).open(&file).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        }
+    }
+    let small = EngineConfig {
+        max_memory_mb: 1,
+        ..config(dir.path())
+    };
+    let engine = Engine::open(&small).unwrap();
+    assert!(!engine.damage().is_empty());
+    let check = |engine: &Engine| {
+        for i in 0..blocks {
+            assert_eq!(engine.state(id(i)).unwrap(), BlockState::Dirty, "{i}");
+        }
+        let found = engine.find_by_wal(0..=u64::MAX, usize::MAX).unwrap();
+        assert!(found.len() as u64 <= blocks && found.len() as u64 > blocks * 9 / 10);
+    };
+    check(&engine);
+    let known = engine.counts().total;
+    drop(engine);
+    let engine = Engine::open(&small).unwrap();
+    assert!(!engine.damage().is_empty());
+    assert_eq!(engine.counts().total, known);
+    check(&engine);
+}
+
+#[test]
+fn numbers_no_engine_writes_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let nested = dir.path().join("made/on/the/way");
+    let dirty = sample(&nested);
+    // A file may be as long as its header says and hold nothing.
+    let run = files(&nested);
+    let run = run
+        .iter()
+        .find(|path| path.to_str().unwrap().contains("run-"));
+    let run = fs::File::options().write(true).open(run.unwrap()).unwrap();
+    let chunks = 1u64 << 32;
+    run.write_all_at(&chunks.to_le_bytes(), 32).unwrap();
+    run.set_len(chunks * 24 + 4096).unwrap();
+    check_damaged(&nested, &dirty, "a sparse run");
+
+    let manifest = fs::read_to_string(nested.join("MANIFEST")).unwrap();
+    let (_, json) = manifest.split_once('\n').unwrap();
+    for number in ["generation", "next_serial"] {
+        let (before, after) = json.split_once(&format!("\"{number}\":")).unwrap();
+        let after = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let json = format!("{before}\"{number}\":{}{after}", u64::MAX);
+        let crc = crc32c::crc32c(json.as_bytes());
+        for copy in ["MANIFEST", "MANIFEST.copy"] {
+            let text = format!("tdengine-bitmap-manifest 2 {crc:08x}\n{json}");
+            fs::write(nested.join(copy), text).unwrap();
+        }
+        let engine = Engine::open(&config(&nested)).unwrap();
+        let damage = engine.damage();
+        assert_eq!((damage[0].first.0, damage[0].last.0), (0, u64::MAX));
+        engine
+            .mark(BlockId(1), Mark::Dirty, MarkedAt::new(1, 1))
+            .unwrap();
+        engine.sync().unwrap();
+    }
+}
+
+#[test]
+fn what_a_crash_left_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let leftovers = [
+        "run-00000000000000ff",
+        "run-00000000000000fe.tmp",
+        "MANIFEST.tmp",
+        "states.tmp",
+    ];
+    let others = ["run-backup.sh", "run-2026-11-21.log", "notes.tmp"];
+    // Theirs are no sign of an engine, either.
+    for name in others {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    assert!(engine.damage().is_empty(), "{:?}", engine.damage());
+    drop(engine);
+    for name in leftovers {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    drop(Engine::open(&config(dir.path())).unwrap());
+    for name in leftovers {
+        assert!(!dir.path().join(name).exists(), "{name} is still there");
+    }
+    for name in others {
+        assert!(dir.path().join(name).exists(), "{name} is gone");
+    }
 }
 
 #[test]

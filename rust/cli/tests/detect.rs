@@ -338,15 +338,23 @@ fn files_that_may_not_be_read_are_named_with_a_hint() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let path = vnode2(&dir, "vnode.json");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    let mut command =
-        process::Command::new(assert_cmd::cargo::cargo_bin("incremental_bitmap_tool"));
+    let tool = assert_cmd::cargo::cargo_bin("incremental_bitmap_tool");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = process::Command::new(&tool);
+    if fs::read(&path).is_ok() {
+        // The test runs as root, which may read everything; the tool must not. Others may not reach it where it is.
+        fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let reachable = elsewhere.path().join("tool");
+        let linked = fs::hard_link(&tool, &reachable);
+        linked
+            .or_else(|_| fs::copy(&tool, &reachable).map(drop))
+            .unwrap();
+        command = process::Command::new(reachable);
+        command.uid(65_534).gid(65_534);
+    }
     command
         .args(["--detect", "--since-version", "1", "--data-dir"])
         .arg(dir.path());
-    if fs::read(&path).is_ok() {
-        // The test runs as root, which may read everything; the tool must not.
-        command.uid(65_534).gid(65_534);
-    }
     Command::from_std(command)
         .assert()
         .code(1)

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Listening {
@@ -165,6 +165,12 @@ fn no_inotify_child() {
 
 #[test]
 fn a_system_without_inotify_is_counted() {
+    // Where a process may not have users of its own, unshare itself fails.
+    let tried = Command::new("unshare").args(["-Ur", "true"]).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        println!("skipped: no user namespace can be made here");
+        return;
+    }
     let script = "echo 0 > /proc/sys/user/max_inotify_instances || exit 77; exec \"$0\" \"$@\"";
     let status = Command::new("unshare")
         .args(["-Ur", "sh", "-c", script])

@@ -140,7 +140,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts the server again after [`Self::stop`] or [`Self::kill`].
+    /// Starts the server again after [`Self::stop`] or [`Self::kill`]. The error is [`io::ErrorKind::InvalidData`] if
+    /// the server says that it cannot open its own WAL, which happens after kills and proves nothing about a backup.
     pub fn restart(&mut self) -> io::Result<()> {
         let log = fs::File::create(self.dir.path().join("taosd.out"))?;
         let process = Command::new(&self.installation.taosd)
@@ -159,12 +160,7 @@ impl Server {
             });
             match ready {
                 Ok(true) => return Ok(()),
-                _ if self.has_crashed() => {
-                    let said = fs::read_to_string(self.dir.path().join("taosd.out"))?;
-                    return Err(io::Error::other(format!(
-                        "taosd ended while starting: {said}"
-                    )));
-                }
+                _ if self.has_crashed() => return Err(self.last_words()?),
                 _ if Instant::now() > deadline => {
                     return Err(io::Error::other(format!(
                         "taosd did not get ready: {ready:?}"
@@ -173,6 +169,18 @@ impl Server {
                 _ => thread::sleep(Duration::from_millis(200)),
             }
         }
+    }
+
+    /// What it said when it ended while starting.
+    fn last_words(&self) -> io::Result<io::Error> {
+        let said = fs::read_to_string(self.dir.path().join("taosd.out"))?;
+        let kind = match said.contains("WAL log incomplete") {
+            true => io::ErrorKind::InvalidData,
+            false => io::ErrorKind::Other,
+        };
+        let errors: Vec<_> = said.lines().filter(|l| l.contains(" ERROR ")).collect();
+        let text = format!("taosd ended while starting:\n{}", errors.join("\n"));
+        Ok(io::Error::new(kind, text))
     }
 
     /// Stops the server as an operator would, and kills it if it does not stop.

@@ -16,7 +16,7 @@ use bitmap::{BlockId, BlockState, Engine};
 use capture::SourceChoice;
 use e2e::{Connection, Installation, Server};
 use feed::follow::{FollowConfig, Follower};
-use following::{Listening, disturb, setting};
+use following::{Listening, Round, disturb, setting, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -118,6 +118,10 @@ fn follow(installation: &Installation) -> Result<(), Failed> {
     let seconds = setting("E2E_FOLLOW_SECONDS", 20);
     let seed = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
     println!("{seconds} s, E2E_SEED={seed}");
+    with_a_server_that_lasts(seed, |seed| follow_round(installation, seconds, seed))
+}
+
+fn follow_round(installation: &Installation, seconds: u64, seed: u64) -> Result<Round<()>, Failed> {
     let server = Server::start(installation)?;
     let data = server.data_dir();
     let connection = server.connect()?;
@@ -161,6 +165,10 @@ fn follow(installation: &Installation) -> Result<(), Failed> {
         }
         Ok::<_, Failed>((deleted, kills?))
     })?;
+    let kills = match kills {
+        Round::Done(kills) => kills,
+        Round::ServerLost(error) => return Ok(Round::ServerLost(error)),
+    };
 
     let connection = server.read().map_err(|e| e.to_string())?.connect()?;
     flush(&connection, &data)?;
@@ -186,7 +194,7 @@ fn follow(installation: &Installation) -> Result<(), Failed> {
         compared.more,
         host.engine.damage().len()
     );
-    Ok(())
+    Ok(Round::Done(()))
 }
 
 /// Flushes until the committed files hold everything.

@@ -10,7 +10,7 @@ use bitmap::{BlockId, BlockState, Engine};
 use capture::{SourceChoice, intercept::BlockEvent};
 use e2e::{Connection, Installation, Server};
 use feed::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
-use following::{Listening, disturb, setting};
+use following::{Listening, Round, disturb, setting, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -481,6 +481,10 @@ fn killed(installation: &Installation) -> Result<(), Failed> {
     let seconds = setting("E2E_FOLLOW_SECONDS", 20);
     let seed = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
     println!("{seconds} s, E2E_SEED={seed}");
+    with_a_server_that_lasts(seed, |seed| killed_round(installation, seconds, seed))
+}
+
+fn killed_round(installation: &Installation, seconds: u64, seed: u64) -> Result<Round<()>, Failed> {
     let server = Server::start(installation)?;
     let (port, library) = (server.port(), library(installation));
     let data = server.data_dir();
@@ -514,6 +518,10 @@ fn killed(installation: &Installation) -> Result<(), Failed> {
         }
         Ok::<_, Failed>((deleted, kills?))
     })?;
+    let kills = match kills {
+        Round::Done(kills) => kills,
+        Round::ServerLost(error) => return Ok(Round::ServerLost(error)),
+    };
 
     let server = server.into_inner().map_err(|e| e.to_string())?;
     let connection = server.connect()?;
@@ -536,7 +544,7 @@ fn killed(installation: &Installation) -> Result<(), Failed> {
         compared.more,
         host.engine.damage().len()
     );
-    Ok(())
+    Ok(Round::Done(()))
 }
 
 /// Writes, deletes and drops until it is told to stop. Statements that a dying server leaves unanswered may or may not

@@ -7,7 +7,7 @@ use feed::{bitmap_sink::BitmapSink, follow::Listener};
 use libtest_mimic::Failed;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
-    env,
+    env, io,
     num::NonZeroUsize,
     ops::Range,
     path::Path,
@@ -80,6 +80,31 @@ impl Drop for Killed {
     }
 }
 
+/// How a round went.
+pub enum Round<T> {
+    Done(T),
+    /// A killed server cannot open its own WAL any more, so there is nothing to compare with.
+    ServerLost(io::Error),
+}
+
+/// Calls `round` with a seed, and with another one if the server was lost, up to three times.
+pub fn with_a_server_that_lasts(
+    seed: u64,
+    round: impl Fn(u64) -> Result<Round<()>, Failed>,
+) -> Result<(), Failed> {
+    let mut lost = String::new();
+    for seed in [seed, seed + 10, seed + 20] {
+        match round(seed)? {
+            Round::Done(()) => return Ok(()),
+            Round::ServerLost(error) => {
+                lost = format!("E2E_SEED={seed}: {error}");
+                eprintln!("  lost the server, {lost}");
+            }
+        }
+    }
+    Err(lost.into())
+}
+
 /// Kills and restarts the follower and the server, for so many seconds, with pauses of so many ms. Returns how often
 /// each.
 pub fn disturb(
@@ -88,7 +113,7 @@ pub fn disturb(
     seconds: u64,
     pauses: Range<u64>,
     spawn: impl Fn() -> Result<Child, Failed>,
-) -> Result<(u64, u64), Failed> {
+) -> Result<Round<(u64, u64)>, Failed> {
     let mut rng = StdRng::seed_from_u64(seed ^ 0xF011);
     let (mut of_server, mut of_follower) = (0, 0);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -97,12 +122,18 @@ pub fn disturb(
         thread::sleep(Duration::from_millis(rng.random_range(pauses.clone())));
         if rng.random_ratio(1, 3) {
             let mut server = server.write().map_err(|e| e.to_string())?;
-            if rng.random_bool(0.5) {
+            // Now and then a killed server is lost, so most are stopped.
+            if rng.random_ratio(1, 3) {
                 server.kill();
             } else {
                 server.stop();
             }
-            server.restart()?;
+            match server.restart() {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(Round::ServerLost(error));
+                }
+                restarted => restarted?,
+            }
             of_server += 1;
         } else {
             follower.0.kill()?;
@@ -116,5 +147,5 @@ pub fn disturb(
     }
     follower.0.kill()?;
     follower.0.wait()?;
-    Ok((of_server, of_follower + 1))
+    Ok(Round::Done((of_server, of_follower + 1)))
 }

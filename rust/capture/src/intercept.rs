@@ -258,12 +258,13 @@ impl Interceptor {
     fn close_gap(&self) -> Result<(), InterceptError> {
         // All are tried, also behind one that fails.
         let shards = self.core.shards.iter();
-        if shards.filter(|shard| !shard.last_try(&self.core)).count() == 0 {
-            return Ok(());
+        let refusing = shards.filter(|shard| !shard.last_try(&self.core));
+        match refusing.count() {
+            0 => Ok(()),
+            _ => Err(InterceptError::GapIsOpen {
+                events: self.gap().events,
+            }),
         }
-        Err(InterceptError::GapIsOpen {
-            events: self.gap().events,
-        })
     }
 
     /// Takes no more events, and tells of none any more; what is queued is taken in. For a callback, which can't wait for

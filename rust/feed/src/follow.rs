@@ -332,6 +332,15 @@ impl Shared {
                 }
             }
         }
+        let reasons = plan.vgroups.iter().flat_map(|vgroup| &vgroup.reasons);
+        let not_understood = reasons.filter(|reason| {
+            matches!(
+                reason.code,
+                ReasonCode::WalCorrupt | ReasonCode::WalUnknownMessage | ReasonCode::UnreadableRows
+            )
+        });
+        let not_understood = not_understood.count() as u64;
+        self.turns.metrics.parse_errors.add(not_understood);
         // Unreadable rows name their tables themselves.
         let unproven = plan.vgroups.iter().flat_map(|vgroup| &vgroup.reasons);
         let unproven = unproven.filter(|reason| {

@@ -119,6 +119,23 @@ fn a_follower_moves_its_metrics() {
     fs::rename(&aside, &vnode).unwrap();
     until("messages_dropped", |now| now.messages_dropped > 0);
 
+    // A record of the log that is damaged.
+    let before = metrics::global().update();
+    let damaged = tempfile::tempdir().unwrap();
+    lay("incr_wal", damaged.path());
+    let wal = damaged.path().join("vnode/vnode2/wal");
+    let logs = fs::read_dir(wal)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let log = logs.filter(|path| path.extension().is_some_and(|end| end == "log"));
+    let log = log.max().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let at_damage = follow(damaged.path(), &listening);
+    until("parse_errors", |now| now.parse_errors > before.parse_errors);
+    drop(at_damage);
+
     // A file that contradicts its format, and directories that are not there.
     let before = metrics::global().update();
     let current = dir.path().join("vnode/vnode2/tsdb/current.json");

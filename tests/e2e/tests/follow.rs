@@ -16,7 +16,9 @@ use bitmap::{BlockId, BlockState, Engine};
 use capture::SourceChoice;
 use e2e::{Connection, Installation, Server};
 use feed::follow::{FollowConfig, Follower};
-use following::{Listening, Round, disturb, setting, with_a_server_that_lasts};
+use following::{
+    Listening, Round, disturb, everything_is_dirty, setting, with_a_server_that_lasts,
+};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -179,6 +181,9 @@ fn follow_round(installation: &Installation, seconds: u64, seed: u64) -> Result<
             host.follower.stats()
         )
         .into());
+    }
+    if everything_is_dirty(&host.engine) {
+        return Err(format!("everything is dirty: {:?}", host.engine.damage()).into());
     }
     let compared = compare(&host, &connection, &data, &at_start, &deleted)?;
     println!(

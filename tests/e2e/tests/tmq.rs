@@ -10,7 +10,9 @@ use bitmap::{BlockId, BlockState, Engine};
 use capture::{SourceChoice, intercept::BlockEvent};
 use e2e::{Connection, Installation, Server};
 use feed::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
-use following::{Listening, Round, disturb, setting, with_a_server_that_lasts};
+use following::{
+    Listening, Round, disturb, everything_is_dirty, setting, with_a_server_that_lasts,
+};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -328,12 +330,6 @@ fn live(connection: &Connection) -> Result<BTreeMap<Uid, String>, Failed> {
     Ok(live)
 }
 
-/// Whether a range of the bitmap's covers everything.
-fn everything_is_dirty(host: &Host) -> bool {
-    let whole = |range: &bitmap::DamagedRange| range.first.0 == 0 && range.last.0 == u64::MAX;
-    host.engine.damage().iter().any(whole)
-}
-
 fn same_as_files(installation: &Installation) -> Result<(), Failed> {
     let server = Server::start(installation)?;
     let data = server.data_dir();
@@ -439,7 +435,7 @@ fn same_as_files(installation: &Installation) -> Result<(), Failed> {
             return Err(format!("the drop of table {uid} is no range: {damage:?}").into());
         }
     }
-    if everything_is_dirty(&host) {
+    if everything_is_dirty(&host.engine) {
         return Err(format!("everything is dirty: {:?}", host.engine.damage()).into());
     }
     let ranges = host.engine.damage();
@@ -528,7 +524,7 @@ fn killed_round(installation: &Installation, seconds: u64, seed: u64) -> Result<
     flush(&connection, &data)?;
     let host = host(port, library, work.path())?;
     catch_up(&host)?;
-    if everything_is_dirty(&host) {
+    if everything_is_dirty(&host.engine) {
         return Err(format!("everything is dirty: {:?}", host.engine.damage()).into());
     }
     let compared = compare(&host, &connection, &data, &since, &deleted)?;
@@ -670,7 +666,7 @@ fn busy(installation: &Installation) -> Result<(), Failed> {
         caught_up
     })?;
     let stats = host.follower.stats();
-    if stats.failures > 0 || everything_is_dirty(&host) {
+    if stats.failures > 0 || everything_is_dirty(&host.engine) {
         return Err(format!("{stats:?}, {:?}", host.engine.damage()).into());
     }
     Ok(())
@@ -715,7 +711,7 @@ fn end_lost(installation: &Installation) -> Result<(), Failed> {
     }
     let deadline = Instant::now() + PATIENCE;
     let mut errors = BTreeSet::new();
-    while !everything_is_dirty(&host) {
+    while !everything_is_dirty(&host.engine) {
         errors.insert(host.follower.stats().last_error);
         if Instant::now() > deadline {
             let damage = host.engine.damage();
@@ -736,7 +732,7 @@ fn log_removed(installation: &Installation) -> Result<(), Failed> {
     let first = host(server.port(), library(installation), work.path())?;
     insert(&connection, 1, START + DAY, 10, 1_000)?;
     catch_up(&first)?;
-    if everything_is_dirty(&first) {
+    if everything_is_dirty(&first.engine) {
         return Err("everything is dirty before anything was lost".into());
     }
     drop(first);
@@ -753,7 +749,7 @@ fn log_removed(installation: &Installation) -> Result<(), Failed> {
     let again = host(server.port(), library(installation), work.path())?;
     catch_up(&again)?;
     let damage = again.engine.damage();
-    if !everything_is_dirty(&again) {
+    if !everything_is_dirty(&again.engine) {
         return Err(format!("the gap was not noticed: {damage:?}").into());
     }
     println!("  {damage:?}");
@@ -805,7 +801,7 @@ fn made_anew(installation: &Installation) -> Result<(), Failed> {
     database(&connection, &data, "")?;
     let host = host(server.port(), library(installation), work.path())?;
     catch_up(&host)?;
-    if !everything_is_dirty(&host) {
+    if !everything_is_dirty(&host.engine) {
         return Err(format!("not noticed: {:?}", host.engine.damage()).into());
     }
     Ok(())
@@ -845,7 +841,7 @@ fn tags(installation: &Installation) -> Result<(), Failed> {
                 return Err(format!("missed: day {day} of round {round}, {damage:?}").into());
             }
         }
-        if everything_is_dirty(&host) {
+        if everything_is_dirty(&host.engine) {
             return Err("everything is dirty".into());
         }
         // As a backup does.
@@ -908,7 +904,7 @@ fn down(installation: &Installation) -> Result<(), Failed> {
         numbering.ordinals.clone().of(uid.ok_or("no t2")?.0),
         numbering.window.window_of(Key(START + 2 * DAY)),
     );
-    if host.engine.state(id)? != BlockState::Dirty || everything_is_dirty(&host) {
+    if host.engine.state(id)? != BlockState::Dirty || everything_is_dirty(&host.engine) {
         return Err(format!("not as it was: {:?}", host.engine.damage()).into());
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What the tests of followers share: a host with engine and interceptor, and what kills server and follower.
 
-use bitmap::{BlockId, Engine, EngineConfig};
+use bitmap::{BlockId, DamagedRange, Engine, EngineConfig};
 use capture::intercept::{BlockEvent, EventSink, Interceptor, InterceptorConfig};
 use e2e::Server;
 use feed::{bitmap_sink::BitmapSink, follow::Listener};
@@ -68,6 +68,12 @@ impl Listener for Listening {
     fn settle(&self) -> bool {
         self.interceptor.settle(Duration::from_secs(10)) && self.engine.sync().is_ok()
     }
+}
+
+/// Whether a range of the bitmap's covers everything: then nothing shows what was seen.
+pub fn everything_is_dirty(engine: &Engine) -> bool {
+    let whole = |range: &DamagedRange| range.first.0 == 0 && range.last.0 == u64::MAX;
+    engine.damage().iter().any(whole)
 }
 
 /// A follower in a process of its own, which ends with the test, however that ends.

@@ -321,7 +321,12 @@ impl History {
 
     /// Writes every statement to a file, for whoever has to find out what went wrong.
     pub fn save(&self, dir: &Path) -> io::Result<()> {
-        fs::write(dir.join("statements.sql"), self.statements.join(";\n"))
+        fs::write(dir.join("statements.sql"), self.script())
+    }
+
+    /// Its statements.
+    pub fn script(&self) -> String {
+        self.statements.join(";\n")
     }
 
     fn sql(&mut self, c: &Connection, sql: &str) -> Result<(), SqlError> {

@@ -109,7 +109,7 @@ int32_t backup_coordinator_set_reader(SBackupCoordinator *coordinator, BackupBlo
 
 /* What archives are encrypted with: a file with a passphrase of 8 or more characters on its first line, or an age
  * identity, that only its owner may read. It is read now. Without it, the settings' backup.key_file counts.
- * ERR_INVALID_PARAM, ERR_KEY. */
+ * ERR_INVALID_PARAM (also if archives are not encrypted: a key must not pass for encryption), ERR_KEY. */
 int32_t backup_coordinator_set_key_file(SBackupCoordinator *coordinator, const char *path);
 
 /* Allows exports, and forbids them: stop ends the one that is under way behind the batches that are safe, and waits

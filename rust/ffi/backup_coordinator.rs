@@ -340,10 +340,12 @@ pub unsafe extern "C" fn backup_coordinator_set_key_file(
     unsafe {
         on(coordinator, |shared| {
             let path = text(path, "path")?;
-            let key = Key::load(Path::new(&path))?;
-            if shared.encrypt {
-                shared.coordinator.set_key(key);
+            if !shared.encrypt {
+                return Err(Failure::param(
+                    "archives are not encrypted, so no key is used: set enable_encryption, or do not call this",
+                ));
             }
+            shared.coordinator.set_key(Key::load(Path::new(&path))?);
             shared.state().has_key = true;
             Ok(())
         })

@@ -323,6 +323,8 @@ int main(int argc, char **argv) {
   config.temp_path = argv[1];
   snprintf(path, sizeof path, "%s/parallel", argv[1]);
   CHECK(mkdir(path, 0700) == 0 && (c = backup_coordinator_init(engine, &config)) != NULL);
+  CHECK(backup_coordinator_set_key_file(c, key) == ERR_INVALID_PARAM);
+  CHECK(strstr(backup_coordinator_error(), "enable_encryption") != NULL);
   for (n = 0; n < 20; n++) CHECK(bitmap_engine_mark_new(engine, n, n * 2, (int64_t)n - 10) == ERR_SUCCESS);
   host.coordinator = c;
   CHECK(backup_coordinator_set_reader(c, read_block, &host) == ERR_SUCCESS);

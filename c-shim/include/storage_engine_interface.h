@@ -83,7 +83,8 @@ typedef struct SStorageEngineInterface {
   int32_t (*init)(const SStorageEngineConfig *config); /* copies config; ERR_ALREADY_RUNNING between install and uninstall */
   void (*destroy)(void);                               /* uninstalls, forgets the configuration */
   int32_t (*install_interception)(void);               /* from now on events are told */
-  int32_t (*uninstall_interception)(void);             /* returns when no more callback runs or will run */
+  int32_t (*uninstall_interception)(void);             /* returns when no more callback runs or will run; called by a
+                                                          callback, it does not wait for those that run */
   int32_t (*trigger_event)(const SStorageEvent *event); /* tells this event, as if it had happened; ERR_NOT_RUNNING
                                                            before install and after uninstall */
   int32_t (*get_stats)(uint64_t *events_processed, uint64_t *events_dropped); /* NULL is skipped */

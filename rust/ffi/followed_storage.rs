@@ -17,7 +17,8 @@ use backup::block_rows::Numbering;
 use capture::intercept::{BlockEvent, EventKind};
 use feed::follow::{CatchUp, FollowStats, Listener};
 use metrics::Source;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use std::sync::Arc;
@@ -108,6 +109,22 @@ pub(crate) struct Host {
     user_data: *mut c_void,
     events: AtomicU64,
     ranges: AtomicU64,
+    /// How many calls of `trigger_event` are under way.
+    triggered: Mutex<u32>,
+    less: Condvar,
+}
+
+thread_local! {
+    /// Whether a callback of a host runs in this thread.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls a callback.
+fn called<T>(callback: impl FnOnce() -> T) -> T {
+    let before = IN_CALLBACK.replace(true);
+    let result = callback();
+    IN_CALLBACK.set(before);
+    result
 }
 
 // SAFETY: the header asks for callbacks that may be called by another thread.
@@ -118,8 +135,16 @@ unsafe impl Sync for Host {}
 impl Host {
     fn tell(&self, event: &SStorageEvent) {
         // SAFETY: the header's contract for callbacks; the event is lent for the call.
-        unsafe { (self.event)(event, self.user_data) }
+        called(|| unsafe { (self.event)(event, self.user_data) });
         self.events.fetch_add(1, Relaxed);
+    }
+
+    /// Waits until no `trigger_event` tells anything any more; not in a callback, which may be one of those.
+    fn settled(&self) {
+        if !IN_CALLBACK.get() {
+            self.less
+                .wait_while(&mut self.triggered.lock(), |calls| *calls > 0);
+        }
     }
 }
 
@@ -153,7 +178,7 @@ impl Listener for Host {
             reason: reason.as_ptr(),
         };
         // SAFETY: as in `tell`.
-        let taken = unsafe { callback(&raw const range, self.user_data) == 0 };
+        let taken = called(|| unsafe { callback(&raw const range, self.user_data) == 0 });
         self.ranges.fetch_add(u64::from(taken), Relaxed);
         taken
     }
@@ -161,7 +186,7 @@ impl Listener for Host {
     fn settle(&self) -> bool {
         // SAFETY: as in `tell`.
         self.sync
-            .is_none_or(|sync| unsafe { sync(self.user_data) == 0 })
+            .is_none_or(|sync| called(|| unsafe { sync(self.user_data) == 0 }))
     }
 }
 
@@ -242,6 +267,8 @@ unsafe extern "C" fn init<K: Kind>(config: *const SStorageEngineConfig) -> i32 {
             user_data,
             events: AtomicU64::new(0),
             ranges: AtomicU64::new(0),
+            triggered: Mutex::new(0),
+            less: Condvar::new(),
         }));
         Ok(())
     })
@@ -274,10 +301,17 @@ unsafe extern "C" fn install<K: Kind>() -> i32 {
     })
 }
 
-/// Ends the follower. Without the lock: it is waited for, and its callbacks may ask for statistics.
+/// Ends the follower and the calls of `trigger_event`. Without the lock: they are waited for, and their callbacks may
+/// ask for statistics.
 fn end<K: Kind>() {
-    let running = K::engine().lock().running.take();
+    let (running, host) = {
+        let mut engine = K::engine().lock();
+        (engine.running.take(), engine.host.clone())
+    };
     drop(running);
+    if let Some(host) = host {
+        host.settled();
+    }
 }
 
 unsafe extern "C" fn uninstall<K: Kind>() -> i32 {
@@ -306,9 +340,13 @@ unsafe extern "C" fn trigger<K: Kind>(event: *const SStorageEvent) -> i32 {
             let engine = K::engine().lock();
             // Once it is uninstalled, what the callbacks need may be gone.
             let host = engine.running.as_ref().and(engine.host.clone());
-            host.ok_or_else(not_installed::<K>)?
+            let host = host.ok_or_else(not_installed::<K>)?;
+            *host.triggered.lock() += 1;
+            host
         };
         host.tell(event);
+        *host.triggered.lock() -= 1;
+        host.less.notify_all();
         Ok(())
     })
 }

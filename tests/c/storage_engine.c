@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t  changed = PTHREAD_COND_INITIALIZER;
@@ -111,10 +112,24 @@ static int log_growth(const char *wal, const char *grown) {
 
 /* ---- a followed server ---- */
 
+enum { SLOW_BLOCK = 78 };
+
 static int      events, ranges, syncs;
+static bool     slow_begins, slow_ends;
 static uint64_t last_block;
 
 static void on_event(const SStorageEvent *event, void *user_data) {
+  if (event->block_id == SLOW_BLOCK) {
+    pthread_mutex_lock(&lock);
+    slow_begins = true;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+    struct timespec pause = {0, 200000000};
+    nanosleep(&pause, NULL);
+    pthread_mutex_lock(&lock);
+    slow_ends = true;
+    pthread_mutex_unlock(&lock);
+  }
   pthread_mutex_lock(&lock);
   ++*(int *)user_data;
   last_block = event->block_id;
@@ -129,6 +144,29 @@ static int32_t on_range(const SStorageRange *range, void *user_data) {
 static int32_t on_sync(void *user_data) {
   (void)user_data;
   syncs++;
+  return 0;
+}
+
+static void *trigger_slow_event(void *table) {
+  SStorageEvent event = {STORAGE_EVENT_BLOCK_UPDATE, SLOW_BLOCK, 1, 1, NULL};
+  return ((SStorageEngineInterface *)table)->trigger_event(&event) == ERR_SUCCESS ? table : NULL;
+}
+
+/* What a callback needs may go once uninstall has returned, also one of an event that another thread triggers. */
+static int uninstall_waits_for_callbacks(SStorageEngineInterface *table) {
+  pthread_t thread;
+  void     *triggered;
+
+  CHECK(pthread_create(&thread, NULL, trigger_slow_event, table) == 0);
+  pthread_mutex_lock(&lock);
+  while (!slow_begins) pthread_cond_wait(&changed, &lock);
+  pthread_mutex_unlock(&lock);
+  CHECK(table->uninstall_interception() == ERR_SUCCESS);
+  pthread_mutex_lock(&lock);
+  bool ended = slow_ends;
+  pthread_mutex_unlock(&lock);
+  CHECK(ended);
+  CHECK(pthread_join(thread, &triggered) == 0 && triggered == table);
   return 0;
 }
 
@@ -182,7 +220,8 @@ static int the_table(const char *data_dir, const char *work_dir) {
   CHECK(table->get_detailed_stats(NULL, &stats) == ERR_SUCCESS);
   CHECK(stats.running && stats.scans > 0 && stats.failures == 0 && stats.last_error[0] == '\0' && syncs > 0);
   CHECK(read_data_block(UINT64_MAX, &data, &size) == ERR_BLOCK_NOT_FOUND);
-  CHECK(table->uninstall_interception() == ERR_SUCCESS && table->uninstall_interception() == ERR_SUCCESS);
+  if (uninstall_waits_for_callbacks(table)) return 1;
+  CHECK(table->uninstall_interception() == ERR_SUCCESS);
   CHECK(table->get_detailed_stats(NULL, &stats) == ERR_SUCCESS && !stats.running);
   /* No callback after that: what it needs may be gone. */
   event.event_type = STORAGE_EVENT_BLOCK_CREATE;

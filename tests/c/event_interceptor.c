@@ -311,7 +311,7 @@ static int storage(void) {
 static pthread_t       raiser;
 static pthread_mutex_t raiser_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t  raiser_changed = PTHREAD_COND_INITIALIZER;
-static int             raised, raiser_ends, destroyed, codes_in_callback[3];
+static int             raised, raiser_ends, install_returned, destroyed, codes_in_callback[3];
 
 static void *raise_on_and_on(void *unused) {
   SStorageEvent event = {STORAGE_EVENT_BLOCK_UPDATE, 1, 1, 1, NULL};
@@ -339,9 +339,9 @@ static int32_t raiser_uninstall(void) {
 static void destroy_from_within(const SBlockEvent *event, void *user_data) {
   SEventInterceptor *ic = *(SEventInterceptor **)user_data;
   (void)event;
-  /* One event is here, one in the queue, and one waits for room there. */
+  /* One event is here, one in the queue, and one waits for room there. Nobody else is in a call with the handle. */
   pthread_mutex_lock(&raiser_lock);
-  while (raised < 3) pthread_cond_wait(&raiser_changed, &raiser_lock);
+  while (raised < 3 || !install_returned) pthread_cond_wait(&raiser_changed, &raiser_lock);
   pthread_mutex_unlock(&raiser_lock);
   codes_in_callback[0] = event_interceptor_uninstall_storage_interception(ic);
   codes_in_callback[1] = event_interceptor_install_storage_interception(ic);
@@ -371,6 +371,8 @@ static int destroyed_by_its_callback(void) {
   CHECK(event_interceptor_set_storage_interface(ic, &table) == ERR_SUCCESS);
   CHECK(event_interceptor_install_storage_interception(ic) == ERR_SUCCESS);
   pthread_mutex_lock(&raiser_lock);
+  install_returned = 1;
+  pthread_cond_broadcast(&raiser_changed);
   while (!destroyed) pthread_cond_wait(&raiser_changed, &raiser_lock);
   pthread_mutex_unlock(&raiser_lock);
   CHECK(raiser_ends && destroyed == 1);

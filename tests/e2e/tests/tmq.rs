@@ -654,8 +654,10 @@ fn busy(installation: &Installation) -> Result<(), Failed> {
                 numbering.ordinals.clone().of(uid.ok_or("no t2")?.0),
                 numbering.window.window_of(Key(at)),
             );
-            if host.engine.state(id)? != BlockState::Dirty || meanwhile == 0 {
-                return Err(format!("{:?}, {meanwhile} inserts", host.engine.state(id)).into());
+            // NEW if the table was read together with its first rows.
+            let state = host.engine.state(id)?;
+            if !matches!(state, BlockState::Dirty | BlockState::New) || meanwhile == 0 {
+                return Err(format!("{state:?}, {meanwhile} inserts").into());
             }
             Ok(())
         });

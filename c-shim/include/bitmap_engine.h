@@ -239,7 +239,8 @@ int32_t bitmap_engine_get_damaged_ranges(SBitmapEngine *engine, SDamagedRange *r
                                          size_t *count);
 
 /* The ranges that bitmap_engine_get_damaged_ranges stored, or that an export of a coordinator met, were backed up
- * whole: forgets them. A range that came in since, was marked again since or was not stored stays. ERR_IO. */
+ * whole: forgets them. A range that came in since, was marked again since or was not stored stays. It does not matter who
+ * asked for them: let nobody ask while a backup runs but who acknowledges. ERR_IO. */
 int32_t bitmap_engine_acknowledge_damage(SBitmapEngine *engine);
 
 /* ---- rules ---- */

@@ -88,7 +88,7 @@ impl Engine {
     }
 
     /// Forgets the ranges that [`Engine::damage`] told of: they were backed up whole. A range stays that came in since,
-    /// or that was marked again.
+    /// or that was marked again. It does not matter who asked: let nobody ask while a backup runs but who acknowledges.
     ///
     /// # Errors
     /// `Io`; the damage is forgotten in memory, and reported again after a restart.

@@ -208,15 +208,18 @@ fn flush(connection: &Connection, data: &Path) -> Result<(), Failed> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let vnodes = capture::DataDirs::new(vec![data.into()])?.vnodes()?;
-        let mut behind = false;
+        let mut behind = Vec::new();
         for vnode in vnodes {
-            behind |= vnode.newest_logged()? > vnode.config()?.committed;
+            let (logged, committed) = (vnode.newest_logged()?, vnode.config()?.committed);
+            if logged > committed {
+                behind.push((vnode.primary.clone(), logged, committed));
+            }
         }
-        if !behind {
+        if behind.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err("the flush does not end".into());
+            return Err(format!("the flush does not end; logged, committed: {behind:?}").into());
         }
         thread::sleep(Duration::from_millis(100));
         connection.execute("flush database follow")?;

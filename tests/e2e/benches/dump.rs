@@ -8,10 +8,10 @@
 
 use e2e::{
     Connection, Installation, Run, Running, Server, Taosdump, bytes_below, files_below,
-    newest_below,
+    newest_below, setting,
 };
 use std::{
-    env, fs,
+    fs,
     path::Path,
     process::Command,
     thread,
@@ -36,13 +36,6 @@ fn main() {
     );
     rows(&installation, &stock, &patched);
     tables(&installation, &stock, &patched);
-}
-
-fn setting(name: &str, default: i64) -> i64 {
-    env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
 }
 
 /// Runs the command several times, each into an empty `out`, and prints the medians. Leaves the last output.

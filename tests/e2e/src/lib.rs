@@ -7,6 +7,7 @@ mod compare;
 mod files;
 mod history;
 mod server;
+mod setting;
 mod tool;
 mod workbench;
 
@@ -16,5 +17,6 @@ pub use compare::{Content, quoted};
 pub use files::{bytes_below, files_below, newest_below};
 pub use history::{History, Tally};
 pub use server::{Installation, Server};
+pub use setting::setting;
 pub use tool::{Run, Running, Taosdump};
 pub use workbench::Workbench;

@@ -3,7 +3,7 @@
 //!
 //! `FAULT_ROUNDS` sets how often something is killed at a random moment (default 5), `E2E_SEED` the seed.
 
-use e2e::{Installation, Run, Running, Server, Taosdump, Workbench, files_below};
+use e2e::{Installation, Run, Running, Server, Taosdump, Workbench, files_below, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -68,11 +68,6 @@ fn main() -> ExitCode {
     });
     let trials = trials.collect();
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    let value = env::var(name).ok().and_then(|value| value.parse().ok());
-    value.unwrap_or(default)
 }
 
 fn random() -> StdRng {

@@ -14,11 +14,9 @@ use backup::{
 };
 use bitmap::{BlockId, BlockState, Engine};
 use capture::SourceChoice;
-use e2e::{Connection, Installation, Server};
+use e2e::{Connection, Installation, Server, setting};
 use feed::follow::{FollowConfig, Follower};
-use following::{
-    Listening, Round, disturb, everything_is_dirty, setting, with_a_server_that_lasts,
-};
+use following::{Listening, Round, disturb, everything_is_dirty, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{

@@ -5,12 +5,11 @@
 
 use e2e::{
     Connection, Content, History, Installation, Run, Running, Server, Tally, Taosdump, bytes_below,
-    quoted,
+    quoted, setting,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::{
-    env,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
@@ -39,11 +38,6 @@ fn main() -> ExitCode {
         .with_ignored_flag(no_tool),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    let value = env::var(name).ok().and_then(|value| value.parse().ok());
-    value.unwrap_or(default)
 }
 
 /// The generator makes legal statements only, and a failed seed can be repeated.

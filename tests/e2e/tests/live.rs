@@ -10,12 +10,11 @@ use backup::{
     report::state_name,
 };
 use capture::{SourceChoice, VnodeDir};
-use e2e::{Connection, Installation, Server};
+use e2e::{Connection, Installation, Server, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     path::Path,
     process::ExitCode,
     sync::{
@@ -57,13 +56,6 @@ fn main() -> ExitCode {
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    env::var(name)
-        .ok()
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
 }
 
 /// Something the server acknowledged.

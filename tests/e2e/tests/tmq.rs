@@ -8,11 +8,9 @@ mod following;
 use backup::detect::{self, Request, Since};
 use bitmap::{BlockId, BlockState, Engine};
 use capture::{SourceChoice, intercept::BlockEvent};
-use e2e::{Connection, Installation, Server};
+use e2e::{Connection, Installation, Server, setting};
 use feed::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
-use following::{
-    Listening, Round, disturb, everything_is_dirty, setting, with_a_server_that_lasts,
-};
+use following::{Listening, Round, disturb, everything_is_dirty, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -328,6 +326,15 @@ fn live(connection: &Connection) -> Result<BTreeMap<Uid, String>, Failed> {
         live.insert(Uid(row[0].parse().map_err(|_| "uid")?), row[1].clone());
     }
     Ok(live)
+}
+
+/// The id of the block of that live table in which the key lies.
+fn block_of(c: &Connection, host: &Host, table: &str, key: i64) -> Result<BlockId, Failed> {
+    let found = live(c)?.into_iter().find(|(_, name)| name == table);
+    let (uid, _) = found.ok_or_else(|| format!("no table {table}"))?;
+    let mut numbering = host.follower.numbering();
+    let window = numbering.window.window_of(Key(key));
+    Ok(BlockId::new(numbering.ordinals.of(uid), window))
 }
 
 fn same_as_files(installation: &Installation) -> Result<(), Failed> {
@@ -646,14 +653,7 @@ fn busy(installation: &Installation) -> Result<(), Failed> {
                 "  caught up in {:?}, {meanwhile} inserts meanwhile",
                 began.elapsed()
             );
-            let uid = live(&connection)?
-                .into_iter()
-                .find(|(_, name)| name == "t2");
-            let numbering = host.follower.numbering();
-            let id = BlockId::new(
-                numbering.ordinals.clone().of(uid.ok_or("no t2")?.0),
-                numbering.window.window_of(Key(at)),
-            );
+            let id = block_of(&connection, &host, "t2", at)?;
             // NEW if the table was read together with its first rows.
             let state = host.engine.state(id)?;
             if !matches!(state, BlockState::Dirty | BlockState::New) || meanwhile == 0 {
@@ -817,10 +817,6 @@ fn tags(installation: &Installation) -> Result<(), Failed> {
     database(&connection, &data, "")?;
     let work = tempfile::tempdir()?;
     let host = host(server.port(), library(installation), work.path())?;
-    let uid = live(&connection)?
-        .into_iter()
-        .find(|(_, name)| name == "t1");
-    let uid = uid.ok_or("no t1")?.0;
     for round in 1..4 {
         connection.execute(&format!("alter table follow.t1 set tag t = {round}"))?;
         insert(&connection, 1, START + round * DAY, 10, 1_000)?;
@@ -830,11 +826,8 @@ fn tags(installation: &Installation) -> Result<(), Failed> {
         insert(&connection, 1, START + (10 + round) * DAY, 10, 1_000)?;
         thread::sleep(Duration::from_secs(2));
         catch_up(&host)?;
-        let numbering = host.follower.numbering();
-        let ordinal = numbering.ordinals.clone().of(uid);
         for day in [round, 10 + round] {
-            let window = numbering.window.window_of(Key(START + day * DAY));
-            let id = BlockId::new(ordinal, window);
+            let id = block_of(&connection, &host, "t1", START + day * DAY)?;
             let damage = host.engine.damage();
             let in_range = damage
                 .iter()
@@ -852,9 +845,7 @@ fn tags(installation: &Installation) -> Result<(), Failed> {
     // The group is new by now: the table's rows come again, row by row.
     insert(&connection, 1, START + 40 * DAY, 10, 1_000)?;
     catch_up(&host)?;
-    let numbering = host.follower.numbering();
-    let window = numbering.window.window_of(Key(START + 40 * DAY));
-    let id = BlockId::new(numbering.ordinals.clone().of(uid), window);
+    let id = block_of(&connection, &host, "t1", START + 40 * DAY)?;
     if host.engine.state(id)? != BlockState::Dirty || !host.engine.damage().is_empty() {
         return Err(format!("not by row: {:?}", host.engine.damage()).into());
     }
@@ -898,14 +889,7 @@ fn down(installation: &Installation) -> Result<(), Failed> {
     insert(&connection, 2, START + 2 * DAY, 10, 1_000)?;
     catch_up(&host)?;
     println!("  caught up {:?} after the server is back", back.elapsed());
-    let uid = live(&connection)?
-        .into_iter()
-        .find(|(_, name)| name == "t2");
-    let numbering = host.follower.numbering();
-    let id = BlockId::new(
-        numbering.ordinals.clone().of(uid.ok_or("no t2")?.0),
-        numbering.window.window_of(Key(START + 2 * DAY)),
-    );
+    let id = block_of(&connection, &host, "t2", START + 2 * DAY)?;
     if host.engine.state(id)? != BlockState::Dirty || everything_is_dirty(&host.engine) {
         return Err(format!("not as it was: {:?}", host.engine.damage()).into());
     }

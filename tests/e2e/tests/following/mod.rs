@@ -7,7 +7,7 @@ use feed::{bitmap_sink::BitmapSink, follow::Listener};
 use libtest_mimic::Failed;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
-    env, io,
+    io,
     num::NonZeroUsize,
     ops::Range,
     path::Path,
@@ -16,13 +16,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-pub fn setting(name: &str, default: u64) -> u64 {
-    let value = env::var(name).ok();
-    value
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(default)
-}
 
 /// Takes what a follower tells into an engine, through an interceptor.
 pub struct Listening {

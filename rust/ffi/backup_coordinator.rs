@@ -22,10 +22,11 @@ use backup::block_rows;
 use backup::coordinator::{Coordinator, CoordinatorConfig, Cursor, CursorKind, Selection};
 use bitmap::{BlockId, BlockRecord};
 use config::Program;
+use parking_lot::{Mutex, MutexGuard};
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
+use std::sync::{Arc, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 pub use crate::header::{SBackupCoordinator, SBackupSink};
@@ -66,7 +67,7 @@ struct Sink {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        locked(&self.state)
+        self.state.lock()
     }
 
     fn reader(&self) -> Result<BlockReader, Failure> {
@@ -127,7 +128,7 @@ impl OfServer {
 
     /// Numbers among which the block's table is, if it has one by now.
     fn followed(&self, block: BlockId) -> Result<Arc<Followed>, Failure> {
-        let mut followed = locked(&self.followed);
+        let mut followed = self.followed.lock();
         if !followed.numbering.knows(block) {
             *followed = Arc::new(Followed::now()?);
         }
@@ -136,7 +137,7 @@ impl OfServer {
 
     fn read(&self, record: &BlockRecord) -> Result<Vec<u8>, Failure> {
         let followed = self.followed(record.block)?;
-        let idle = locked(&self.connections).pop();
+        let idle = self.connections.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
             None => followed.connect()?,
@@ -146,13 +147,9 @@ impl OfServer {
             block_rows::read_or_gone(block, &followed.numbering, &connection, &self.confirmed);
         let rows = rows.map_err(|error| Failure::new(Code::READ, error))?;
         // One that failed is not used again.
-        locked(&self.connections).push(connection);
+        self.connections.lock().push(connection);
         Ok(rows)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl CReader {

@@ -14,10 +14,11 @@ use backup::data_file::Compression;
 use backup::detect::Since;
 use backup::session::Session;
 use config::{Program, Settings};
+use parking_lot::Mutex;
 use std::ffi::{CStr, c_char};
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU32};
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 pub use crate::header::SIncrementalBackupTool;
@@ -42,10 +43,6 @@ struct Stats {
     total: u64,
     processed: u64,
     failed: u64,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A text that C lent.
@@ -153,7 +150,7 @@ impl Tool {
     }
 
     fn start(&self) -> Result<(), Failure> {
-        let mut session = locked(&self.session);
+        let mut session = self.session.lock();
         if session.is_some() {
             return Ok(());
         }
@@ -183,7 +180,7 @@ impl Tool {
                 "since_timestamp is {since}; allowed are ns since 1970, and 0"
             )));
         }
-        let session = locked(&self.session);
+        let session = self.session.lock();
         let session = session.as_ref().ok_or_else(|| {
             Failure::new(Code::NOT_STARTED, "incremental_backup_tool_start first")
         })?;
@@ -201,7 +198,7 @@ impl Tool {
             &self.backup_path,
             &(),
         )?;
-        let mut stats = locked(&self.stats);
+        let mut stats = self.stats.lock();
         stats.total += done.blocks;
         stats.failed += done.failed;
         stats.processed += done.blocks.saturating_sub(done.failed);
@@ -296,7 +293,7 @@ pub unsafe extern "C" fn incremental_backup_tool_get_stats(
     coded(|| {
         // SAFETY: the caller's promise.
         let tool = failure::remember(unsafe { tool_of(tool) })?;
-        let stats = *locked(&tool.stats);
+        let stats = *tool.stats.lock();
         for (place, value) in [
             (total_blocks, stats.total),
             (processed_blocks, stats.processed),
@@ -317,7 +314,7 @@ pub unsafe extern "C" fn incremental_backup_tool_stop(tool: *mut SIncrementalBac
     coded(|| {
         // SAFETY: the caller's promise.
         let tool = failure::remember(unsafe { tool_of(tool) })?;
-        *locked(&tool.session) = None;
+        *tool.session.lock() = None;
         Ok(())
     })
 }

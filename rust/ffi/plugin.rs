@@ -20,11 +20,12 @@ use backup::session::{Session, checkpoint_path};
 use backup::verify::{self, Verdict};
 use bitmap::BlockId;
 use config::{Layers, Live, Program, Settings};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString, c_char};
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU32};
+use std::sync::atomic::AtomicU32;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The table that C gets. It never changes: C may only read it, though its type does not say so.
@@ -88,7 +89,7 @@ const NO_STATS: SBackupStats = SBackupStats {
 };
 
 fn plugin() -> MutexGuard<'static, Option<Plugin>> {
-    PLUGIN.lock().unwrap_or_else(PoisonError::into_inner)
+    PLUGIN.lock()
 }
 
 /// Does something with the plugin, once it is set up, with its settings as they are now.
@@ -131,13 +132,13 @@ const NAME: &CStr = c"incremental_bitmap";
 /// What the plugin reports as its name. A lock of its own: a backup holds that of the plugin for long.
 fn name_now() -> MutexGuard<'static, &'static CStr> {
     static NOW: Mutex<&CStr> = Mutex::new(NAME);
-    NOW.lock().unwrap_or_else(PoisonError::into_inner)
+    NOW.lock()
 }
 
 /// A name for C, which may keep it: it is never freed, and each is made only once.
 fn kept(name: &str) -> &'static CStr {
     static NAMES: Mutex<BTreeSet<&'static CStr>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = NAMES.lock();
     // Settings hold no NUL.
     let name = CString::new(name).unwrap_or_default();
     if let Some(known) = names.get(name.as_c_str()) {

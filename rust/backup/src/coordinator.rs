@@ -3,12 +3,13 @@
 
 use crate::archive::{ArchiveError, ArchiveWriter, Key};
 use bitmap::{BlockId, BlockRecord, BlockState, Engine, EngineError, MarkedAt};
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -165,10 +166,6 @@ pub struct Coordinator {
     archives: AtomicU64,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn now() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
@@ -200,28 +197,28 @@ impl Coordinator {
 
     /// How far it is.
     pub fn cursor(&self) -> Cursor {
-        *locked(&self.cursor)
+        *self.cursor.lock()
     }
 
     /// Goes on from elsewhere, once no pass is under way.
     pub fn set_cursor(&self, cursor: Cursor) {
-        let _pass = locked(&self.pass);
-        *locked(&self.cursor) = cursor;
+        let _pass = self.pass.lock();
+        *self.cursor.lock() = cursor;
     }
 
     /// What archives are encrypted with from now on.
     pub fn set_key(&self, key: Key) {
-        *locked(&self.key) = Some(key);
+        *self.key.lock() = Some(key);
     }
 
     /// Waits until no pass is under way.
     pub fn wait(&self) {
-        drop(locked(&self.pass));
+        drop(self.pass.lock());
     }
 
     /// Somebody else exported every block up to this mark. The cursor never moves back.
     pub fn exported(&self, wal: u64, time: i64) {
-        let mut cursor = locked(&self.cursor);
+        let mut cursor = self.cursor.lock();
         if cursor.kind != CursorKind::Time {
             cursor.wal = cursor.wal.max(Some(wal));
         }
@@ -234,12 +231,12 @@ impl Coordinator {
 
     /// What passes did.
     pub fn stats(&self) -> CoordinatorStats {
-        *locked(&self.stats)
+        *self.stats.lock()
     }
 
     /// Forgets what passes did.
     pub fn reset_stats(&self) {
-        *locked(&self.stats) = CoordinatorStats::default();
+        *self.stats.lock() = CoordinatorStats::default();
     }
 
     /// Ends the pass that is under way, and every later one until [`Self::resume`].
@@ -298,7 +295,7 @@ impl Coordinator {
             }
         }
         if selection == Selection::NewMarks {
-            let mut marks = locked(&self.marks);
+            let mut marks = self.marks.lock();
             let changed = records
                 .iter()
                 .map(|record| (record.block, record.marked))
@@ -323,12 +320,12 @@ impl Coordinator {
         selection: Selection,
         reader: &Reader<'_>,
     ) -> Result<Exported, CoordinatorError> {
-        let _pass = locked(&self.pass);
-        locked(&self.stats).start_time = now();
+        let _pass = self.pass.lock();
+        self.stats.lock().start_time = now();
         // Before the blocks are listed: what is in a range from now on comes with the next pass.
         let damage = self.engine.damage();
         let result = self.pass(selection, reader);
-        locked(&self.stats).end_time = now();
+        self.stats.lock().end_time = now();
         match damage.first() {
             Some(range) if result.is_ok() => Err(CoordinatorError::Ranges {
                 count: damage.len(),
@@ -346,7 +343,7 @@ impl Coordinator {
     ) -> Result<Exported, CoordinatorError> {
         let start = self.cursor();
         let pending = self.pending(&start, selection)?;
-        locked(&self.stats).total_blocks += pending.len() as u64;
+        self.stats.lock().total_blocks += pending.len() as u64;
         let mut exported = Exported::default();
         let mut rest = pending.as_slice();
         while !rest.is_empty() {
@@ -364,18 +361,18 @@ impl Coordinator {
                         );
                         exported.blocks += batch.len() as u64;
                         exported.bytes += bytes;
-                        let mut stats = locked(&self.stats);
+                        let mut stats = self.stats.lock();
                         stats.processed_blocks += batch.len() as u64;
                         stats.total_size += bytes;
                     }
                     Err(error) => {
-                        locked(&self.stats).failed_blocks += rest.len() as u64;
+                        self.stats.lock().failed_blocks += rest.len() as u64;
                         return Err(error);
                     }
                 }
                 if selection == Selection::NewMarks {
                     let done = batch.iter().map(|record| (record.block, record.marked));
-                    locked(&self.marks).extend(done);
+                    self.marks.lock().extend(done);
                 }
                 self.advance(batch, after);
                 rest = after;
@@ -409,7 +406,7 @@ impl Coordinator {
 
     /// Moves the cursor past a batch that is safe, but not past blocks that have its last position and come later.
     fn advance(&self, batch: &[BlockRecord], after: &[BlockRecord]) {
-        let mut cursor = locked(&self.cursor);
+        let mut cursor = self.cursor.lock();
         cursor.blocks += batch.len() as u64;
         cursor.updated = now();
         if cursor.kind != CursorKind::Time {
@@ -443,7 +440,7 @@ impl Coordinator {
                 return Err(error);
             }
             problem = error.to_string();
-            locked(&self.stats).retry_count += 1;
+            self.stats.lock().retry_count += 1;
             tracing::warn!("a batch of {} blocks is tried again: {error}", batch.len());
             let until = Instant::now() + self.config.retry_interval;
             while Instant::now() < until {
@@ -488,7 +485,7 @@ impl Coordinator {
     }
 
     fn archive(&self, path: &Path) -> Result<ArchiveWriter, ArchiveError> {
-        let key = locked(&self.key).clone();
+        let key = self.key.lock().clone();
         ArchiveWriter::create(path, self.config.compress, key.as_ref())
     }
 
@@ -863,7 +860,7 @@ mod tests {
                     coordinator.export(Selection::BehindCursor, &|record| {
                         if record.block.0 == 4 {
                             hangs.send(()).unwrap();
-                            locked(&freed).recv().unwrap();
+                            freed.lock().recv().unwrap();
                         }
                         Ok(vec![])
                     })

@@ -6,6 +6,7 @@
 //! taosdump: DECIMAL is a string, and a VARCHAR column that holds anything but UTF-8 is a column of bytes.
 
 use apache_avro::{Codec, Reader, Schema, Writer, types::Value as Avro};
+use parking_lot::Mutex;
 use serde::{
     Deserialize, Serialize, Serializer,
     ser::{SerializeSeq, SerializeStruct},
@@ -16,7 +17,6 @@ use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 use taos::{DataType, Value};
 
@@ -158,7 +158,7 @@ pub struct Layout {
 /// Field names are `col0`, `tag17`…: few, and needed as long as the program runs, since serde wants them so.
 fn static_name(kind: &'static str, number: usize) -> &'static str {
     static NAMES: Mutex<Option<HashMap<(&'static str, usize), &'static str>>> = Mutex::new(None);
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut names = NAMES.lock();
     names
         .get_or_insert_default()
         .entry((kind, number))

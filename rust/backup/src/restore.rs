@@ -16,12 +16,9 @@ use crate::{
     dump::Progress,
     link::{DatabaseLink, Link, LinkError, TableChange},
 };
+use parking_lot::Mutex;
 use record::{Record, Target};
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 use taos::{Connection, Library, Login, SqlError, sql};
 
 /// What to restore, and where to.
@@ -338,7 +335,7 @@ const FAILURES_KEPT: usize = 100;
 
 impl Failures {
     fn add(&self, failure: String) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         match failures.len() {
             ..FAILURES_KEPT => failures.push(failure),
             FAILURES_KEPT => failures.push("and more".to_owned()),
@@ -347,7 +344,7 @@ impl Failures {
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }
 

@@ -4,10 +4,8 @@
 //! that take effect only at the start keep their old value, and are named.
 
 use crate::{Config, ConfigError, Layers, table::Setting};
-use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::SystemTime,
-};
+use parking_lot::{Mutex, RwLock};
+use std::{sync::Arc, time::SystemTime};
 
 /// Settings in use.
 #[derive(Debug)]
@@ -44,14 +42,14 @@ impl Live {
 
     /// The settings in use.
     pub fn current(&self) -> Arc<Config> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         Arc::clone(&current)
     }
 
     /// Reads again, if the file has another length or time of change than when it was last read.
     pub fn reload_if_changed(&self) -> Result<Reloaded, ConfigError> {
         let now = stamp(&self.layers);
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = *self.seen.lock();
         match now == seen {
             true => Ok(Reloaded::default()),
             false => self.reload(),
@@ -60,9 +58,9 @@ impl Live {
 
     /// Reads again.
     pub fn reload(&self) -> Result<Reloaded, ConfigError> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamp(&self.layers);
+        *self.seen.lock() = stamp(&self.layers);
         let next = Config::from(&self.layers)?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         let (live, fixed): (Vec<&Setting>, Vec<&Setting>) = current
             .differences(&next)
             .into_iter()

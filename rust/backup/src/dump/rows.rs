@@ -11,14 +11,12 @@ use crate::{
     catalogue::{Catalogue, Schema, Table, read::if_there},
     data_file::{self, DataFileError, FileEntry, FileWriter},
 };
+use parking_lot::Mutex;
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread,
     time::Duration,
 };
@@ -79,10 +77,7 @@ pub(super) fn dump(
     outcomes.into_iter().collect::<Result<(), DumpError>>()?;
 
     let mut failures = Vec::new();
-    let results = work
-        .results
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let results = work.results.into_inner();
     for (name, result) in results {
         match result {
             TableResult::Rows(file) => {
@@ -311,7 +306,7 @@ impl Work<'_> {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
         self.progress
             .tables(done, self.total, self.rows.load(Ordering::Relaxed));
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.results.lock();
         results.push((name.to_owned(), result));
     }
 

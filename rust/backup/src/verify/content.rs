@@ -2,14 +2,12 @@
 
 use super::{ProblemCode, link::Tables};
 use crate::data_file::{self, DataFileError, FileEntry, FileReader, OwnedValue};
+use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     io,
     path::Path,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
 };
 use taos::DataType;
@@ -67,7 +65,7 @@ pub(super) fn check(
                         file: job.entry.path.clone(),
                         text,
                     };
-                    let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut faults = faults.lock();
                     faults.insert(number, fault);
                 }
             }
@@ -80,7 +78,7 @@ pub(super) fn check(
         }
         work();
     });
-    let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let faults = faults.into_inner();
     (rows.into_inner(), faults.into_values().collect())
 }
 

@@ -42,10 +42,7 @@ impl Gap {
         }
         self.stretch(other.wal, other.time, other.events);
         self.blocks.extend(&other.blocks);
-        self.range = match (self.range, other.range) {
-            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
-            (a, b) => a.or(b),
-        };
+        self.range = join(self.range, other.range);
     }
 
     fn stretch(&mut self, wal: u64, time: i64, events: u64) {
@@ -55,14 +52,22 @@ impl Gap {
         self.events += events;
     }
 
-    /// From its first to its last block.
+    /// From its first to its last block; none if it is empty.
     pub fn hull(&self) -> Option<(u64, u64)> {
-        let (mut first, mut last) = (*self.blocks.first()?, *self.blocks.last()?);
-        if let Some(range) = self.range {
-            first = first.min(range.0);
-            last = last.max(range.1);
-        }
-        Some((first, last))
+        let blocks = self
+            .blocks
+            .first()
+            .copied()
+            .zip(self.blocks.last().copied());
+        join(blocks, self.range)
+    }
+}
+
+/// The range that spans both.
+fn join(a: Option<(u64, u64)>, b: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+        (a, b) => a.or(b),
     }
 }
 
@@ -88,10 +93,15 @@ mod tests {
         gap.add(&event(7, 2));
         assert_eq!(gap.blocks, [7].into());
         assert_eq!((gap.wal, gap.time, gap.events), (3, -2, 2));
-        for block in 0..=LIMIT as u64 {
+        for block in 0..LIMIT as u64 {
             gap.add(&event(block + 100, 1));
         }
-        assert_eq!(gap.range, Some((7, LIMIT as u64 + 99)));
+        let range = (7, LIMIT as u64 + 99);
+        assert_eq!((gap.range, gap.blocks.len()), (Some(range), 0));
+        assert_eq!(gap.hull(), Some(range), "a range alone is a gap, too");
+        gap.add(&event(LIMIT as u64 + 100, 1));
+        assert_eq!(gap.range, Some(range));
         assert_eq!(gap.blocks, [LIMIT as u64 + 100].into());
+        assert_eq!(gap.hull(), Some((7, LIMIT as u64 + 100)));
     }
 }

@@ -301,7 +301,7 @@ impl Shard {
     /// the next start or stop offers it again.
     pub(super) fn last_try(&self, core: &Core) -> bool {
         let _taking = self.taking.lock();
-        self.take_beside(true, &mut Vec::new(), core);
+        self.take_beside(|| true, &mut Vec::new(), core);
         let gap = std::mem::take(&mut self.beside.lock().gap);
         if gap.is_empty() {
             return true;
@@ -335,16 +335,19 @@ impl Shard {
         self.received.fetch_add(from_queue, SeqCst);
         if self.has_beside.load(SeqCst) {
             let mut more = Vec::new();
-            self.take_beside(queue.is_empty(), &mut more, core);
+            self.take_beside(|| queue.is_empty(), &mut more, core);
             batch.append(&mut more);
         }
         drop(taking);
         true
     }
 
-    fn take_beside(&self, all: bool, batch: &mut Vec<Queued>, core: &Core) {
+    /// Takes in what is due beside the queue; everything if `all` says so, which is asked under the lock: only what
+    /// was put there before an empty queue was seen has nothing before it.
+    fn take_beside(&self, all: impl FnOnce() -> bool, batch: &mut Vec<Queued>, core: &Core) {
         let received = self.received.load(SeqCst);
         let mut beside = self.beside.lock();
+        let all = all();
         while let Some((due, queued)) = beside.events.front().copied() {
             if !all && due > received {
                 break;
@@ -402,5 +405,79 @@ impl Shard {
             timed += 1;
         }
         core.sink.taken(taken, &delays[..timed]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{EventKind, EventSink, Interceptor, InterceptorConfig};
+    use super::*;
+    use std::{num::NonZeroUsize, sync::Arc, thread};
+
+    /// What was taken in, in its order: events by kind, gaps as `None`.
+    #[derive(Default)]
+    struct Taken(Mutex<Vec<Option<EventKind>>>);
+
+    impl EventSink for Taken {
+        fn take(&self, event: &BlockEvent) -> bool {
+            self.0.lock().push(Some(event.kind));
+            true
+        }
+
+        fn take_gap(&self, _gap: &Gap) -> bool {
+            self.0.lock().push(None);
+            true
+        }
+    }
+
+    fn queued(kind: EventKind) -> Queued {
+        let event = BlockEvent {
+            kind,
+            block: 7,
+            wal: 1,
+            time: 1,
+            tag: 0,
+        };
+        Queued {
+            event,
+            raised_at: 0,
+        }
+    }
+
+    /// An interceptor with one shard, whose worker the test is.
+    fn interceptor(capacity: usize) -> (Interceptor, Arc<Taken>) {
+        let taken = Arc::new(Taken::default());
+        let config = InterceptorConfig {
+            capacity: NonZeroUsize::new(capacity).unwrap(),
+            workers: NonZeroUsize::MIN,
+        };
+        let sink: Arc<dyn EventSink> = Arc::clone(&taken) as _;
+        (Interceptor::new(config, sink), taken)
+    }
+
+    #[test]
+    fn a_gap_never_overtakes_a_flush_that_was_queued_after_the_queue_looked_empty() {
+        let (interceptor, taken) = interceptor(1);
+        let core = &interceptor.core;
+        let shard = &core.shards[0];
+        let outlet = shard.open();
+        let take = || shard.take_batch(&outlet.queue, outlet.run, &mut Vec::new(), core);
+        thread::scope(|scope| {
+            let mut beside = shard.beside.lock();
+            shard.has_beside.store(true, SeqCst);
+            let worker = scope.spawn(take);
+            // Whatever the worker sees before it has the lock, it sees now.
+            thread::sleep(Duration::from_millis(100));
+            let flush = queued(EventKind::Flush);
+            assert_eq!(shard.send(flush), Deferred::Queued);
+            beside.gap.add(&queued(EventKind::Update).event);
+            beside.gap_due = 1;
+            drop(beside);
+            assert!(worker.join().unwrap());
+        });
+        assert!(take());
+        let taken = taken.0.lock().clone();
+        assert_eq!(taken, [Some(EventKind::Flush), None]);
     }
 }

@@ -176,7 +176,9 @@ impl Shard {
 
     /// When everything that is queued now will have been received: a worker may hold a batch at this moment.
     fn due(&self, gate: &Gate) -> u64 {
-        self.received.load(SeqCst) + (gate.queue.len() + BATCH) as u64
+        // In this order: what a worker takes in between is then counted twice, the other way round not at all.
+        let queued = gate.queue.len() + BATCH;
+        self.received.load(SeqCst) + queued as u64
     }
 
     /// Waits until everything that is queued now, and the gap, is taken in.

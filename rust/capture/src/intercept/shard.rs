@@ -271,13 +271,8 @@ impl Shard {
     }
 
     fn is_closed(&self, outlet: &Outlet) -> bool {
-        // A poke that nobody can send any more means that nobody can send an event either.
-        outlet.queue.is_empty()
-            && matches!(
-                outlet.poke.try_recv(),
-                Err(crossbeam_channel::TryRecvError::Disconnected)
-            )
-            && outlet.queue.is_empty()
+        // Whoever sends an event or a poke holds the gate. Pokes stay: each is to wake the worker.
+        self.gate.read().is_none() && outlet.queue.is_empty()
     }
 
     /// Takes in all that is left, without telling. For a worker that hangs in a callback: it ends after that.
@@ -481,5 +476,17 @@ mod tests {
         assert!(take());
         let taken = taken.0.lock().clone();
         assert_eq!(taken, [Some(EventKind::Flush), None]);
+    }
+
+    #[test]
+    fn a_worker_that_looks_whether_it_is_done_leaves_the_poke_that_is_to_wake_it() {
+        let (interceptor, _) = interceptor(1);
+        let shard = &interceptor.core.shards[0];
+        let outlet = shard.open();
+        shard.add_to_gap(&queued(EventKind::Update).event);
+        assert!(!shard.is_closed(&outlet));
+        assert!(outlet.poke.try_recv().is_ok(), "it would sleep");
+        shard.close();
+        assert!(shard.is_closed(&outlet));
     }
 }

@@ -127,17 +127,24 @@ impl Shard {
         into.merge(&self.beside.lock().gap);
     }
 
+    /// Whether callbacks raised events that are not taken in yet: nobody passes them, as a block may be the same.
+    fn has_events_beside(&self) -> bool {
+        self.has_beside.load(SeqCst) && !self.beside.lock().events.is_empty()
+    }
+
     /// Queues an event if there is room.
     pub(super) fn send(&self, queued: Queued) -> Deferred {
-        match self
-            .gate
-            .read()
-            .as_ref()
-            .map(|gate| gate.queue.try_send(queued))
-        {
-            Some(Ok(())) => Deferred::Queued,
-            Some(Err(TrySendError::Full(_))) => Deferred::Full,
-            Some(Err(TrySendError::Disconnected(_))) | None => Deferred::Closed,
+        let gate = self.gate.read();
+        let Some(gate) = gate.as_ref() else {
+            return Deferred::Closed;
+        };
+        if self.has_events_beside() {
+            return Deferred::Full;
+        }
+        match gate.queue.try_send(queued) {
+            Ok(()) => Deferred::Queued,
+            Err(TrySendError::Full(_)) => Deferred::Full,
+            Err(TrySendError::Disconnected(_)) => Deferred::Closed,
         }
     }
 
@@ -151,8 +158,7 @@ impl Shard {
         let Some(gate) = gate.as_ref() else {
             return Deferred::Closed;
         };
-        let may_pass = !from_callback || self.beside.lock().events.is_empty();
-        if may_pass {
+        if !self.has_events_beside() {
             match gate.queue.try_send(queued) {
                 Ok(()) => return Deferred::Queued,
                 Err(TrySendError::Disconnected(_)) => return Deferred::Closed,
@@ -467,7 +473,8 @@ mod tests {
             // Whatever the worker sees before it has the lock, it sees now.
             thread::sleep(Duration::from_millis(100));
             let flush = queued(EventKind::Flush);
-            assert_eq!(shard.send(flush), Deferred::Queued);
+            let gate = shard.gate.read();
+            gate.as_ref().unwrap().queue.try_send(flush).unwrap();
             beside.gap.add(&queued(EventKind::Update).event);
             beside.gap_due = 1;
             drop(beside);
@@ -488,5 +495,28 @@ mod tests {
         assert!(outlet.poke.try_recv().is_ok(), "it would sleep");
         shard.close();
         assert!(shard.is_closed(&outlet));
+    }
+
+    #[test]
+    fn nobody_overtakes_what_a_callback_raised_before() {
+        let (interceptor, taken) = interceptor(1);
+        let core = &interceptor.core;
+        let shard = &core.shards[0];
+        let outlet = shard.open();
+        let first = queued(EventKind::Create);
+        assert_eq!(shard.send(first), Deferred::Queued);
+        // The queue is full, so it is kept beside it.
+        let flush = queued(EventKind::Flush);
+        assert_eq!(shard.offer(flush, true), Deferred::Queued);
+        // There is room again, but nothing beside was taken in yet.
+        assert!(outlet.queue.try_recv().is_ok());
+        let update = queued(EventKind::Update);
+        assert_eq!(shard.send(update), Deferred::Full);
+        assert_eq!(shard.offer(update, false), Deferred::Full);
+        shard.take_batch(&outlet.queue, outlet.run, &mut Vec::new(), core);
+        assert_eq!(shard.send(update), Deferred::Queued);
+        shard.take_batch(&outlet.queue, outlet.run, &mut Vec::new(), core);
+        let taken = taken.0.lock().clone();
+        assert_eq!(taken, [Some(EventKind::Flush), Some(EventKind::Update)]);
     }
 }

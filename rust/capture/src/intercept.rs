@@ -238,6 +238,8 @@ impl Interceptor {
                 Err(error) => {
                     self.core.shards.iter().for_each(Shard::close);
                     workers.drain(..).for_each(join);
+                    // Events may have come in already, also where there is no worker. What the sink refuses stays a gap.
+                    let _ = self.close_gap();
                     return Err(InterceptError::NoThread(error));
                 }
             }
@@ -254,11 +256,11 @@ impl Interceptor {
         self.close_gap()
     }
 
-    /// Whoever found its queue full may have added to the gap after the worker ended.
+    /// Whoever found its queue full may have added to the gap after the worker ended, or there was none.
     fn close_gap(&self) -> Result<(), InterceptError> {
         // All are tried, also behind one that fails.
         let shards = self.core.shards.iter();
-        let refusing = shards.filter(|shard| !shard.last_try(&self.core));
+        let refusing = shards.filter(|shard| !shard.finish(&self.core));
         match refusing.count() {
             0 => Ok(()),
             _ => Err(InterceptError::GapIsOpen {

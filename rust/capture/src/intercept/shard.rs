@@ -281,8 +281,9 @@ impl Shard {
         self.gate.read().is_none() && outlet.queue.is_empty()
     }
 
-    /// Takes in all that is left, without telling. For a worker that hangs in a callback: it ends after that.
-    pub(super) fn finish(&self, core: &Core) {
+    /// Takes in all that is left, without telling; false as [`Self::last_try`]. Also for a worker that hangs in a callback,
+    /// which ends after that, and for one that could not be started.
+    pub(super) fn finish(&self, core: &Core) -> bool {
         let (queue, run) = {
             let taking = self.taking.lock();
             (taking.clone(), self.run.fetch_add(1, SeqCst) + 1)
@@ -297,12 +298,12 @@ impl Shard {
                 }
             }
         }
-        self.last_try(core);
+        self.last_try(core)
     }
 
     /// Gives the sink the gap once more, in the end as a whole. False if it refuses even that: then it stays a gap, and
     /// the next start or stop offers it again.
-    pub(super) fn last_try(&self, core: &Core) -> bool {
+    fn last_try(&self, core: &Core) -> bool {
         let _taking = self.taking.lock();
         self.take_beside(|| true, &mut Vec::new(), core);
         let gap = std::mem::take(&mut self.beside.lock().gap);
@@ -518,5 +519,17 @@ mod tests {
         shard.take_batch(&outlet.queue, outlet.run, &mut Vec::new(), core);
         let taken = taken.0.lock().clone();
         assert_eq!(taken, [Some(EventKind::Flush), Some(EventKind::Update)]);
+    }
+
+    #[test]
+    fn what_was_queued_without_a_worker_is_taken_in() {
+        let (interceptor, taken) = interceptor(4);
+        let core = &interceptor.core;
+        let shard = &core.shards[0];
+        // Opened, but the thread could not be started.
+        drop(shard.open());
+        assert_eq!(shard.send(queued(EventKind::Update)), Deferred::Queued);
+        assert!(interceptor.stop().is_ok());
+        assert_eq!(*taken.0.lock(), [Some(EventKind::Update)]);
     }
 }

@@ -5,7 +5,7 @@ use crate::archive::{ArchiveError, ArchiveWriter, Key};
 use bitmap::{BlockId, BlockRecord, BlockState, Engine, EngineError, MarkedAt};
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
@@ -255,43 +255,41 @@ impl Coordinator {
         cursor: &Cursor,
         selection: Selection,
     ) -> Result<Vec<BlockRecord>, EngineError> {
-        let by_wal = || -> Result<Vec<BlockId>, EngineError> {
-            match cursor.wal {
-                Some(u64::MAX) => Ok(Vec::new()),
-                wal => all(self
-                    .engine
-                    .scan_by_wal(wal.map_or(0, |wal| wal + 1)..=u64::MAX)?),
-            }
+        let by_wal = |to: u64| match cursor.wal.map_or(Some(0), |wal| wal.checked_add(1)) {
+            Some(first) if first <= to => all(self.engine.scan_by_wal(first..=to)?),
+            _ => Ok(Vec::new()),
         };
-        let by_time = || -> Result<Vec<BlockId>, EngineError> {
-            match cursor.time {
-                Some(i64::MAX) => Ok(Vec::new()),
-                time => {
-                    let first = time.map_or(i64::MIN, |time| time + 1);
-                    all(self.engine.scan_by_time(first..=i64::MAX)?)
-                }
-            }
+        let by_time = |to: i64| match cursor.time.map_or(Some(i64::MIN), |at| at.checked_add(1)) {
+            Some(first) if first <= to => all(self.engine.scan_by_time(first..=to)?),
+            _ => Ok(Vec::new()),
         };
-        let mut ids = match (selection, cursor.kind) {
-            (Selection::NewMarks, _) => all(self.engine.scan_by_wal(0..=u64::MAX)?)?,
-            (_, CursorKind::Wal) => by_wal()?,
-            (_, CursorKind::Time) => by_time()?,
+        let listed = |wal, time| match (selection, cursor.kind) {
+            (Selection::NewMarks, _) => all(self.engine.scan_by_wal(0..=u64::MAX)?),
+            (_, CursorKind::Wal) => by_wal(wal),
+            (_, CursorKind::Time) => by_time(time),
             (_, CursorKind::Hybrid) => {
                 // Behind the cursor in either way: one of the two may be out of order.
-                let mut ids = by_wal()?;
-                ids.extend(by_time()?);
-                ids
+                let mut ids = by_wal(wal)?;
+                ids.extend(by_time(time)?);
+                Ok::<_, EngineError>(ids)
             }
         };
-        ids.sort_unstable();
-        ids.dedup();
-        let mut records = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.engine.block(id) {
-                Ok(record) if is_changed(&record) => records.push(record),
-                // Cleared since.
-                Ok(_) | Err(EngineError::BlockNotFound(_)) => {}
-                Err(error) => return Err(error),
+        let mut records = self.changed(listed(u64::MAX, i64::MAX)?)?;
+        if selection == Selection::BehindCursor {
+            // A block that was marked again since the list was made takes the cursor past others that were marked in
+            // between. So these are looked for as well; what is marked even later comes with the next pass.
+            let wal = records.iter().map(|record| record.marked.wal.0).max();
+            let time = records.iter().map(|record| record.marked.time.0).max();
+            if let (Some(wal), Some(time)) = (wal, time) {
+                let known: HashSet<BlockId> = records.iter().map(|record| record.block).collect();
+                let mut more = listed(wal, time)?;
+                more.retain(|id| !known.contains(id));
+                let mut more = self.changed(more)?;
+                more.retain(|record| {
+                    (cursor.kind == CursorKind::Time || record.marked.wal.0 <= wal)
+                        && (cursor.kind == CursorKind::Wal || record.marked.time.0 <= time)
+                });
+                records.extend(more);
             }
         }
         if selection == Selection::NewMarks {
@@ -308,6 +306,22 @@ impl Coordinator {
             CursorKind::Time => (record.marked.time.0, 0, record.block),
             _ => (0, record.marked.wal.0, record.block),
         });
+        Ok(records)
+    }
+
+    /// Those of the blocks that are still changed, with their marks.
+    fn changed(&self, mut ids: Vec<BlockId>) -> Result<Vec<BlockRecord>, EngineError> {
+        ids.sort_unstable();
+        ids.dedup();
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.engine.block(id) {
+                Ok(record) if is_changed(&record) => records.push(record),
+                // Cleared since.
+                Ok(_) | Err(EngineError::BlockNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(records)
     }
 
@@ -985,5 +999,34 @@ mod tests {
         bench.engine.acknowledge_damage().unwrap();
         let result = bench.coordinator.export(Selection::NewMarks, &read);
         assert_eq!(result.unwrap(), Exported::default());
+    }
+
+    #[test]
+    fn blocks_marked_while_others_are_listed_are_not_skipped() {
+        const BLOCKS: u64 = 100_000;
+        for kind in [CursorKind::Wal, CursorKind::Time, CursorKind::Hybrid] {
+            let bench = bench(1 << 20, 0);
+            let cursor = Cursor {
+                kind,
+                ..bench.coordinator.cursor()
+            };
+            bench.coordinator.set_cursor(cursor);
+            thread::scope(|scope| {
+                let marker = scope.spawn(|| {
+                    // Marks come in order, and one block has ever new ones.
+                    for n in 1..=BLOCKS {
+                        bench.mark(n, 2 * n, 2 * n as i64);
+                        bench.mark(0, 2 * n + 1, 2 * n as i64 + 1);
+                    }
+                });
+                while !marker.is_finished() {
+                    bench.export().unwrap();
+                }
+            });
+            bench.export().unwrap();
+            let archived: BTreeSet<u64> = bench.archived().iter().map(|(b, _)| *b).collect();
+            let missed = (0..=BLOCKS).filter(|block| !archived.contains(block));
+            assert_eq!(missed.count(), 0, "{kind:?}");
+        }
     }
 }

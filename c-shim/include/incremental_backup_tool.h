@@ -53,7 +53,8 @@ void incremental_backup_tool_destroy(SIncrementalBackupTool *tool);
 int32_t incremental_backup_tool_start(SIncrementalBackupTool *tool);
 
 /* Does a backup. since_timestamp, ns since the epoch: start there; 0: where the last backup ended, else as configured.
- * ERR_SUCCESS: done, verified, and the checkpoint moved.
+ * ERR_SUCCESS: done, verified, and the checkpoint moved; it stays if since_timestamp lies behind it, as what changed in
+ * between is in no backup yet.
  * ERR_BACKUP_INCOMPLETE: done, but tables could not be read (the checkpoint did not move), or the detection was wider
  * than the changes (it moved).
  * ERR_INVALID_PARAM, ERR_NOT_STARTED, ERR_SERVER, ERR_DETECT, ERR_EXPORT, ERR_VERIFY: no backup; the checkpoint did

@@ -78,7 +78,8 @@ typedef struct {
 
   /* Reads the rows of these blocks from the server and writes them to a directory, which must be empty or not there;
    * verifies it. Only block_id is looked at. Blocks must be of the last detection. If all of them are exported, the
-   * next detection from time 0 goes on from there.
+   * next detection from time 0 goes on from there, unless it would leave out what changed before the time that the
+   * detection was given.
    * ERR_BACKUP_INCOMPLETE: done, but tables could not be read. ERR_INVALID_PARAM, ERR_NOT_STARTED, ERR_NOT_DETECTED,
    * ERR_SERVER, ERR_EXPORT, ERR_VERIFY: nothing that can be taken for an export. */
   int32_t (*export_blocks)(const SIncrementalBlock *blocks, uint32_t count, const char *output_path);

@@ -16,7 +16,7 @@ use backup::data_file::Compression;
 use backup::detect::Since;
 use backup::plan::{BlockPlan, Plan};
 use backup::report::Blocks;
-use backup::session::{Session, checkpoint_path};
+use backup::session::{Session, advance, checkpoint_path};
 use backup::verify::{self, Verdict};
 use bitmap::BlockId;
 use config::{Layers, Live, Program, Settings};
@@ -326,6 +326,7 @@ impl Plugin {
             ));
         }
         let all = ids.len() == known.len();
+        let vgroups = found.blocks.plan.vgroups.clone();
         let blocks = Blocks {
             database: found.blocks.database.clone(),
             precision: found.blocks.precision,
@@ -359,7 +360,7 @@ impl Plugin {
             if let Some(dir) = path.parent() {
                 std::fs::create_dir_all(dir).map_err(|error| io(&error))?;
             }
-            next.save(&path).map_err(|error| io(&error))?;
+            advance(&path, &vgroups, &next).map_err(|error| io(&error))?;
         }
         Ok(())
     }

@@ -15,12 +15,13 @@ mod estimate;
 
 use crate::{
     atomic_file,
-    checkpoint::CheckpointError,
+    checkpoint::{Checkpoint, CheckpointError},
     data_file::Compression,
     detect::{self, DetectError, Detection, Request, Since},
     dump::{self, DumpError, DumpOutcome, ExportJob, Progress},
     link::LinkId,
     names,
+    plan::VgroupPlan,
     report::{self, Blocks},
     restore::{self, RestoreError, RestoreJob, RestoreOutcome},
     verify::{self, Verdict},
@@ -36,6 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 use taos::{Library, Login, SqlError, sql};
+use tdfiles::{Version, VgId};
 
 /// Where backups are taken from.
 #[derive(Debug)]
@@ -292,6 +294,7 @@ impl Session {
             .iter()
             .filter_map(|table| Some((table.name.clone()?, table.table.uid)))
             .collect();
+        let vgroups = detection.plan.vgroups.clone();
         let by_block: Vec<tdfiles::Uid> = detection.plan.blocks.iter().map(|b| b.uid).collect();
         let outcome = self.export(detection.into(), &export, progress)?;
         let failures = &outcome.link.manifest.failures;
@@ -320,8 +323,9 @@ impl Session {
             source: error.into(),
         })?;
         atomic_file::write(&report_file, &json)?;
+        let mut moved = true;
         match verified.result {
-            Verdict::Intact => next.save(&checkpoint)?,
+            Verdict::Intact => moved = advance(&checkpoint, &vgroups, &next)?,
             Verdict::Incomplete if !failures.is_empty() => {}
             _ => {
                 let problem = verified.problems.into_iter().next();
@@ -333,6 +337,9 @@ impl Session {
         }
         let mut notes = outcome.notes;
         notes.extend(failures.iter().cloned());
+        if !moved {
+            notes.push(STAYS.to_owned());
+        }
         Ok(Done {
             run,
             blocks,
@@ -345,6 +352,32 @@ impl Session {
             notes,
         })
     }
+}
+
+const STAYS: &str = "the backup starts later than the last one ended, so the checkpoint stays where it is: what changed in \
+                     between comes with the next backup";
+
+/// Moves the checkpoint to `next`, where a detection of these vgroups ended; false if it began later than where the
+/// checkpoint is. What changed in between is in no backup then, and stays to be found.
+pub fn advance(
+    checkpoint: &Path,
+    vgroups: &[VgroupPlan],
+    next: &Checkpoint,
+) -> Result<bool, atomic_file::WriteError> {
+    // One that can't be read has no start that could be lost.
+    if let Ok(known) = Checkpoint::load(checkpoint) {
+        let is_covered = |vgroup: VgId, version: Version| {
+            let of = |plan: &VgroupPlan| plan.vgroup == vgroup && plan.from <= version;
+            vgroups.iter().any(of)
+        };
+        let mut starts = known.vgroups.iter();
+        if !starts.all(|(vgroup, (version, _))| is_covered(*vgroup, *version)) {
+            tracing::warn!("{STAYS}");
+            return Ok(false);
+        }
+    }
+    next.save(checkpoint)?;
+    Ok(true)
 }
 
 /// Where the checkpoint of a database is kept.
@@ -385,6 +418,53 @@ mod tests {
             assert!(!file.contains(['/', '.']), "{file}");
         }
         assert_ne!(file_name("%2e"), file_name("."));
+    }
+
+    #[test]
+    fn a_checkpoint_stays_if_a_later_start_would_leave_changes_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        let checkpoint = |version| Checkpoint {
+            database: "d".to_owned(),
+            precision: tdfiles::Precision::Milliseconds,
+            window: crate::window::WindowWidth::from_ticks(1_000).unwrap(),
+            vgroups: [(
+                VgId(2),
+                (
+                    Version(version),
+                    capture::KnownVnode {
+                        db_id: tdfiles::DbId(1),
+                        hash_range: (0, 9),
+                        compactions: BTreeMap::new(),
+                    },
+                ),
+            )]
+            .into(),
+            ordinals: Default::default(),
+        };
+        let from = |vgroup, version| VgroupPlan {
+            vgroup: VgId(vgroup),
+            db_id: None,
+            from: Version(version),
+            to: Version(20),
+            source: capture::SourceKind::TsdbAndWal,
+            complete: true,
+            reasons: Vec::new(),
+        };
+        let at = || Checkpoint::load(&path).unwrap().vgroups[&VgId(2)].0;
+        // There is none yet.
+        assert!(advance(&path, &[from(2, 5)], &checkpoint(10)).unwrap());
+        for (start, moves) in [
+            (from(2, 11), false),
+            (from(3, 0), false),
+            (from(2, 10), true),
+        ] {
+            let moved = advance(&path, std::slice::from_ref(&start), &checkpoint(20));
+            assert_eq!(moved.unwrap(), moves, "{start:?}");
+            assert_eq!(at(), Version(if moves { 20 } else { 10 }));
+        }
+        fs::write(&path, "damaged").unwrap();
+        assert!(advance(&path, &[from(2, 30)], &checkpoint(40)).unwrap());
     }
 
     #[test]

@@ -89,7 +89,8 @@ int taosx_plugin_init(void);
 int taosx_plugin_shutdown(void);
 
 /* Replaces all settings. NULL is ERR_INVALID_ARG. Nothing is changed by a call that fails. taosx_plugin_last_error names
- * the key, its value and what is allowed. ERR_NOT_INITIALIZED, ERR_ALREADY_RUNNING. */
+ * the key, its value and what is allowed. ERR_NOT_INITIALIZED, ERR_ALREADY_RUNNING; ERR_INTERNAL: what the bitmap holds
+ * is not all on disk. */
 int taosx_plugin_configure(const TaosX_Config *config);
 
 /* Takes events from now on. The bitmap is opened at the first start and kept over _stop; it is opened anew after
@@ -109,7 +110,9 @@ int taosx_plugin_get_stats(TaosX_PluginStats *out_stats);
 /* ---- beside the interface of taosX ---- */
 
 /* Stores up to max_count ids of the blocks that must be backed up, in the order of their WAL offset, and in *count how
- * many there are in all. `ids` may be NULL if max_count is 0. ERR_INTERNAL: never started, or a file can't be read. */
+ * many there are in all. `ids` may be NULL if max_count is 0. ERR_INTERNAL: never started, or a file can't be read; or, with
+ * both stored, there are ranges besides in which any block may have changed (beyond max_blocks, or the memory limit is
+ * reached): taosx_plugin_last_error says where; back them up whole. */
 int taosx_plugin_get_dirty_blocks(uint64_t *ids, size_t max_count, size_t *count);
 
 /* Why the calling thread's last call failed; empty if it did not. Lives until the thread's next call. */

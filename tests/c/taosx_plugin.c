@@ -105,7 +105,7 @@ static int settings(const char *work_dir) {
   TaosX_PluginStats stats;
   uint64_t          ids[100], i;
   size_t            count = 0;
-  char              path[1000];
+  char              path[1000], command[1100];
 
   snprintf(path, sizeof path, "%s/bitmap", work_dir);
   pairs[1].value = path;
@@ -131,8 +131,20 @@ static int settings(const char *work_dir) {
   CHECK(raise_event(TAOSX_EVENT_BLOCK_FLUSH, 99, 1) == TAOSX_PLUGIN_OK); /* was never marked: clean, and needs no room */
   CHECK(stop() == TAOSX_PLUGIN_OK && get_stats(&stats) == TAOSX_PLUGIN_OK);
   CHECK(stats.events_processed == 11 && stats.events_dropped == 5);
-  CHECK(dirty_blocks(ids, 100, &count) == TAOSX_PLUGIN_OK && count == 10);
+  /* The others are in a range, which nobody must miss. */
+  CHECK(dirty_blocks(ids, 100, &count) == TAOSX_PLUGIN_ERR_INTERNAL && count == 10 && ids[9] == 9);
+  CHECK(strstr(last_error(), "from block 10 to 14") != NULL);
   CHECK(down() == TAOSX_PLUGIN_OK);
+
+  /* What can't be written is not given up for other settings. */
+  snprintf(path, sizeof path, "%s/lost", work_dir);
+  CHECK(init() == TAOSX_PLUGIN_OK && configure(&config) == TAOSX_PLUGIN_OK && start() == TAOSX_PLUGIN_OK);
+  CHECK(raise_event(TAOSX_EVENT_BLOCK_UPDATE, 42, 7) == TAOSX_PLUGIN_OK);
+  snprintf(command, sizeof command, "rm -r '%s'", path);
+  CHECK(system(command) == 0 && stop() == TAOSX_PLUGIN_ERR_INTERNAL);
+  CHECK(set("max_blocks", "10") == TAOSX_PLUGIN_ERR_INTERNAL);
+  CHECK(dirty_blocks(ids, 100, &count) == TAOSX_PLUGIN_OK && count == 1 && ids[0] == 42);
+  CHECK(down() == TAOSX_PLUGIN_ERR_INTERNAL);
   return 0;
 }
 

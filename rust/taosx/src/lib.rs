@@ -218,6 +218,8 @@ pub unsafe extern "C" fn taosx_plugin_get_dirty_blocks(
         let counts = engine.counts();
         // SAFETY: not NULL, and the caller promises that it may be written.
         unsafe { count.write((counts.dirty + counts.new) as usize) }
-        Ok(())
+        PLUGIN
+            .unnamed()
+            .map_or(Ok(()), |why| Err(Failure::internal(why)))
     })
 }

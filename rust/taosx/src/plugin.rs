@@ -151,7 +151,10 @@ impl Plugin {
             if state.running {
                 return Err(Failure::running());
             }
-            state.settings = settings(pairs)?;
+            let settings = settings(pairs)?;
+            // A stop that failed may have left something that is not on disk.
+            state.open.as_ref().map_or(Ok(()), Open::stop)?;
+            state.settings = settings;
             state.close();
             Ok(())
         })
@@ -207,6 +210,21 @@ impl Plugin {
         let open = state.open.as_ref();
         open.map(|open| Arc::clone(&open.engine))
             .ok_or_else(|| Failure::internal("the plugin was not started yet"))
+    }
+
+    /// Why the engine can't name every block that must be backed up, if it can't.
+    pub(crate) fn unnamed(&self) -> Option<String> {
+        let state = self.state.read();
+        let open = state.as_ref()?.open.as_ref()?;
+        let ranges = open.engine.damage();
+        let gap = open.interceptor.gap().hull();
+        let range = ranges.first().map(|range| (range.first.0, range.last.0));
+        let (first, last) = range.or(gap)?;
+        let count = ranges.len() + usize::from(gap.is_some());
+        Some(format!(
+            "of {count} ranges, the first from block {first} to {last}, any block may have changed, also those that have no \
+             id here: back them up whole"
+        ))
     }
 
     pub(crate) fn stats(&self) -> Result<TaosX_PluginStats, Failure> {

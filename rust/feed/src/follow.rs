@@ -242,6 +242,8 @@ impl Shared {
         let Ok(vnodes) =
             DataDirs::new(self.config.data_dirs.clone()).and_then(|dirs| dirs.vnodes())
         else {
+            // Those of before are not all there may be: the scan says what is wrong.
+            self.state.lock().vnodes.clear();
             return false;
         };
         let roots = self.config.data_dirs.iter().map(|dir| dir.join("vnode"));

@@ -161,6 +161,25 @@ fn a_change_is_told_without_being_asked_for() {
 }
 
 #[test]
+fn a_server_whose_vnodes_can_not_be_listed_any_more_is_not_taken_for_a_quiet_one() {
+    let dir = tempfile::tempdir().unwrap();
+    lay("base", dir.path());
+    let follower = Follower::start(config(dir.path(), None), Arc::new(Told::default())).unwrap();
+    assert!(follower.catch_up(PATIENCE));
+    let list = dir.path().join("vnode/vnodes.json");
+    let before = fs::read(&list).ok();
+    fs::write(&list, "damaged").unwrap();
+    until(|| follower.stats().failures > 0);
+    assert!(follower.stats().last_error.contains("vnodes.json"));
+    match before {
+        Some(before) => fs::write(&list, before).unwrap(),
+        None => fs::remove_file(&list).unwrap(),
+    }
+    assert!(follower.catch_up(PATIENCE));
+    assert_eq!(follower.stats().last_error, "");
+}
+
+#[test]
 fn the_position_stays_until_the_listener_has_everything() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

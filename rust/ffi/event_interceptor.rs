@@ -214,7 +214,14 @@ pub unsafe extern "C" fn event_interceptor_destroy(interceptor: *mut SEventInter
             handle.is_leaving.store(true, SeqCst);
             handle.interceptor.abandon();
         }
-        let _ = handle.uninstall();
+        if let Err(code) = handle.uninstall() {
+            // Nobody can try again, and the storage engine must not call what is gone: to destroy it uninstalls as well.
+            tracing::error!(
+                "the storage interception can't be uninstalled: code {}",
+                code.0
+            );
+            handle.forget_storage();
+        }
         match handle.interceptor.stop() {
             Ok(()) | Err(InterceptError::InCallback) => {}
             Err(error) => {
@@ -551,12 +558,17 @@ impl Handle {
             // SAFETY: the header's contract for tables.
             host(unsafe { uninstall() })?;
         }
-        if let Some(destroy) = table.get().destroy {
-            // SAFETY: as above.
+        self.forget_storage();
+        Ok(())
+    }
+
+    fn forget_storage(&self) {
+        let storage = *self.storage.lock();
+        if let Some(destroy) = storage.table.and_then(|table| table.get().destroy) {
+            // SAFETY: the header's contract for tables.
             unsafe { destroy() }
         }
         self.storage.lock().installed = false;
-        Ok(())
     }
 
     /// Waits until everything that the storage engine told is in the bitmap.

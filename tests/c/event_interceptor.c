@@ -234,18 +234,19 @@ static int settings_of_the_process(void) {
 
 /* A storage engine of this program. */
 static SStorageEngineConfig host_config;
-static int                  host_installed, host_destroyed, host_supported = 1, host_install_code;
+static int                  host_installed, host_destroyed, host_supported = 1, host_install_code, host_uninstall_code;
 
 static int32_t host_init(const SStorageEngineConfig *config) {
   host_config = *config;
   return ERR_SUCCESS;
 }
-static void    host_destroy(void) { host_destroyed++; }
+static void    host_destroy(void) { host_destroyed++; host_installed = 0; }
 static int32_t host_install(void) {
   host_installed = host_install_code == ERR_SUCCESS;
   return host_install_code;
 }
 static int32_t host_uninstall(void) {
+  if (host_uninstall_code != ERR_SUCCESS) return host_uninstall_code;
   host_installed = 0;
   return ERR_SUCCESS;
 }
@@ -303,6 +304,15 @@ static int storage(void) {
   CHECK(event_interceptor_install_storage_interception(ic) == ERR_SUCCESS && host_installed);
   event_interceptor_destroy(ic);
   CHECK(!host_installed && host_destroyed == 3);
+
+  /* One that can't be uninstalled must not call what is gone: it is destroyed in any case. */
+  ic = event_interceptor_init(&plain, engine);
+  CHECK(event_interceptor_set_storage_interface(ic, &table) == ERR_SUCCESS);
+  CHECK(event_interceptor_install_storage_interception(ic) == ERR_SUCCESS && host_installed);
+  host_uninstall_code = -78;
+  CHECK(event_interceptor_uninstall_storage_interception(ic) == -78 && host_installed && host_destroyed == 3);
+  event_interceptor_destroy(ic);
+  CHECK(!host_installed && host_destroyed == 4);
   bitmap_engine_destroy(engine);
   return 0;
 }

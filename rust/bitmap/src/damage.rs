@@ -2,7 +2,7 @@
 //! does not know which of them changed.
 
 use crate::place::SHARDS;
-use crate::{BlockId, Engine, EngineError, Mark, MarkedAt};
+use crate::{BlockId, BlockState, Engine, EngineError, Mark, MarkedAt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -124,16 +124,11 @@ impl Engine {
     /// becomes DIRTY. A deletion that was not confirmed is covered by the copy.
     ///
     /// # Errors
-    /// `MemoryFull`; nothing was changed.
+    /// `MemoryFull`, `Io` and `Damaged`, as [`Engine::mark`]; nothing was changed.
     pub fn mark_changed(&self, block: BlockId, marked: MarkedAt) -> Result<(), EngineError> {
-        loop {
-            match self.mark(block, Mark::Dirty, marked) {
-                Ok(_) => return Ok(()),
-                // DELETED. Another thread may delete it again in between.
-                Err(EngineError::InvalidTransition { .. }) => self.clear(block)?,
-                Err(error) => return Err(error),
-            }
-        }
+        // At no moment it is CLEAN: what was deleted would be forgotten if the mark were refused, or lost in a crash.
+        let rule = |from: BlockState| Ok(from.after(Mark::Dirty).unwrap_or(BlockState::Dirty));
+        self.inner.apply(block, rule, marked, None).map(drop)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::run::{Run, Serial};
 use crate::shard::{BlockCounts, Shard, SnapshotId};
 use crate::swap::Swap;
 use crate::tree::Tree;
-use crate::{BlockId, BlockState, Mark};
+use crate::{BlockId, BlockState, Mark, StateTransitionError};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -343,12 +343,24 @@ impl Inner {
         if mark == Mark::Clear {
             return self.clear(block).map(|()| BlockState::Clean);
         }
+        self.apply(block, |from| from.after(mark), marked, span)
+    }
+
+    /// Marks `block`, whose state becomes what `rule` makes of it; a refused mark changes nothing.
+    #[inline]
+    pub(crate) fn apply(
+        &self,
+        block: BlockId,
+        rule: impl FnOnce(BlockState) -> Result<BlockState, StateTransitionError>,
+        marked: MarkedAt,
+        span: Option<KeySpan>,
+    ) -> Result<BlockState, EngineError> {
         let mut shard = self.admit(shard_of(block))?;
         let growth = shard.next_growth();
         if growth > 0 {
             shard = self.admit_growth(shard, shard_of(block), growth)?;
         }
-        let state = shard.mark(block, mark, marked, span)?;
+        let state = shard.mark(block, rule, marked, span)?;
         if growth > 0 || self.is_due(&shard) {
             self.look_after(shard);
         }
@@ -380,7 +392,7 @@ impl Inner {
                     if growth > 0 {
                         guard = self.admit_growth(guard, wanted, growth)?;
                     }
-                    guard.mark(block, mark, marked, None)?;
+                    guard.mark(block, |from| from.after(mark), marked, None)?;
                     if growth > 0 || self.is_due(&guard) {
                         self.look_after(guard);
                     } else {

@@ -14,7 +14,7 @@ use crate::record::MarkedAt;
 use crate::row::{Entry, Key, Record, Row, signed};
 use crate::run::{Run, Serial};
 use crate::tree::Tree;
-use crate::{Mark, Timestamp, WalOffset};
+use crate::{BlockState, Timestamp, WalOffset};
 use std::collections::{BTreeMap, HashSet};
 use std::mem::size_of;
 use std::sync::Arc;
@@ -213,7 +213,7 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
         }
         let mut shard = inner.lock(shard_of(block));
         shard.clear(block, false)?;
-        shard.mark(block, Mark::Dirty, *at, None)?;
+        shard.mark(block, |_| Ok(BlockState::Dirty), *at, None)?;
     }
     Ok(())
 }

@@ -101,7 +101,8 @@ impl Engine {
     /// [`Engine::acknowledge_damage`]. Those that were marked before become DIRTY at `marked`.
     ///
     /// # Errors
-    /// `MemoryFull`: the range counts as dirty all the same. `Io`: after a restart it might not; call again.
+    /// `MemoryFull`: the range counts as dirty all the same, also after a restart. `Io`, `Damaged`: after a restart it might
+    /// not; call again.
     pub fn mark_range(
         &self,
         first: BlockId,
@@ -111,13 +112,26 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let range = DamagedRange::new(first, last, String::new(), 0, why);
         self.inner.add_damage(range);
+        let known = self.mark_known_in(first, last, marked);
+        // The marks, too: after a crash range queries find these blocks.
+        self.inner.seal(None);
+        self.inner.persist()?;
+        known
+    }
+
+    fn mark_known_in(
+        &self,
+        first: BlockId,
+        last: BlockId,
+        marked: MarkedAt,
+    ) -> Result<(), EngineError> {
         for shard in 0..SHARDS {
             let known = self.inner.lock(shard).states.known_in(first, last)?;
             for block in known {
                 self.mark_changed(block, marked)?;
             }
         }
-        self.inner.persist()
+        Ok(())
     }
 
     /// Something happened to `block` that leaves it to be copied, whatever its state: NEW stays NEW, any other

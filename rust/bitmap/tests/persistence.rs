@@ -536,3 +536,52 @@ fn a_manifest_that_fell_behind_is_not_believed() {
         assert_eq!(fs::read(&first).unwrap(), fs::read(&copy).unwrap());
     }
 }
+
+#[test]
+fn a_range_marked_as_a_whole_is_dirty_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, crashed) = (dir.path().join("state"), dir.path().join("crashed"));
+    let engine = Engine::open(&config(&state)).unwrap();
+    let at = |wal| MarkedAt::new(wal, wal as i64);
+    for block in 0..100 {
+        engine.mark(BlockId(block), Mark::Dirty, at(1)).unwrap();
+        engine.clear(BlockId(block)).unwrap();
+    }
+    engine.sync().unwrap();
+    engine
+        .mark_range(BlockId(10), BlockId(19), at(7), "a test")
+        .unwrap();
+    // What is on disk when the call has returned.
+    copy(&state, &crashed);
+    let engine = Engine::open(&config(&crashed)).unwrap();
+    let range: Vec<_> = (10..20).map(BlockId).collect();
+    assert_eq!(engine.damage().len(), 1);
+    assert_eq!(engine.find_by_wal(7..=7, 100).unwrap(), range);
+    assert_eq!(engine.counts().dirty, 10);
+}
+
+#[test]
+fn a_range_that_memory_was_short_for_is_on_disk_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    let at = |wal| MarkedAt::new(wal, wal as i64);
+    for block in 0..100_000 {
+        engine
+            .mark(BlockId(block << 32), Mark::Dirty, at(block))
+            .unwrap();
+    }
+    engine.sync().unwrap();
+    // An open cursor keeps what each mark changes, and that can't go to disk.
+    let _cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+    engine.set_memory_limit(1).unwrap();
+    let full = (0..100_000).any(|i| engine.mark(BlockId(i << 32), Mark::Dirty, at(i)).is_err());
+    assert!(full);
+    engine.compact().unwrap();
+    let refused = engine.mark_range(BlockId(0), BlockId(u64::MAX), at(7), "a test");
+    assert!(
+        matches!(refused, Err(EngineError::MemoryFull { .. })),
+        "{refused:?}"
+    );
+    let manifest = fs::read_to_string(dir.path().join("MANIFEST")).unwrap();
+    assert!(manifest.contains("a test"), "the range is not on disk");
+}

@@ -77,7 +77,8 @@ pub(crate) struct Inner {
     pub(crate) trees: RwLock<Trees>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) disk: Option<Disk>,
-    /// The runs the manifest on disk names; locked while it is replaced.
+    /// The runs the manifest on disk names, or may name, and those that were written for one that was not; locked while
+    /// it is replaced.
     pub(crate) committed: Mutex<HashSet<Serial>>,
     /// Runs that left the trees, or are about to, and may still be read.
     retired: Mutex<Vec<Weak<dyn OnDisk>>>,
@@ -571,6 +572,9 @@ impl Inner {
         let mut committed = self.committed.lock();
         self.unsaved.store(0, Relaxed);
         let trees = self.trees.read().clone();
+        let now = trees.serials();
+        // Whatever fails from here on, they may have files now.
+        committed.extend(&now);
         write_missing(disk, &trees.records, TreeKind::Records)?;
         write_missing(disk, &trees.by_time, TreeKind::ByTime)?;
         write_missing(disk, &trees.by_wal, TreeKind::ByWal)?;
@@ -582,7 +586,6 @@ impl Inner {
             by_time: entries_of(&trees.by_time),
             by_wal: entries_of(&trees.by_wal),
         })?;
-        let now = trees.serials();
         drop(trees);
         let gone: HashSet<Serial> = committed.difference(&now).copied().collect();
         *committed = now;

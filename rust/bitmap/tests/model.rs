@@ -339,7 +339,10 @@ impl World {
         Self {
             engine: Some(Engine::open(&config).unwrap()),
             config,
-            model: Model::default(),
+            model: Model {
+                damages: vec![Vec::new()],
+                ..Model::default()
+            },
             cursors: Vec::new(),
             fails: false,
             refused: 0,
@@ -438,7 +441,7 @@ impl World {
         };
         let damages = &self.model.damages;
         assert!(
-            damages.iter().any(same) || damages.is_empty() && damage.is_empty(),
+            damages.iter().any(same),
             "{damage:?} is none of {damages:?}"
         );
         self.model.damage = damage;

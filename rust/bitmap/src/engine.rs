@@ -575,9 +575,7 @@ impl Inner {
         let now = trees.serials();
         // Whatever fails from here on, they may have files now.
         committed.extend(&now);
-        write_missing(disk, &trees.records, TreeKind::Records)?;
-        write_missing(disk, &trees.by_time, TreeKind::ByTime)?;
-        write_missing(disk, &trees.by_wal, TreeKind::ByWal)?;
+        write_runs(disk, &trees)?;
         disk.write_manifest(&Manifest {
             generation: self.generation.fetch_add(1, Relaxed) + 1,
             next_serial: self.next_serial.load(Relaxed),
@@ -601,6 +599,14 @@ impl Inner {
             }
         }
         result
+    }
+
+    /// Writes what is not on disk yet. Without a manifest it does not count.
+    pub(crate) fn write_runs(&self) -> Result<(), EngineError> {
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
+        write_runs(disk, &self.trees.read().clone())
     }
 
     /// These runs are about to leave the trees. Cursors may read on in them.
@@ -722,6 +728,12 @@ impl<R: Row> OnDisk for Run<R> {
 
 fn evictable<R: Row>(run: &Run<R>) -> (u64, &dyn OnDisk) {
     (run.last_used(), run)
+}
+
+fn write_runs(disk: &Disk, trees: &Trees) -> Result<(), EngineError> {
+    write_missing(disk, &trees.records, TreeKind::Records)?;
+    write_missing(disk, &trees.by_time, TreeKind::ByTime)?;
+    write_missing(disk, &trees.by_wal, TreeKind::ByWal)
 }
 
 fn write_missing<R: Row>(disk: &Disk, tree: &Tree<R>, kind: TreeKind) -> Result<(), EngineError> {

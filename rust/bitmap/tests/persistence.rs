@@ -585,3 +585,74 @@ fn a_range_that_memory_was_short_for_is_on_disk_all_the_same() {
     let manifest = fs::read_to_string(dir.path().join("MANIFEST")).unwrap();
     assert!(manifest.contains("a test"), "the range is not on disk");
 }
+
+#[test]
+fn damage_that_may_be_of_every_block_is_repaired_within_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = 200_000u64;
+    let id = |i: u64| BlockId(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let config = |max_memory_mb| EngineConfig {
+        max_memory_mb,
+        persistence_path: Some(dir.path().into()),
+    };
+    let engine = Engine::open(&config(64)).unwrap();
+    for i in 0..blocks {
+        let marked = MarkedAt::new(i, -(i as i64));
+        engine.mark(id(i), Mark::Dirty, marked).unwrap();
+        engine.clear(id(i)).unwrap();
+    }
+    engine.compact().unwrap();
+    engine.sync().unwrap();
+    let before = files(dir.path());
+    // A few marks all over the id space, in a run of their own: any block may have been among them.
+    let again = |i| MarkedAt::new(blocks + i, i as i64);
+    for i in 0..1000 {
+        engine.mark(id(i * 7), Mark::Dirty, again(i)).unwrap();
+    }
+    drop(engine);
+    let is_records = |path: &PathBuf| fs::read(path).unwrap().get(12) == Some(&0);
+    let after = files(dir.path()).into_iter();
+    let new = after.filter(|path| path.to_str().unwrap().contains("run-"));
+    let records: Vec<_> = new
+        .filter(|path| !before.contains(path) && is_records(path))
+        .collect();
+    assert_eq!(records.len(), 1, "{records:?}");
+    fs::write(&records[0], "torn").unwrap();
+
+    let engine = Engine::open(&config(6)).unwrap();
+    let usage = engine.memory();
+    assert!(usage.peak <= usage.limit, "{usage:?}");
+    let damage = engine.damage();
+    assert_eq!(damage.len(), 1);
+    // The index still knows where the lost ones were marked.
+    let found = engine.find_by_wal(blocks..=u64::MAX, usize::MAX).unwrap();
+    assert!(found.into_iter().eq((0..1000).map(|i| id(i * 7))));
+    for i in 0..blocks {
+        let block = engine.block(id(i));
+        match block {
+            Ok(block) if damage[0].contains(id(i)) => {
+                assert_eq!((block.state, block.span), (BlockState::Dirty, None), "{i}");
+                let marked = if i % 7 == 0 && i < 7000 {
+                    again(i / 7)
+                } else {
+                    MarkedAt::new(i, -(i as i64))
+                };
+                assert_eq!(block.marked.wal, marked.wal, "{i}");
+                assert!(block.marked.time >= marked.time, "{i}");
+            }
+            Ok(block) => assert_eq!(block.state, BlockState::Clean, "{i}"),
+            Err(error) => panic!("{i}: {error}"),
+        }
+    }
+    let manifest = fs::read_to_string(dir.path().join("MANIFEST")).unwrap();
+    for path in files(dir.path()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if let Some(serial) = name.strip_prefix("run-") {
+            let serial = u64::from_str_radix(serial, 16).unwrap();
+            assert!(
+                manifest.contains(&format!("\"serial\":{serial},")),
+                "{name} was left behind"
+            );
+        }
+    }
+}

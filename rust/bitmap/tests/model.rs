@@ -38,6 +38,16 @@ enum Operation {
     Disk(bool),
     Restart,
     Crash,
+    Hurt(usize, usize, Hurt),
+}
+
+/// What happens to a file.
+#[derive(Debug, Clone, Copy)]
+enum Hurt {
+    Flip,
+    Cut,
+    Grow,
+    Remove,
 }
 
 /// Ids of a few crowded tables, of dense ranges across shards, of tables with one block each, and at all edges.
@@ -97,6 +107,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let key = || prop_oneof![4 => -9i64..9, 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
     let span = proptest::option::of((key(), key()));
     let edges = || prop_oneof![3 => block(), 1 => Just(0), 1 => Just(u64::MAX)];
+    let hurt = prop_oneof![3 => Just(Hurt::Flip), 1 => Just(Hurt::Cut), 1 => Just(Hurt::Grow), 1 => Just(Hurt::Remove)];
     let megabytes = prop_oneof![Just(1), Just(2), Just(3), Just(64), Just(u32::MAX)];
     prop_oneof![
         180 => (block(), mark(), wal(), time(), span).prop_map(|(b, m, w, t, s)| Op::Mark(b, m, w, t, s)),
@@ -122,6 +133,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => any::<bool>().prop_map(Op::Disk),
         2 => Just(Op::Restart),
         2 => Just(Op::Crash),
+        1 => (any::<usize>(), any::<usize>(), hurt).prop_map(|(file, at, how)| Op::Hurt(file, at, how)),
     ]
 }
 
@@ -395,46 +407,61 @@ impl World {
         }
     }
 
-    fn reopen(&mut self) {
+    /// What the engine knows of a block.
+    fn known(&self, id: u64) -> Option<Known> {
+        let (engine, block) = (self.engine.as_ref().unwrap(), BlockId(id));
+        match (engine.state(block), engine.block(block)) {
+            (Ok(state), Ok(record)) => {
+                assert_eq!(state, record.state);
+                Some(Known {
+                    state,
+                    marked: Some(record.marked),
+                    span: record.span,
+                })
+            }
+            (Ok(BlockState::Clean), Err(EngineError::BlockDamaged(_))) => Some(Known {
+                state: BlockState::Clean,
+                marked: None,
+                span: None,
+            }),
+            (Ok(BlockState::Dirty), Err(EngineError::BlockDamaged(_)))
+            | (Err(EngineError::BlockNotFound(_)), Err(EngineError::BlockNotFound(_))) => None,
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+
+    fn close(&mut self) {
         self.cursors.clear();
         self.engine = None;
         self.disk(false);
-        let engine = self.engine.insert(Engine::open(&self.config).unwrap());
-        let mut found = BTreeMap::new();
-        for &id in self.model.blocks.keys() {
-            let block = BlockId(id);
-            let known = match (engine.state(block), engine.block(block)) {
-                (Ok(state), Ok(record)) => {
-                    assert_eq!(state, record.state);
-                    Known {
-                        state,
-                        marked: Some(record.marked),
-                        span: record.span,
-                    }
-                }
-                (Ok(BlockState::Clean), Err(EngineError::BlockDamaged(_))) => Known {
-                    state: BlockState::Clean,
-                    marked: None,
-                    span: None,
-                },
-                (Ok(BlockState::Dirty), Err(EngineError::BlockDamaged(_)))
-                | (Err(EngineError::BlockNotFound(_)), Err(EngineError::BlockNotFound(_))) => {
-                    continue;
-                }
-                other => panic!("{id}: {other:?}"),
-            };
-            found.insert(id, known);
-        }
+    }
+
+    /// Opens it again. Returns what it knows of the model's blocks, and its damage, which was told of.
+    fn open_again(&mut self) -> (BTreeMap<u64, Known>, Vec<Range>) {
+        let engine = Engine::open(&self.config).unwrap();
+        let damage = engine.damage().into_iter().map(|range| Range {
+            first: range.first.0,
+            last: range.last.0,
+            told: true,
+        });
+        let damage = damage.collect();
+        self.engine = Some(engine);
+        let ids = self.model.blocks.keys();
+        let found = ids.filter_map(|&id| Some((id, self.known(id)?))).collect();
+        (found, damage)
+    }
+
+    fn go_on_with(&mut self, damage: Vec<Range>) {
+        self.model.damage = damage;
+        self.model.all_is_durable();
+        self.check_counts();
+        self.check_queries();
+    }
+
+    fn reopen(&mut self) {
+        self.close();
+        let (found, damage) = self.open_again();
         self.model.go_back_to(&found);
-        let damage: Vec<_> = engine.damage();
-        let damage: Vec<_> = damage
-            .iter()
-            .map(|range| Range {
-                first: range.first.0,
-                last: range.last.0,
-                told: true,
-            })
-            .collect();
         let same = |known: &Vec<Range>| {
             let ends = |range: &Range| (range.first, range.last);
             known.iter().map(ends).eq(damage.iter().map(ends))
@@ -444,10 +471,71 @@ impl World {
             damages.iter().any(same),
             "{damage:?} is none of {damages:?}"
         );
-        self.model.damage = damage;
-        self.model.all_is_durable();
-        self.check_counts();
-        self.check_queries();
+        self.go_on_with(damage);
+    }
+
+    /// Damages one file of a run while the engine is closed.
+    fn hurt(&mut self, file: usize, at: usize, how: Hurt) {
+        let Some(path) = self.config.persistence_path.clone() else {
+            return;
+        };
+        self.disk(false);
+        self.sync();
+        self.close();
+        let files = fs::read_dir(path).unwrap().map(|file| file.unwrap().path());
+        let mut runs: Vec<_> = files
+            .filter(|path| path.to_str().unwrap().contains("/run-"))
+            .collect();
+        runs.sort();
+        if let Some(run) = runs.get(file % runs.len().max(1)) {
+            let mut bytes = fs::read(run).unwrap();
+            let at = at % bytes.len();
+            match how {
+                Hurt::Flip => bytes[at] ^= 1 << (at % 8),
+                Hurt::Cut => bytes.truncate(at),
+                Hurt::Grow => bytes.push(0),
+                Hurt::Remove => {}
+            }
+            match how {
+                Hurt::Remove => fs::remove_file(run).unwrap(),
+                _ => fs::write(run, bytes).unwrap(),
+            }
+        }
+        let (found, damage) = self.open_again();
+        for old in &self.model.damage {
+            let covers = |range: &Range| range.first <= old.first && old.last <= range.last;
+            assert!(damage.iter().any(covers), "{old:?} is forgotten");
+        }
+        let before = std::mem::take(&mut self.model.blocks);
+        for (id, known) in before {
+            let found = found.get(&id).copied();
+            if !Known::is_same(Some(known), found) {
+                let is_in = |range: &Range| (range.first..=range.last).contains(&id);
+                assert!(damage.iter().any(is_in), "{id}: {known:?} became {found:?}");
+                // The other files know that it was DIRTY, and where.
+                match found {
+                    Some(found) => {
+                        let (then, now) = (known.marked, found.marked.unwrap());
+                        assert_eq!((found.state, found.span), (BlockState::Dirty, None), "{id}");
+                        let is_found = matches!(known.state, BlockState::Dirty | BlockState::New);
+                        if let Some(then) = then.filter(|_| is_found) {
+                            assert!(
+                                now.wal >= then.wal && now.time >= then.time,
+                                "{id}: {now:?}"
+                            );
+                        }
+                    }
+                    None => assert!(
+                        matches!(known.state, BlockState::Clean | BlockState::Deleted),
+                        "{id} is not known"
+                    ),
+                }
+            }
+            if let Some(found) = found {
+                self.model.blocks.insert(id, found);
+            }
+        }
+        self.go_on_with(damage);
     }
 
     fn check_queries(&self) {
@@ -697,6 +785,7 @@ impl World {
                     self.reopen();
                 }
             }
+            Operation::Hurt(file, at, how) => self.hurt(file, at, how),
             Operation::Crash => {
                 if persistent {
                     // Closing it writes nothing.

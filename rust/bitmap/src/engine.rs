@@ -35,7 +35,7 @@ pub(crate) struct Trees {
 }
 
 impl Trees {
-    fn serials(&self) -> HashSet<Serial> {
+    pub(crate) fn serials(&self) -> HashSet<Serial> {
         let records = self.records.runs().map(|run| run.serial);
         let by_time = self.by_time.runs().map(|run| run.serial);
         let by_wal = self.by_wal.runs().map(|run| run.serial);

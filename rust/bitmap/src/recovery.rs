@@ -78,6 +78,9 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
             &mut lost_entries,
         )?;
     }
+    // What is left of a damaged index has a file of its own, until the index is rebuilt.
+    let read = inner.trees().serials();
+    inner.committed.lock().extend(read);
     rebuild_states(inner)?;
     if lost_records.is_empty() && lost_entries.is_empty() {
         return Ok(());

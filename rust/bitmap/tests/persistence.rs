@@ -272,9 +272,23 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Every file of a run is named by the manifest.
+fn check_nothing_left(dir: &Path) {
+    let manifest = fs::read_to_string(dir.join("MANIFEST")).unwrap();
+    for path in files(dir) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if let Some(serial) = name.strip_prefix("run-") {
+            let serial = u64::from_str_radix(serial, 16).unwrap();
+            let is_named = manifest.contains(&format!("\"serial\":{serial},"));
+            assert!(is_named, "{name} is named by no manifest");
+        }
+    }
+}
+
 /// After damage: it is reported or repaired, and no dirty block passes for clean.
 fn check_damaged(dir: &Path, dirty: &[BlockId], what: &str) {
     let engine = Engine::open(&config(dir)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    check_nothing_left(dir);
     let damage = engine.damage();
     assert!(
         damage.is_empty() || !what.contains("MANIFEST"),
@@ -644,15 +658,5 @@ fn damage_that_may_be_of_every_block_is_repaired_within_the_limit() {
             Err(error) => panic!("{i}: {error}"),
         }
     }
-    let manifest = fs::read_to_string(dir.path().join("MANIFEST")).unwrap();
-    for path in files(dir.path()) {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if let Some(serial) = name.strip_prefix("run-") {
-            let serial = u64::from_str_radix(serial, 16).unwrap();
-            assert!(
-                manifest.contains(&format!("\"serial\":{serial},")),
-                "{name} was left behind"
-            );
-        }
-    }
+    check_nothing_left(dir.path());
 }

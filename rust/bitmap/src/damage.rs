@@ -110,6 +110,7 @@ impl Engine {
         marked: MarkedAt,
         why: &str,
     ) -> Result<(), EngineError> {
+        let (first, last) = (first.min(last), first.max(last));
         let range = DamagedRange::new(first, last, String::new(), 0, why);
         self.inner.add_damage(range);
         let known = self.mark_known_in(first, last, marked);
@@ -184,7 +185,7 @@ mod block_id {
 
 #[cfg(test)]
 mod tests {
-    use crate::{BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
+    use crate::{BlockId, BlockState, Engine, EngineConfig, KeySpan, Mark, MarkedAt};
 
     #[test]
     fn a_range_marked_as_a_whole_is_dirty_and_stays_so_over_a_restart() {
@@ -249,6 +250,24 @@ mod tests {
         assert_eq!(left(), [100, 200, 300]);
         engine.acknowledge_damage().unwrap();
         assert!(left().is_empty());
+    }
+
+    #[test]
+    fn ends_in_the_wrong_order_are_a_range_and_a_span_all_the_same() {
+        let engine = Engine::open(&EngineConfig::default()).unwrap();
+        let (block, at) = (BlockId(5), MarkedAt::new(1, 1));
+        let span = |first, last| KeySpan { first, last };
+        for span in [span(9, -9), span(0, 1)] {
+            engine.mark_span(block, Mark::Dirty, at, span).unwrap();
+        }
+        assert_eq!(engine.block(block).unwrap().span, Some(span(-9, 9)));
+        engine.clear(block).unwrap();
+        engine
+            .mark_range(BlockId(7), BlockId(4), at, "a test")
+            .unwrap();
+        for block in 4..=7 {
+            assert_eq!(engine.state(BlockId(block)).unwrap(), BlockState::Dirty);
+        }
     }
 
     #[test]

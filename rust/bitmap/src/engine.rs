@@ -165,6 +165,11 @@ impl Engine {
         marked: MarkedAt,
         span: KeySpan,
     ) -> Result<BlockState, EngineError> {
+        // Ends in the wrong order are no reason to lose what lies between them.
+        let span = KeySpan {
+            first: span.first.min(span.last),
+            last: span.first.max(span.last),
+        };
         self.inner.mark(block, mark, marked, Some(span))
     }
 

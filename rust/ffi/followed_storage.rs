@@ -17,7 +17,7 @@ use backup::block_rows::Numbering;
 use capture::intercept::{BlockEvent, EventKind};
 use feed::follow::{CatchUp, FollowStats, Listener};
 use metrics::Source;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
@@ -36,7 +36,7 @@ pub(crate) trait Kind: Sized + 'static {
     const NOT_CONFIGURED: &'static str;
 
     /// The one of the process.
-    fn engine() -> &'static Mutex<Engine<Self>>;
+    fn engine() -> &'static Engine<Self>;
     fn start(config: Self::Config, host: Arc<Host>) -> Result<Box<dyn Follow>, Failure>;
     /// Why it can't be followed, if it can't.
     fn is_supported(config: &Self::Config) -> Result<(), Failure>;
@@ -52,20 +52,34 @@ pub(crate) trait Follow: Send {
 
 /// The one storage engine of its kind in the process.
 pub(crate) struct Engine<K: Kind> {
+    /// Who sets it up, installs or ends it waits for whoever does now: to install may mean to connect, which takes long.
+    changing: Mutex<()>,
+    /// Never locked for long.
+    state: Mutex<State<K>>,
+}
+
+struct State<K: Kind> {
     follow: Option<K::Config>,
     host: Option<Arc<Host>>,
     enabled: bool,
     running: Option<Running<K>>,
 }
 
-impl<K: Kind> Default for Engine<K> {
-    fn default() -> Self {
+impl<K: Kind> Engine<K> {
+    pub(crate) fn new() -> Self {
         Self {
-            follow: None,
-            host: None,
-            enabled: false,
-            running: None,
+            changing: Mutex::new(()),
+            state: Mutex::new(State {
+                follow: None,
+                host: None,
+                enabled: false,
+                running: None,
+            }),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock()
     }
 }
 
@@ -255,6 +269,7 @@ unsafe extern "C" fn init<K: Kind>(config: *const SStorageEngineConfig) -> i32 {
             let text = "the range callback is NULL: what it would be told could be missed";
             return Err(Failure::new(Code::INVALID_PARAM, text));
         }
+        let _changing = K::engine().changing.lock();
         let mut engine = K::engine().lock();
         if engine.running.is_some() {
             return Err(Code::ALREADY_RUNNING.into());
@@ -276,25 +291,27 @@ unsafe extern "C" fn init<K: Kind>(config: *const SStorageEngineConfig) -> i32 {
 
 unsafe extern "C" fn install<K: Kind>() -> i32 {
     explained(|| {
-        let mut engine = K::engine().lock();
-        if engine.running.is_some() {
-            return Err(Code::ALREADY_RUNNING.into());
-        }
-        let no_init = || Failure::new(Code::INVALID_PARAM, "init was not called");
-        let host = engine.host.clone().ok_or_else(no_init)?;
-        if !engine.enabled {
-            return Ok(());
-        }
-        let follow = engine
-            .follow
-            .clone()
-            .ok_or_else(|| Failure::new(Code::INVALID_PARAM, K::NOT_CONFIGURED))?;
-        let follower = K::start(follow.clone(), host)?;
+        let _changing = K::engine().changing.lock();
+        let (host, config) = {
+            let engine = K::engine().lock();
+            if engine.running.is_some() {
+                return Err(Code::ALREADY_RUNNING.into());
+            }
+            let no_init = || Failure::new(Code::INVALID_PARAM, "init was not called");
+            let host = engine.host.clone().ok_or_else(no_init)?;
+            if !engine.enabled {
+                return Ok(());
+            }
+            let not_configured = || Failure::new(Code::INVALID_PARAM, K::NOT_CONFIGURED);
+            (host, engine.follow.clone().ok_or_else(not_configured)?)
+        };
+        // Without the lock of the state: others may ask for statistics.
+        let follower = K::start(config.clone(), host)?;
         let gauges = follower.gauges();
         metrics::global().register(&gauges);
-        engine.running = Some(Running {
+        K::engine().lock().running = Some(Running {
             follower,
-            config: follow,
+            config,
             _gauges: gauges,
         });
         Ok(())
@@ -305,6 +322,7 @@ unsafe extern "C" fn install<K: Kind>() -> i32 {
 /// ask for statistics.
 fn end<K: Kind>() {
     let (running, host) = {
+        let _changing = K::engine().changing.lock();
         let mut engine = K::engine().lock();
         (engine.running.take(), engine.host.clone())
     };
@@ -431,4 +449,102 @@ unsafe extern "C" fn is_supported<K: Kind>() -> bool {
 
 unsafe extern "C" fn get_engine_name<K: Kind>() -> *const c_char {
     K::NAME.as_ptr()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use metrics::Readings;
+    use std::sync::{LazyLock, mpsc};
+
+    /// A follower that connects for as long as the test wants.
+    struct Slow;
+    struct Connected;
+
+    static ENGINE: LazyLock<Engine<Slow>> = LazyLock::new(Engine::new);
+    /// Tells the test that it connects, and waits for the test.
+    type Gate = (mpsc::SyncSender<()>, mpsc::Receiver<()>);
+    static GATE: Mutex<Option<Gate>> = Mutex::new(None);
+
+    impl Kind for Slow {
+        type Config = ();
+        const NAME: &'static CStr = c"slow";
+        const NOT_CONFIGURED: &'static str = "not configured";
+
+        fn engine() -> &'static Engine<Self> {
+            &ENGINE
+        }
+
+        fn start((): (), _: Arc<Host>) -> Result<Box<dyn Follow>, Failure> {
+            let (connecting, go_on) = GATE.lock().take().unwrap();
+            connecting.send(()).unwrap();
+            go_on.recv().unwrap();
+            Ok(Box::new(Connected))
+        }
+
+        fn is_supported((): &()) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    impl Source for Connected {
+        fn read(&self, _: &mut Readings) {}
+    }
+
+    impl Follow for Connected {
+        fn ask(&self) -> CatchUp {
+            unreachable!("the test asks for nothing")
+        }
+        fn stats(&self) -> FollowStats {
+            FollowStats::default()
+        }
+        fn gauges(&self) -> Arc<dyn Source> {
+            Arc::new(Connected)
+        }
+        fn numbering(&self) -> Option<Numbering> {
+            None
+        }
+    }
+
+    unsafe extern "C" fn ignore_event(_: *const SStorageEvent, _: *mut c_void) {}
+    unsafe extern "C" fn ignore_range(_: *const SStorageRange, _: *mut c_void) -> i32 {
+        0
+    }
+
+    #[test]
+    fn nobody_waits_for_an_install_that_connects_but_who_ends_it() {
+        let config = SStorageEngineConfig {
+            enable_interception: true,
+            event_callback: Some(ignore_event),
+            range_callback: Some(ignore_range),
+            sync_callback: None,
+            callback_user_data: ptr::null_mut(),
+            event_buffer_size: 0,
+            callback_threads: 0,
+        };
+        let (connecting, is_connecting) = mpsc::sync_channel(0);
+        let (go_on, wait) = mpsc::channel();
+        *GATE.lock() = Some((connecting, wait));
+        configure::<Slow>(());
+        // SAFETY: the configuration lives, and these pointers may be NULL.
+        unsafe {
+            assert_eq!(init::<Slow>(&raw const config), Code::SUCCESS.0);
+            let installing = std::thread::spawn(|| install::<Slow>());
+            is_connecting.recv().unwrap();
+
+            assert_eq!(
+                get_stats::<Slow>(ptr::null_mut(), ptr::null_mut()),
+                Code::SUCCESS.0
+            );
+            assert!(followed::<Slow>().is_none());
+            let ending = std::thread::spawn(|| uninstall::<Slow>());
+            go_on.send(()).unwrap();
+            assert_eq!(installing.join().unwrap(), Code::SUCCESS.0);
+            assert_eq!(ending.join().unwrap(), Code::SUCCESS.0);
+            assert!(ENGINE.lock().running.is_none());
+            destroy::<Slow>();
+        }
+        assert!(ENGINE.lock().host.is_none());
+    }
 }

@@ -15,7 +15,6 @@ use backup::block_rows::Numbering;
 use capture::DataDirs;
 use feed::follow::{CatchUp, FollowConfig, FollowStats, Follower};
 use metrics::Source;
-use parking_lot::Mutex;
 use std::ffi::CStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -23,7 +22,7 @@ use std::time::Duration;
 /// A server's files.
 pub(crate) struct Files;
 
-static ENGINE: LazyLock<Mutex<Engine<Files>>> = LazyLock::new(Mutex::default);
+static ENGINE: LazyLock<Engine<Files>> = LazyLock::new(Engine::new);
 
 impl Kind for Files {
     type Config = FollowConfig;
@@ -32,7 +31,7 @@ impl Kind for Files {
     const NOT_CONFIGURED: &'static str =
         "tdengine_storage_configure was not called: it says what to follow";
 
-    fn engine() -> &'static Mutex<Engine<Self>> {
+    fn engine() -> &'static Engine<Self> {
         &ENGINE
     }
 

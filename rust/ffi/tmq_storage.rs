@@ -16,7 +16,6 @@ use backup::block_rows::Numbering;
 use config::{Config, Program};
 use feed::tmq::{CatchUp, DEFAULT_GROUP, FollowStats, TmqConfig, TmqError, TmqFollower};
 use metrics::Source;
-use parking_lot::Mutex;
 use std::ffi::CStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -24,7 +23,7 @@ use std::time::Duration;
 /// A subscription.
 pub(crate) struct Subscription;
 
-static ENGINE: LazyLock<Mutex<Engine<Subscription>>> = LazyLock::new(Mutex::default);
+static ENGINE: LazyLock<Engine<Subscription>> = LazyLock::new(Engine::new);
 
 /// The width of windows if nobody says one.
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -36,7 +35,7 @@ impl Kind for Subscription {
     const NOT_CONFIGURED: &'static str =
         "tmq_storage_configure was not called: it says what to follow";
 
-    fn engine() -> &'static Mutex<Engine<Self>> {
+    fn engine() -> &'static Engine<Self> {
         &ENGINE
     }
 

@@ -2,7 +2,7 @@
 //! does not know which of them changed.
 
 use crate::place::SHARDS;
-use crate::{BlockId, Engine, EngineError, Mark, MarkedAt};
+use crate::{BlockId, BlockState, Engine, EngineError, Mark, MarkedAt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -101,7 +101,8 @@ impl Engine {
     /// [`Engine::acknowledge_damage`]. Those that were marked before become DIRTY at `marked`.
     ///
     /// # Errors
-    /// `MemoryFull`: the range counts as dirty all the same. `Io`: after a restart it might not; call again.
+    /// `MemoryFull`: the range counts as dirty all the same, also after a restart. `Io`, `Damaged`: after a restart it might
+    /// not; call again.
     pub fn mark_range(
         &self,
         first: BlockId,
@@ -109,31 +110,40 @@ impl Engine {
         marked: MarkedAt,
         why: &str,
     ) -> Result<(), EngineError> {
+        let (first, last) = (first.min(last), first.max(last));
         let range = DamagedRange::new(first, last, String::new(), 0, why);
         self.inner.add_damage(range);
+        let known = self.mark_known_in(first, last, marked);
+        // The marks, too: after a crash range queries find these blocks.
+        self.inner.seal(None);
+        self.inner.persist()?;
+        known
+    }
+
+    fn mark_known_in(
+        &self,
+        first: BlockId,
+        last: BlockId,
+        marked: MarkedAt,
+    ) -> Result<(), EngineError> {
         for shard in 0..SHARDS {
             let known = self.inner.lock(shard).states.known_in(first, last)?;
             for block in known {
                 self.mark_changed(block, marked)?;
             }
         }
-        self.inner.persist()
+        Ok(())
     }
 
     /// Something happened to `block` that leaves it to be copied, whatever its state: NEW stays NEW, any other
     /// becomes DIRTY. A deletion that was not confirmed is covered by the copy.
     ///
     /// # Errors
-    /// `MemoryFull`; nothing was changed.
+    /// `MemoryFull`, `Io` and `Damaged`, as [`Engine::mark`]; nothing was changed.
     pub fn mark_changed(&self, block: BlockId, marked: MarkedAt) -> Result<(), EngineError> {
-        loop {
-            match self.mark(block, Mark::Dirty, marked) {
-                Ok(_) => return Ok(()),
-                // DELETED. Another thread may delete it again in between.
-                Err(EngineError::InvalidTransition { .. }) => self.clear(block)?,
-                Err(error) => return Err(error),
-            }
-        }
+        // At no moment it is CLEAN: what was deleted would be forgotten if the mark were refused, or lost in a crash.
+        let rule = |from: BlockState| Ok(from.after(Mark::Dirty).unwrap_or(BlockState::Dirty));
+        self.inner.apply(block, rule, marked, None).map(drop)
     }
 }
 
@@ -175,7 +185,7 @@ mod block_id {
 
 #[cfg(test)]
 mod tests {
-    use crate::{BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
+    use crate::{BlockId, BlockState, Engine, EngineConfig, KeySpan, Mark, MarkedAt};
 
     #[test]
     fn a_range_marked_as_a_whole_is_dirty_and_stays_so_over_a_restart() {
@@ -240,6 +250,24 @@ mod tests {
         assert_eq!(left(), [100, 200, 300]);
         engine.acknowledge_damage().unwrap();
         assert!(left().is_empty());
+    }
+
+    #[test]
+    fn ends_in_the_wrong_order_are_a_range_and_a_span_all_the_same() {
+        let engine = Engine::open(&EngineConfig::default()).unwrap();
+        let (block, at) = (BlockId(5), MarkedAt::new(1, 1));
+        let span = |first, last| KeySpan { first, last };
+        for span in [span(9, -9), span(0, 1)] {
+            engine.mark_span(block, Mark::Dirty, at, span).unwrap();
+        }
+        assert_eq!(engine.block(block).unwrap().span, Some(span(-9, 9)));
+        engine.clear(block).unwrap();
+        engine
+            .mark_range(BlockId(7), BlockId(4), at, "a test")
+            .unwrap();
+        for block in 4..=7 {
+            assert_eq!(engine.state(BlockId(block)).unwrap(), BlockState::Dirty);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::run::{Run, Serial};
 use crate::shard::{BlockCounts, Shard, SnapshotId};
 use crate::swap::Swap;
 use crate::tree::Tree;
-use crate::{BlockId, BlockState, Mark};
+use crate::{BlockId, BlockState, Mark, StateTransitionError};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -35,7 +35,7 @@ pub(crate) struct Trees {
 }
 
 impl Trees {
-    fn serials(&self) -> HashSet<Serial> {
+    pub(crate) fn serials(&self) -> HashSet<Serial> {
         let records = self.records.runs().map(|run| run.serial);
         let by_time = self.by_time.runs().map(|run| run.serial);
         let by_wal = self.by_wal.runs().map(|run| run.serial);
@@ -77,7 +77,8 @@ pub(crate) struct Inner {
     pub(crate) trees: RwLock<Trees>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) disk: Option<Disk>,
-    /// The runs the manifest on disk names; locked while it is replaced.
+    /// The runs the manifest on disk names, or may name, and those that were written for one that was not; locked while
+    /// it is replaced.
     pub(crate) committed: Mutex<HashSet<Serial>>,
     /// Runs that left the trees, or are about to, and may still be read.
     retired: Mutex<Vec<Weak<dyn OnDisk>>>,
@@ -164,6 +165,11 @@ impl Engine {
         marked: MarkedAt,
         span: KeySpan,
     ) -> Result<BlockState, EngineError> {
+        // Ends in the wrong order are no reason to lose what lies between them.
+        let span = KeySpan {
+            first: span.first.min(span.last),
+            last: span.first.max(span.last),
+        };
         self.inner.mark(block, mark, marked, Some(span))
     }
 
@@ -343,12 +349,24 @@ impl Inner {
         if mark == Mark::Clear {
             return self.clear(block).map(|()| BlockState::Clean);
         }
+        self.apply(block, |from| from.after(mark), marked, span)
+    }
+
+    /// Marks `block`, whose state becomes what `rule` makes of it; a refused mark changes nothing.
+    #[inline]
+    pub(crate) fn apply(
+        &self,
+        block: BlockId,
+        rule: impl FnOnce(BlockState) -> Result<BlockState, StateTransitionError>,
+        marked: MarkedAt,
+        span: Option<KeySpan>,
+    ) -> Result<BlockState, EngineError> {
         let mut shard = self.admit(shard_of(block))?;
         let growth = shard.next_growth();
         if growth > 0 {
             shard = self.admit_growth(shard, shard_of(block), growth)?;
         }
-        let state = shard.mark(block, mark, marked, span)?;
+        let state = shard.mark(block, rule, marked, span)?;
         if growth > 0 || self.is_due(&shard) {
             self.look_after(shard);
         }
@@ -380,7 +398,7 @@ impl Inner {
                     if growth > 0 {
                         guard = self.admit_growth(guard, wanted, growth)?;
                     }
-                    guard.mark(block, mark, marked, None)?;
+                    guard.mark(block, |from| from.after(mark), marked, None)?;
                     if growth > 0 || self.is_due(&guard) {
                         self.look_after(guard);
                     } else {
@@ -559,9 +577,10 @@ impl Inner {
         let mut committed = self.committed.lock();
         self.unsaved.store(0, Relaxed);
         let trees = self.trees.read().clone();
-        write_missing(disk, &trees.records, TreeKind::Records)?;
-        write_missing(disk, &trees.by_time, TreeKind::ByTime)?;
-        write_missing(disk, &trees.by_wal, TreeKind::ByWal)?;
+        let now = trees.serials();
+        // Whatever fails from here on, they may have files now.
+        committed.extend(&now);
+        write_runs(disk, &trees)?;
         disk.write_manifest(&Manifest {
             generation: self.generation.fetch_add(1, Relaxed) + 1,
             next_serial: self.next_serial.load(Relaxed),
@@ -570,7 +589,6 @@ impl Inner {
             by_time: entries_of(&trees.by_time),
             by_wal: entries_of(&trees.by_wal),
         })?;
-        let now = trees.serials();
         drop(trees);
         let gone: HashSet<Serial> = committed.difference(&now).copied().collect();
         *committed = now;
@@ -586,6 +604,14 @@ impl Inner {
             }
         }
         result
+    }
+
+    /// Writes what is not on disk yet. Without a manifest it does not count.
+    pub(crate) fn write_runs(&self) -> Result<(), EngineError> {
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
+        write_runs(disk, &self.trees.read().clone())
     }
 
     /// These runs are about to leave the trees. Cursors may read on in them.
@@ -707,6 +733,12 @@ impl<R: Row> OnDisk for Run<R> {
 
 fn evictable<R: Row>(run: &Run<R>) -> (u64, &dyn OnDisk) {
     (run.last_used(), run)
+}
+
+fn write_runs(disk: &Disk, trees: &Trees) -> Result<(), EngineError> {
+    write_missing(disk, &trees.records, TreeKind::Records)?;
+    write_missing(disk, &trees.by_time, TreeKind::ByTime)?;
+    write_missing(disk, &trees.by_wal, TreeKind::ByWal)
 }
 
 fn write_missing<R: Row>(disk: &Disk, tree: &Tree<R>, kind: TreeKind) -> Result<(), EngineError> {

@@ -185,7 +185,7 @@ impl Inner {
         Ok(true)
     }
 
-    fn merge<R: Row>(
+    pub(crate) fn merge<R: Row>(
         &self,
         mut cursor: Cursor<R>,
         kind: TreeKind,

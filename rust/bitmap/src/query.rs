@@ -254,6 +254,8 @@ impl BlockCursor {
         if self.failed {
             return Err(EngineError::CursorFailed);
         }
+        // Nor is it an answer after a panic, which the boundary to C survives.
+        self.failed = true;
         let page = self.read_page(limit);
         self.failed = page.is_err();
         page

@@ -9,14 +9,15 @@ use crate::engine::Inner;
 use crate::error::EngineError;
 use crate::manifest::{Found, Manifest, RunEntry};
 use crate::memory::Charge;
-use crate::place::{Place, SHARDS, shard_of};
+use crate::place::{Place, shard_of};
 use crate::record::MarkedAt;
-use crate::row::{Entry, Key, Record, Row, signed};
-use crate::run::{Run, Serial};
-use crate::tree::Tree;
-use crate::{Mark, Timestamp, WalOffset};
-use std::collections::{BTreeMap, HashSet};
+use crate::row::{Key, Record, Row, ordered, signed};
+use crate::run::{Run, RunBuilder, Serial};
+use crate::tree::{Cursor, Tree, Work};
+use crate::{BlockState, Timestamp, WalOffset};
+use std::collections::HashSet;
 use std::mem::size_of;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -77,6 +78,9 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
             &mut lost_entries,
         )?;
     }
+    // What is left of a damaged index has a file of its own, until the index is rebuilt.
+    let read = inner.trees().serials();
+    inner.committed.lock().extend(read);
     rebuild_states(inner)?;
     if lost_records.is_empty() && lost_entries.is_empty() {
         return Ok(());
@@ -186,36 +190,157 @@ fn mark_lost_dirty(inner: &Inner, lost: &[Lost]) -> Result<(), EngineError> {
         let at = ranges.partition_point(|&(_, last)| last < block.0);
         ranges.get(at).is_some_and(|&(first, _)| first <= block.0)
     };
-    let mut suspects: BTreeMap<BlockId, MarkedAt> = BTreeMap::new();
-    for shard in 0..SHARDS {
-        let all = (BlockId(0), BlockId(u64::MAX));
-        let known = inner.lock(shard).states.known_in(all.0, all.1)?;
-        let known = known.into_iter().filter(|&block| is_lost(block));
-        suspects.extend(known.map(|block| (block, UNKNOWN)));
-    }
     let trees = inner.trees().clone();
-    for_each(&trees.by_time, |entry| {
-        if is_lost(entry.block) {
-            let at = suspects.entry(entry.block).or_insert(UNKNOWN);
-            at.time = at.time.max(Timestamp(signed(entry.at)));
-        }
-    })?;
-    for_each(&trees.by_wal, |entry| {
-        if is_lost(entry.block) {
-            let at = suspects.entry(entry.block).or_insert(UNKNOWN);
-            at.wal = at.wal.max(WalOffset(entry.at));
-        }
-    })?;
-    for (&block, at) in &mut suspects {
-        if let Some(record) = trees.records.find(block)?.filter(|r| r.kind.is_mark()) {
-            at.wal = at.wal.max(record.marked.wal);
-            at.time = at.time.max(record.marked.time);
-        }
-        let mut shard = inner.lock(shard_of(block));
-        shard.clear(block, false)?;
-        shard.mark(block, Mark::Dirty, *at, None)?;
+    let mut suspects = Suspects::new(inner);
+    for &(first, last) in &ranges {
+        let records = &trees.records;
+        for_each(records, (first, 0)..=(last, 0), |record| {
+            let marked = record.kind.is_mark().then_some(record.marked);
+            suspects.add(record.block, marked.unwrap_or(UNKNOWN))
+        })?;
     }
-    Ok(())
+    for_each(&trees.by_time, EVERYTHING, |entry| {
+        if !is_lost(entry.block) {
+            return Ok(());
+        }
+        let time = Timestamp(signed(entry.at));
+        suspects.add(entry.block, MarkedAt { time, ..UNKNOWN })
+    })?;
+    for_each(&trees.by_wal, EVERYTHING, |entry| {
+        if !is_lost(entry.block) {
+            return Ok(());
+        }
+        let wal = WalOffset(entry.at);
+        suspects.add(entry.block, MarkedAt { wal, ..UNKNOWN })
+    })?;
+    drop(trees);
+    suspects.mark_dirty()
+}
+
+/// Blocks that may have been in a lost record, sorted outside of memory: they may be all blocks.
+struct Suspects<'a> {
+    inner: &'a Inner,
+    rows: Vec<Suspect>,
+    tree: Tree<Suspect>,
+    _charge: Charge,
+}
+
+impl<'a> Suspects<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        let rows = inner.full_run() as usize;
+        Self {
+            inner,
+            rows: Vec::new(),
+            tree: Tree::default(),
+            _charge: Charge::new(&inner.memory, rows * size_of::<Suspect>()),
+        }
+    }
+
+    fn add(&mut self, block: BlockId, marked: MarkedAt) -> Result<(), EngineError> {
+        self.rows.push(Suspect { block, marked });
+        if self.rows.len() as u64 >= self.inner.full_run() {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Makes runs of the rows, and few of many.
+    fn write(&mut self) -> Result<(), EngineError> {
+        self.rows.sort_unstable_by_key(|row| row.block);
+        self.rows.dedup_by(|row, kept| {
+            let same = row.block == kept.block;
+            if same {
+                *kept = Suspect::fold(row, kept);
+            }
+            same
+        });
+        let mut builder = RunBuilder::new();
+        builder.push_all(&self.rows);
+        self.rows.clear();
+        if let Some(run) = self.inner.finish(builder, TreeKind::Records)? {
+            self.tree.add_shared(run);
+        }
+        while let Some(Work::Merge(levels)) = self.tree.work(0) {
+            let merged = self
+                .inner
+                .merge(Cursor::new(&levels, (0, 0))?, TreeKind::Records)?;
+            let gone: Vec<_> = levels.iter().flat_map(|level| level.iter()).collect();
+            let serials = gone.iter().map(|run| run.serial).collect();
+            self.tree.replace(&serials, merged);
+            self.remove(gone.into_iter())?;
+        }
+        Ok(())
+    }
+
+    fn remove<'r>(
+        &self,
+        mut runs: impl Iterator<Item = &'r Arc<Run<Suspect>>>,
+    ) -> Result<(), EngineError> {
+        match &self.inner.disk {
+            Some(disk) => runs.try_for_each(|run| disk.remove_run(run.serial)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes them DIRTY. What that takes goes to disk, but no manifest names it before all is done.
+    fn mark_dirty(mut self) -> Result<(), EngineError> {
+        self.write()?;
+        let inner = self.inner;
+        let mut cursor = self.tree.cursor((0, 0))?;
+        let mut marks = 0;
+        while let Some(Suspect { block, marked }) = cursor.next()? {
+            let mut shard = inner.lock(shard_of(block));
+            shard.clear(block, false)?;
+            shard.mark(block, |_| Ok(BlockState::Dirty), marked, None)?;
+            drop(shard);
+            marks += 1;
+            if marks % inner.all_head_rows() == 0 {
+                inner.seal(None);
+                inner.write_runs()?;
+                inner.evict(inner.memory.comfortable());
+            }
+        }
+        drop(cursor);
+        self.remove(self.tree.runs())
+    }
+}
+
+/// A block, and the latest positions that are known of it.
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
+    block: BlockId,
+    marked: MarkedAt,
+}
+
+impl Row for Suspect {
+    const COLUMNS: usize = 3;
+
+    fn column(&self, c: usize) -> u64 {
+        match c {
+            0 => self.block.0,
+            1 => self.marked.wal.0,
+            _ => ordered(self.marked.time.0),
+        }
+    }
+
+    fn from_columns(column: impl Fn(usize) -> u64) -> Self {
+        Self {
+            block: BlockId(column(0)),
+            marked: MarkedAt::new(column(1), signed(column(2))),
+        }
+    }
+
+    fn key(&self) -> Key {
+        (self.block.0, 0)
+    }
+
+    fn fold(newer: &Self, older: &Self) -> Self {
+        let marked = MarkedAt {
+            wal: newer.marked.wal.max(older.marked.wal),
+            time: newer.marked.time.max(older.marked.time),
+        };
+        Self { marked, ..*newer }
+    }
 }
 
 /// The same ranges, those that meet as one, ascending.
@@ -238,10 +363,16 @@ const UNKNOWN: MarkedAt = MarkedAt {
     time: Timestamp(i64::MIN),
 };
 
-fn for_each(tree: &Tree<Entry>, mut visit: impl FnMut(&Entry)) -> Result<(), EngineError> {
-    let mut cursor = tree.cursor((0, 0))?;
-    while let Some(entry) = cursor.next()? {
-        visit(&entry);
+const EVERYTHING: RangeInclusive<Key> = (0, 0)..=(u64::MAX, u64::MAX);
+
+fn for_each<R: Row>(
+    tree: &Tree<R>,
+    keys: RangeInclusive<Key>,
+    mut visit: impl FnMut(&R) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let mut cursor = tree.cursor(*keys.start())?;
+    while let Some(row) = cursor.next()?.filter(|row| row.key() <= *keys.end()) {
+        visit(&row)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::record::{KeySpan, MarkedAt};
 use crate::row::{Record, RecordKind};
 use crate::status::Status;
 use crate::swap::Swap;
-use crate::{BlockId, BlockState, Mark};
+use crate::{BlockId, BlockState, StateTransitionError};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -89,17 +89,17 @@ impl Shard {
         self.head.next_growth()
     }
 
-    /// Applies `mark`; a refused one changes nothing.
+    /// Marks `block`, whose state becomes what `rule` makes of it; a refused mark changes nothing.
     #[inline]
     pub(crate) fn mark(
         &mut self,
         block: BlockId,
-        mark: Mark,
+        rule: impl FnOnce(BlockState) -> Result<BlockState, StateTransitionError>,
         marked: MarkedAt,
         span: Option<KeySpan>,
     ) -> Result<BlockState, EngineError> {
         let (from, to) = self.states.change(block, |from| {
-            let state = from.state().after(mark)?;
+            let state = rule(from.state())?;
             Ok(Status::known(state, from.is_known()))
         })?;
         let state = to.state();

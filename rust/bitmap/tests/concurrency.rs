@@ -246,3 +246,26 @@ fn a_snapshot_is_one_moment_of_a_changing_engine() {
         }
     });
 }
+
+#[test]
+fn what_was_deleted_and_changed_is_clean_at_no_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(Some(dir.path()));
+    let (block, stop) = (BlockId(7), AtomicBool::new(false));
+    let at = |i: u64| MarkedAt::new(i, i as i64);
+    engine.mark(block, Mark::Deleted, at(0)).unwrap();
+    std::thread::scope(|scope| {
+        let (engine, stop) = (&engine, &stop);
+        scope.spawn(move || {
+            let _stop = Stop(stop);
+            for i in 0..200_000 {
+                engine.mark(block, Mark::Deleted, at(i)).unwrap();
+                engine.mark_changed(block, at(i)).unwrap();
+            }
+        });
+        while !stop.load(SeqCst) {
+            assert_ne!(engine.state(block).unwrap(), BlockState::Clean);
+        }
+    });
+    assert_eq!(engine.state(block).unwrap(), BlockState::Dirty);
+}

@@ -356,3 +356,27 @@ fn a_run_cut_under_a_running_engine_is_an_error_not_an_answer() {
         assert_eq!(engine.state(id(i)).unwrap(), BlockState::Dirty, "{i}");
     }
 }
+
+#[test]
+fn what_only_a_failed_sync_wrote_is_removed_once_it_is_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    // No manifest can be written while this is in its way.
+    let in_the_way = dir.path().join("MANIFEST.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    for i in 0..200 {
+        let marked = MarkedAt::new(id(i).0, i as i64);
+        engine.mark(id(i), Mark::Dirty, marked).unwrap();
+        let refused = engine.sync();
+        assert!(
+            matches!(refused, Err(EngineError::Io { .. })),
+            "{refused:?}"
+        );
+    }
+    let _ = engine.compact();
+    fs::remove_dir(&in_the_way).unwrap();
+    engine.compact().unwrap();
+    sync_at_last(&engine);
+    assert_eq!(engine.counts().dirty, 200);
+    check_nothing_left(dir.path());
+}

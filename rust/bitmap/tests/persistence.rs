@@ -272,9 +272,23 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Every file of a run is named by the manifest.
+fn check_nothing_left(dir: &Path) {
+    let manifest = fs::read_to_string(dir.join("MANIFEST")).unwrap();
+    for path in files(dir) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if let Some(serial) = name.strip_prefix("run-") {
+            let serial = u64::from_str_radix(serial, 16).unwrap();
+            let is_named = manifest.contains(&format!("\"serial\":{serial},"));
+            assert!(is_named, "{name} is named by no manifest");
+        }
+    }
+}
+
 /// After damage: it is reported or repaired, and no dirty block passes for clean.
 fn check_damaged(dir: &Path, dirty: &[BlockId], what: &str) {
     let engine = Engine::open(&config(dir)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    check_nothing_left(dir);
     let damage = engine.damage();
     assert!(
         damage.is_empty() || !what.contains("MANIFEST"),
@@ -535,4 +549,114 @@ fn a_manifest_that_fell_behind_is_not_believed() {
         drop(engine);
         assert_eq!(fs::read(&first).unwrap(), fs::read(&copy).unwrap());
     }
+}
+
+#[test]
+fn a_range_marked_as_a_whole_is_dirty_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, crashed) = (dir.path().join("state"), dir.path().join("crashed"));
+    let engine = Engine::open(&config(&state)).unwrap();
+    let at = |wal| MarkedAt::new(wal, wal as i64);
+    for block in 0..100 {
+        engine.mark(BlockId(block), Mark::Dirty, at(1)).unwrap();
+        engine.clear(BlockId(block)).unwrap();
+    }
+    engine.sync().unwrap();
+    engine
+        .mark_range(BlockId(10), BlockId(19), at(7), "a test")
+        .unwrap();
+    // What is on disk when the call has returned.
+    copy(&state, &crashed);
+    let engine = Engine::open(&config(&crashed)).unwrap();
+    let range: Vec<_> = (10..20).map(BlockId).collect();
+    assert_eq!(engine.damage().len(), 1);
+    assert_eq!(engine.find_by_wal(7..=7, 100).unwrap(), range);
+    assert_eq!(engine.counts().dirty, 10);
+}
+
+#[test]
+fn a_range_that_memory_was_short_for_is_on_disk_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(&config(dir.path())).unwrap();
+    let at = |wal| MarkedAt::new(wal, wal as i64);
+    for block in 0..100_000 {
+        engine
+            .mark(BlockId(block << 32), Mark::Dirty, at(block))
+            .unwrap();
+    }
+    engine.sync().unwrap();
+    // An open cursor keeps what each mark changes, and that can't go to disk.
+    let _cursor = engine.scan_by_wal(0..=u64::MAX).unwrap();
+    engine.set_memory_limit(1).unwrap();
+    let full = (0..100_000).any(|i| engine.mark(BlockId(i << 32), Mark::Dirty, at(i)).is_err());
+    assert!(full);
+    engine.compact().unwrap();
+    let refused = engine.mark_range(BlockId(0), BlockId(u64::MAX), at(7), "a test");
+    assert!(
+        matches!(refused, Err(EngineError::MemoryFull { .. })),
+        "{refused:?}"
+    );
+    let manifest = fs::read_to_string(dir.path().join("MANIFEST")).unwrap();
+    assert!(manifest.contains("a test"), "the range is not on disk");
+}
+
+#[test]
+fn damage_that_may_be_of_every_block_is_repaired_within_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = 200_000u64;
+    let id = |i: u64| BlockId(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let config = |max_memory_mb| EngineConfig {
+        max_memory_mb,
+        persistence_path: Some(dir.path().into()),
+    };
+    let engine = Engine::open(&config(64)).unwrap();
+    for i in 0..blocks {
+        let marked = MarkedAt::new(i, -(i as i64));
+        engine.mark(id(i), Mark::Dirty, marked).unwrap();
+        engine.clear(id(i)).unwrap();
+    }
+    engine.compact().unwrap();
+    engine.sync().unwrap();
+    let before = files(dir.path());
+    // A few marks all over the id space, in a run of their own: any block may have been among them.
+    let again = |i| MarkedAt::new(blocks + i, i as i64);
+    for i in 0..1000 {
+        engine.mark(id(i * 7), Mark::Dirty, again(i)).unwrap();
+    }
+    drop(engine);
+    let is_records = |path: &PathBuf| fs::read(path).unwrap().get(12) == Some(&0);
+    let after = files(dir.path()).into_iter();
+    let new = after.filter(|path| path.to_str().unwrap().contains("run-"));
+    let records: Vec<_> = new
+        .filter(|path| !before.contains(path) && is_records(path))
+        .collect();
+    assert_eq!(records.len(), 1, "{records:?}");
+    fs::write(&records[0], "torn").unwrap();
+
+    let engine = Engine::open(&config(6)).unwrap();
+    let usage = engine.memory();
+    assert!(usage.peak <= usage.limit, "{usage:?}");
+    let damage = engine.damage();
+    assert_eq!(damage.len(), 1);
+    // The index still knows where the lost ones were marked.
+    let found = engine.find_by_wal(blocks..=u64::MAX, usize::MAX).unwrap();
+    assert!(found.into_iter().eq((0..1000).map(|i| id(i * 7))));
+    for i in 0..blocks {
+        let block = engine.block(id(i));
+        match block {
+            Ok(block) if damage[0].contains(id(i)) => {
+                assert_eq!((block.state, block.span), (BlockState::Dirty, None), "{i}");
+                let marked = if i % 7 == 0 && i < 7000 {
+                    again(i / 7)
+                } else {
+                    MarkedAt::new(i, -(i as i64))
+                };
+                assert_eq!(block.marked.wal, marked.wal, "{i}");
+                assert!(block.marked.time >= marked.time, "{i}");
+            }
+            Ok(block) => assert_eq!(block.state, BlockState::Clean, "{i}"),
+            Err(error) => panic!("{i}: {error}"),
+        }
+    }
+    check_nothing_left(dir.path());
 }

@@ -442,11 +442,7 @@ pub unsafe extern "C" fn event_interceptor_get_coverage_gap(
         // SAFETY: the caller's promise.
         let (handle, place) = unsafe { (handle_of(interceptor)?, Place::new(gap)?) };
         let gap = handle.interceptor.gap();
-        let named = gap.blocks.first().copied().zip(gap.blocks.last().copied());
-        let (first, last) = match (named, gap.range) {
-            (Some(a), Some(b)) => (a.0.min(b.0), a.1.max(b.1)),
-            (a, b) => a.or(b).unwrap_or_default(),
-        };
+        let (first, last) = gap.hull().unwrap_or_default();
         place.store(SCoverageGap {
             events: gap.events,
             blocks: gap.blocks.len() as u64,
@@ -524,6 +520,9 @@ pub unsafe extern "C" fn event_interceptor_install_storage_interception(
             range_callback: Some(on_storage_range),
             sync_callback: Some(on_storage_sync),
         };
+        // Another interceptor that is given the same table in between would get this one's events.
+        static INIT_AND_INSTALL: Mutex<()> = Mutex::new(());
+        let _alone = INIT_AND_INSTALL.lock();
         // SAFETY: as above; the configuration is lent for the call. The handle lives until it is uninstalled.
         host(unsafe { init(&raw const config) })?;
         // SAFETY: as above.

@@ -366,12 +366,18 @@ pub fn advance(
 ) -> Result<bool, atomic_file::WriteError> {
     // One that can't be read has no start that could be lost.
     if let Ok(known) = Checkpoint::load(checkpoint) {
-        let is_covered = |vgroup: VgId, version: Version| {
-            let of = |plan: &VgroupPlan| plan.vgroup == vgroup && plan.from <= version;
-            vgroups.iter().any(of)
+        let is_in_plan = |vgroup: &VgId| vgroups.iter().any(|plan| plan.vgroup == *vgroup);
+        let misses_nothing = |plan: &VgroupPlan| match known.vgroups.get(&plan.vgroup) {
+            _ if plan.from == Version::BEGINNING => true,
+            None => false,
+            Some((version, vnode)) => match plan.db_id.is_none_or(|id| id == vnode.db_id) {
+                true => plan.from <= *version,
+                // Another database has the vgroup's number now: its versions count only if the checkpoint was the start,
+                // since the detection noticed then.
+                false => plan.from == *version,
+            },
         };
-        let mut starts = known.vgroups.iter();
-        if !starts.all(|(vgroup, (version, _))| is_covered(*vgroup, *version)) {
+        if !known.vgroups.keys().all(is_in_plan) || !vgroups.iter().all(misses_nothing) {
             tracing::warn!("{STAYS}");
             return Ok(false);
         }
@@ -442,9 +448,9 @@ mod tests {
             .into(),
             ordinals: Default::default(),
         };
-        let from = |vgroup, version| VgroupPlan {
+        let from = |vgroup, version, database| VgroupPlan {
             vgroup: VgId(vgroup),
-            db_id: None,
+            db_id: Some(tdfiles::DbId(database)),
             from: Version(version),
             to: Version(20),
             source: capture::SourceKind::TsdbAndWal,
@@ -453,18 +459,27 @@ mod tests {
         };
         let at = || Checkpoint::load(&path).unwrap().vgroups[&VgId(2)].0;
         // There is none yet.
-        assert!(advance(&path, &[from(2, 5)], &checkpoint(10)).unwrap());
-        for (start, moves) in [
-            (from(2, 11), false),
-            (from(3, 0), false),
-            (from(2, 10), true),
+        assert!(advance(&path, &[from(2, 5, 1)], &checkpoint(10)).unwrap());
+        for (starts, moves) in [
+            (vec![from(2, 11, 1)], false),
+            // The vgroup of the checkpoint was not looked at.
+            (vec![from(3, -1, 1)], false),
+            // What the vgroup held before, which the checkpoint does not know.
+            (vec![from(2, 10, 1), from(3, 1, 1)], false),
+            // The number of the vgroup was given again.
+            (vec![from(2, 9, 2)], false),
+            (vec![from(2, 10, 2)], true),
+            (vec![from(2, -1, 2)], true),
+            (vec![from(2, 10, 1)], true),
+            (vec![from(2, 3, 1), from(3, -1, 1)], true),
         ] {
-            let moved = advance(&path, std::slice::from_ref(&start), &checkpoint(20));
-            assert_eq!(moved.unwrap(), moves, "{start:?}");
+            checkpoint(10).save(&path).unwrap();
+            let moved = advance(&path, &starts, &checkpoint(20));
+            assert_eq!(moved.unwrap(), moves, "{starts:?}");
             assert_eq!(at(), Version(if moves { 20 } else { 10 }));
         }
         fs::write(&path, "damaged").unwrap();
-        assert!(advance(&path, &[from(2, 30)], &checkpoint(40)).unwrap());
+        assert!(advance(&path, &[from(2, 30, 1)], &checkpoint(40)).unwrap());
     }
 
     #[test]

@@ -34,11 +34,7 @@ impl Changes {
             changes.stables(known, now)?;
             changes.dropped_tables(known, now);
         }
-        let planned: HashMap<Uid, &TablePlan> = plan
-            .tables
-            .iter()
-            .map(|table| (table.table.uid, table))
-            .collect();
+        let planned = Planned::of(plan);
         let ranges = Ranges::of(plan, reappeared);
         let mut suspects = Suspects::between(known, now);
         for table in now.tables.values() {
@@ -52,7 +48,7 @@ impl Changes {
                     changes.kept(
                         before,
                         table,
-                        planned.get(&table.uid).copied(),
+                        &planned.of_table(table),
                         &ranges,
                         &mut suspects,
                     );
@@ -140,7 +136,7 @@ impl Changes {
         &mut self,
         before: &Table,
         table: &Table,
-        planned: Option<&TablePlan>,
+        planned: &[&TablePlan],
         ranges: &Ranges,
         suspects: &mut Suspects,
     ) {
@@ -155,7 +151,7 @@ impl Changes {
             deletes.extend_from_slice(widened);
             spans.extend_from_slice(widened);
         }
-        if let Some(planned) = planned {
+        for planned in planned {
             spans.extend_from_slice(&planned.spans);
             spans.extend(planned.deletes.iter().map(|(span, _)| *span));
             deletes.extend(planned.deletes.iter().map(|(span, _)| *span));
@@ -243,6 +239,43 @@ fn own_alters(before: &Table, table: &Table) -> Result<Vec<Alter>, schema_change
     Ok(alters)
 }
 
+/// A plan's tables, to be found by what the catalogue says of a table.
+struct Planned<'a> {
+    by_uid: HashMap<Uid, &'a TablePlan>,
+    by_name: HashMap<&'a str, Vec<&'a TablePlan>>,
+}
+
+impl<'a> Planned<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        let mut planned = Self {
+            by_uid: HashMap::new(),
+            by_name: HashMap::new(),
+        };
+        for table in &plan.tables {
+            planned.by_uid.insert(table.table.uid, table);
+            if let Some(name) = &table.name {
+                planned.by_name.entry(name).or_default().push(table);
+            }
+        }
+        planned
+    }
+
+    /// What the plan has of a table that is the same as before. Of two inserts that create one table together, the log
+    /// holds a uid each, and the server keeps the first: what is listed under its name with another uid is the
+    /// table's, too, as the second may be all that lies behind the start.
+    fn of_table(&self, table: &Table) -> Vec<&'a TablePlan> {
+        let named = self.by_name.get(table.name.as_str());
+        let others = named.into_iter().flatten().copied();
+        let others = others.filter(|planned| planned.table.uid != table.uid);
+        self.by_uid
+            .get(&table.uid)
+            .copied()
+            .into_iter()
+            .chain(others)
+            .collect()
+    }
+}
+
 /// Ranges of keys that concern every table of a vgroup.
 struct Ranges {
     /// Anything may have changed there.
@@ -328,4 +361,69 @@ impl Suspects {
 
 fn has_no_ids(schema: &Schema) -> bool {
     schema.columns.iter().any(|column| column.id.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::WindowWidth;
+    use bitmap::BlockState;
+    use tdfiles::{Key, Suid, TableId};
+
+    fn table(name: &str, uid: i64) -> Table {
+        Table {
+            name: name.to_owned(),
+            uid: Uid(uid),
+            vgroup: VgId(2),
+            stable: Some("s".to_owned()),
+            tags: None,
+            schema: None,
+            ttl: 0,
+            comment: None,
+        }
+    }
+
+    fn planned(name: Option<&str>, uid: i64, spans: &[KeySpan]) -> TablePlan {
+        TablePlan {
+            vgroup: VgId(2),
+            table: TableId {
+                suid: Suid(9),
+                uid: Uid(uid),
+            },
+            name: name.map(str::to_owned),
+            state: BlockState::New,
+            rows: Some(1),
+            spans: spans.to_vec(),
+            deletes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rows_under_a_uid_that_the_server_did_not_keep_are_the_table_s_of_that_name() {
+        let span = |at| KeySpan::at(Key(at));
+        let plan = Plan {
+            tables: vec![
+                planned(None, 1, &[span(10)]),
+                planned(Some("t"), 2, &[span(20)]),
+                planned(Some("other"), 3, &[span(30)]),
+            ],
+            blocks: Vec::new(),
+            vgroups: Vec::new(),
+            super_tables_dropped: false,
+            window: WindowWidth::from_ticks(1_000).unwrap(),
+        };
+        let kept = table("t", 1);
+        let mut changes = Changes::default();
+        changes.kept(
+            &kept,
+            &kept,
+            &Planned::of(&plan).of_table(&kept),
+            &Ranges::of(&plan, None),
+            &mut Suspects {
+                stables: BTreeSet::new(),
+                found: BTreeSet::new(),
+            },
+        );
+        assert_eq!(changes.tables["t"].spans, [span(10), span(20)]);
+    }
 }

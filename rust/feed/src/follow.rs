@@ -283,6 +283,7 @@ impl Shared {
         };
         let since = Since::Checkpoint(self.position.clone());
         let mut detection = detect::run(&request(&self.config, since), &())?;
+        self.number(&mut detection)?;
         let messages = self.tell(&mut detection, listener)?;
         if !listener.settle() {
             return Err(ScanError::NotSafe);
@@ -293,6 +294,31 @@ impl Shared {
             self.state.lock().checkpoint = Some(detection.checkpoint);
         }
         Ok(messages)
+    }
+
+    /// Numbers the tables, and saves that before anyone is told of their blocks: after a crash they would get other
+    /// numbers, and what was told would stand for blocks of other tables.
+    fn number(&self, detection: &mut Detection) -> Result<(), ScanError> {
+        for table in &detection.plan.tables {
+            detection.checkpoint.ordinals.of(table.table.uid);
+        }
+        let mut state = self.state.lock();
+        if let Some(known) = &mut state.checkpoint
+            && known.ordinals != detection.checkpoint.ordinals
+        {
+            let ordinals = detection.checkpoint.ordinals.clone();
+            let numbered = Checkpoint {
+                ordinals,
+                ..known.clone()
+            };
+            // A follower that was stopped may have a successor, whose position is newer.
+            if self.turns.is_stopped() {
+                return Err(ScanError::NotSafe);
+            }
+            numbered.save(&self.position)?;
+            *known = numbered;
+        }
+        Ok(())
     }
 
     fn tell(&self, detection: &mut Detection, listener: &dyn Listener) -> Result<u64, ScanError> {

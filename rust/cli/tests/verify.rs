@@ -530,6 +530,30 @@ fn a_dump_of_an_unpatched_taosdump_is_decoded_and_blocks_are_looked_for_in_it() 
 }
 
 #[test]
+fn a_link_without_its_manifest_is_no_dump_of_an_unpatched_taosdump() {
+    // So it is when the manifest is lost, or the dump was killed while it moved its files to their place.
+    for partial in [false, true] {
+        let dir = copy("chain");
+        let link = dir.path().join("full");
+        fs::remove_file(link.join("incremental/manifest.json")).unwrap();
+        if partial {
+            fs::create_dir(link.join(".partial-1")).unwrap();
+            fs::rename(
+                link.join("incremental"),
+                link.join(".partial-1/incremental"),
+            )
+            .unwrap();
+        }
+        let (code, report, codes) = report(&mut verify(&[link]));
+        assert_eq!(
+            (code, codes),
+            (1, vec!["not_a_link".to_owned()]),
+            "{report}"
+        );
+    }
+}
+
+#[test]
 fn a_dump_that_lacks_a_database_it_names_is_refused() {
     let dir = copy("stock_dump");
     let dump = dir.path().join("dump");

@@ -20,6 +20,7 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::{
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -408,6 +409,28 @@ impl Link {
                 .map(|database| database.totals.bytes)
                 .sum::<u64>()
     }
+}
+
+/// What lists of tables and changes contradict each other in, if anything: a restore would leave it out, or do it twice
+/// at a time.
+pub(crate) fn disagreement(
+    tables: &BTreeMap<String, Table>,
+    changes: &[TableChange],
+) -> Option<String> {
+    let mut seen = HashSet::new();
+    changes.iter().find_map(|change| {
+        if !seen.insert(&change.name) {
+            return Some(format!("table {:?} is changed twice", change.name));
+        }
+        (change.uid.is_some() && !tables.contains_key(&change.name))
+            .then(|| format!("table {:?} is changed and not listed", change.name))
+    })
+}
+
+/// Whether the change needs the table's tags: to create a child, or to set them.
+pub(crate) fn needs_tags(tables: &BTreeMap<String, Table>, change: &TableChange) -> bool {
+    let is_child = |table: &Table| table.stable.is_some();
+    change.set_tags || change.create && tables.get(&change.name).is_some_and(is_child)
 }
 
 impl Manifest {

@@ -276,6 +276,108 @@ fn replace_change_list(chain: &Chain, file: &backup::data_file::FileEntry) {
         .unwrap();
 }
 
+/// Writes the full link's list of changes anew, as `edit` makes it, with the sums that fit it.
+fn edit_changes(chain: &Chain, edit: impl FnOnce(&mut Vec<backup::link::TableChange>)) {
+    let root = chain.path("full");
+    let link = backup::link::Link::open(&root).unwrap();
+    let mut changes = Vec::new();
+    link.changes(&link.manifest.databases[0], &mut |change| {
+        changes.push(change);
+        Ok(())
+    })
+    .unwrap();
+    edit(&mut changes);
+    let name = "incremental/1.changes.zst";
+    let mut list = backup::link::ListWriter::create(&root, name.to_owned()).unwrap();
+    for change in &changes {
+        list.add(change).unwrap();
+    }
+    let list = list.finish().unwrap();
+    chain
+        .forge("full", |manifest| {
+            let database = &mut manifest.databases[0];
+            database.totals.tables_changed = changes.len() as u64;
+            let files = || changes.iter().filter_map(|change| change.file.as_ref());
+            database.totals.rows = files().map(|file| file.rows).sum();
+            database.totals.bytes = files().map(|file| file.bytes).sum();
+            database.changes = list;
+        })
+        .unwrap();
+}
+
+#[test]
+fn changes_that_a_restore_would_leave_out_or_do_twice_are_found() {
+    let verified = |edit: fn(&mut Vec<backup::link::TableChange>)| {
+        let chain = Chain::new().unwrap();
+        edit_changes(&chain, edit);
+        report(&mut verify(&[chain.path("full")]))
+    };
+    let (code, report, _) = verified(|_| ());
+    assert_eq!(code, 0, "{report}");
+    for (edit, says) in [
+        (
+            (|changes| {
+                let mut again = changes[0].clone();
+                again.file = None;
+                changes.push(again);
+            }) as fn(&mut Vec<backup::link::TableChange>),
+            "twice",
+        ),
+        (
+            |changes| {
+                let mut unlisted = changes[2].clone();
+                unlisted.name = "unlisted".to_owned();
+                unlisted.file = None;
+                changes.push(unlisted);
+            },
+            "not listed",
+        ),
+    ] {
+        let (code, report, codes) = verified(edit);
+        assert_eq!(
+            (code, codes),
+            (1, vec!["contradiction".to_owned()]),
+            "{says}"
+        );
+        assert!(report.to_string().contains(says), "{report}");
+    }
+}
+
+#[test]
+fn a_child_whose_tags_are_in_no_file_is_found() {
+    // A restore would not create it.
+    for keep_file in [true, false] {
+        let chain = Chain::new().unwrap();
+        let root = chain.path("full");
+        chain
+            .forge("full", |manifest| {
+                let files = &mut manifest.databases[0].tag_files;
+                if !keep_file {
+                    files.clear();
+                    return;
+                }
+                let types = vec![taos::DataType::Int];
+                let layout =
+                    backup::data_file::Layout::tags("db", types, Default::default()).unwrap();
+                let name = "taosdump.1/db.2.avro-tbtags";
+                let mut writer = backup::data_file::FileWriter::create(
+                    &root.join(name),
+                    &layout,
+                    backup::data_file::Compression::Null,
+                )
+                .unwrap();
+                writer
+                    .append(&["s", "c1"], &|_| taos::Value::Int(1))
+                    .unwrap();
+                files[0].file = writer.finish(name.to_owned()).unwrap();
+            })
+            .unwrap();
+        let (code, report, _) = report(&mut verify(&[root]));
+        assert_eq!(code, 1, "{report}");
+        assert!(report.to_string().contains("are in no file"), "{report}");
+    }
+}
+
 #[test]
 fn a_manifest_that_names_a_file_outside_of_the_link_is_refused() {
     for path in ["../x", "/etc/passwd", "a/../../b"] {

@@ -14,7 +14,7 @@ mod schema;
 use crate::{
     catalogue::{self, CatalogueError, Table},
     dump::Progress,
-    link::{DatabaseLink, Link, LinkError, TableChange},
+    link::{DatabaseLink, Link, LinkError, TableChange, disagreement},
 };
 use parking_lot::Mutex;
 use record::{Record, Target};
@@ -356,6 +356,9 @@ impl Apply<'_> {
             changes.push(change);
             Ok(())
         })?;
+        if let Some(problem) = disagreement(&tables, &changes) {
+            return Err(self.damaged(&self.database.changes.path, problem).into());
+        }
         self.database_itself()?;
         record.created(self.connection)?;
         self.drops(&changes);
@@ -431,6 +434,13 @@ impl Apply<'_> {
                 self.failures.add(error.to_string());
                 false
             }
+        }
+    }
+
+    fn damaged(&self, file: &str, problem: String) -> LinkError {
+        LinkError::Damaged {
+            path: self.link.root.join(file),
+            problem,
         }
     }
 

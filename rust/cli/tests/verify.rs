@@ -444,9 +444,9 @@ fn blocks_are_looked_for_in_the_links() {
         "{text}"
     );
 
-    // The first two end before the deletes of n.
+    // The first two end before the deletes of n: neither the version nor the deletes are in them.
     let (code, _, codes) = run(&[chain.path("full"), chain.path("inc1")], &blocks);
-    assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
+    assert_eq!((code, codes), (1, vec!["not_covered".to_owned(); 2]));
 
     // A row that no link holds, and a version that none reaches.
     let (code, _, codes) = run(
@@ -455,6 +455,10 @@ fn blocks_are_looked_for_in_the_links() {
     );
     assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
     let (code, _, codes) = run(&chain.links(), &chain.blocks(31, 59).unwrap());
+    assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
+
+    // The first link holds every row of c1, but as it was at version 10.
+    let (code, _, codes) = run(&chain.links(), &chain.blocks(30, 60).unwrap());
     assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
 
     // A list that was damaged.

@@ -91,7 +91,8 @@ impl Check<'_> {
             };
             agree.check(problems);
             if let (Some(coverage), Some(changes)) = (coverage.as_deref_mut(), &lists.changes) {
-                coverage.add(&database.database.name, changes);
+                let is_export = link.manifest.export;
+                coverage.add(database, is_export, lists.tables.as_ref(), changes);
             }
             if let Some(list) = lists.tables {
                 tables.insert(database.database.name.clone(), list);

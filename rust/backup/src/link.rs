@@ -275,6 +275,12 @@ impl Link {
                 manifest.format
             )));
         }
+        let mut names = HashSet::new();
+        let twice = |link: &&DatabaseLink| !names.insert(link.database.name.clone());
+        if let Some(link) = manifest.databases.iter().find(twice) {
+            let name = &link.database.name;
+            return Err(damaged(format!("it holds database {name:?} twice")));
+        }
         let link = Self {
             root: root.into(),
             manifest,

@@ -393,6 +393,24 @@ fn a_manifest_that_names_a_file_outside_of_the_link_is_refused() {
 }
 
 #[test]
+fn a_manifest_with_two_databases_of_one_name_is_refused() {
+    // A restore would take the first one only.
+    let chain = Chain::new().unwrap();
+    chain
+        .forge("full", |manifest| {
+            let again = manifest.databases[0].clone();
+            manifest.databases.push(again);
+        })
+        .unwrap();
+    let (code, report, codes) = report(&mut verify(&[chain.path("full")]));
+    assert_eq!(
+        (code, codes),
+        (1, vec!["manifest_damaged".to_owned()]),
+        "{report}"
+    );
+}
+
+#[test]
 fn what_the_dump_left_out_makes_it_incomplete() {
     let chain = Chain::new().unwrap();
     chain

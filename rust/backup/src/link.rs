@@ -505,16 +505,24 @@ impl ListWriter {
         })
     }
 
-    /// Adds an item.
+    fn failed(&self, source: io::Error) -> LinkError {
+        LinkError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Adds an item. One that is too long to be read again is refused.
     pub fn add<T: Serialize>(&mut self, item: &T) -> Result<(), LinkError> {
+        let mut line = serde_json::to_vec(item).map_err(|error| self.failed(error.into()))?;
+        line.push(b'\n');
+        if line.len() as u64 > LONGEST_LINE {
+            let problem = "a table changed in too many ranges; take a full backup";
+            return Err(self.failed(io::Error::other(problem)));
+        }
         self.rows += 1;
-        serde_json::to_writer(&mut self.encoder, item)
-            .map_err(io::Error::from)
-            .and_then(|()| self.encoder.write_all(b"\n"))
-            .map_err(|source| LinkError::Io {
-                path: self.path.clone(),
-                source,
-            })
+        let written = self.encoder.write_all(&line);
+        written.map_err(|error| self.failed(error))
     }
 
     /// Finishes the list. It is not yet durable.
@@ -559,6 +567,16 @@ mod tests {
         })
         .unwrap();
         assert_eq!(read, (0..1000).map(spans).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_line_that_could_not_be_read_again_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut list = ListWriter::create(dir.path(), "l.zst".to_owned()).unwrap();
+        // With quotes and the end of the line, one byte too long.
+        let too_long = "x".repeat(LONGEST_LINE as usize - 2);
+        let error = list.add(&too_long).unwrap_err().to_string();
+        assert!(error.contains("l.zst"), "{error}");
     }
 
     #[test]

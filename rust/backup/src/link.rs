@@ -420,16 +420,26 @@ impl Link {
 /// What lists of tables and changes contradict each other in, if anything: a restore would leave it out, or do it twice
 /// at a time.
 pub(crate) fn disagreement(
+    database: &DatabaseLink,
     tables: &BTreeMap<String, Table>,
     changes: &[TableChange],
 ) -> Option<String> {
     let mut seen = HashSet::new();
-    changes.iter().find_map(|change| {
+    let wrong = changes.iter().find_map(|change| {
         if !seen.insert(&change.name) {
             return Some(format!("table {:?} is changed twice", change.name));
         }
         (change.uid.is_some() && !tables.contains_key(&change.name))
             .then(|| format!("table {:?} is changed and not listed", change.name))
+    });
+    wrong.or_else(|| {
+        let created = changes.iter().filter(|change| change.create);
+        let created: HashSet<&String> = created.map(|change| &change.name).collect();
+        let mut names = tables.keys().filter(|_| !database.incremental);
+        let name = names.find(|name| !created.contains(name))?;
+        Some(format!(
+            "the link holds everything, and table {name:?} is listed and not created"
+        ))
     })
 }
 

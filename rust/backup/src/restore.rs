@@ -375,7 +375,7 @@ impl Apply<'_> {
             changes.push(change);
             Ok(())
         })?;
-        if let Some(problem) = disagreement(&tables, &changes) {
+        if let Some(problem) = disagreement(self.database, &tables, &changes) {
             return Err(self.damaged(&self.database.changes.path, problem).into());
         }
         self.database_itself()?;

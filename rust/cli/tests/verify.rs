@@ -332,6 +332,7 @@ fn changes_that_a_restore_would_leave_out_or_do_twice_are_found() {
             },
             "not listed",
         ),
+        (|changes| drop(changes.remove(1)), "not created"),
     ] {
         let (code, report, codes) = verified(edit);
         assert_eq!(

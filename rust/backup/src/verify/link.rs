@@ -341,7 +341,7 @@ impl Lists {
         let changes_read = understood(link, &database.changes, read, problems);
         if tables_read
             && changes_read
-            && let Some(problem) = disagreement(&tables, &changes)
+            && let Some(problem) = disagreement(database, &tables, &changes)
         {
             contradiction(link, Some(&database.changes.path), problem, problems);
         }

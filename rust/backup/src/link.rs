@@ -255,7 +255,8 @@ impl Link {
     /// Opens a link and checks its manifest, but no other file.
     pub fn open(root: &Path) -> Result<Self, LinkError> {
         let path = root.join(MANIFEST);
-        let bytes = match fs::read(&path) {
+        let read = data_file::must_be_a_file(&path).and_then(|()| fs::read(&path));
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LinkError::NotALink { path: root.into() });

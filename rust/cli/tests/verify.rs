@@ -412,6 +412,22 @@ fn a_manifest_with_two_databases_of_one_name_is_refused() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let chain = Chain::new().unwrap();
+    for file in ["taosdump.1/dbs.sql", "incremental/manifest.json"] {
+        let path = chain.path("full").join(file);
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        verify(&[chain.path("full")])
+            .timeout(std::time::Duration::from_secs(30))
+            .assert()
+            .code(1)
+            .stdout(predicate::str::contains("no file"));
+    }
+}
+
+#[test]
 fn what_the_dump_left_out_makes_it_incomplete() {
     let chain = Chain::new().unwrap();
     chain

@@ -615,6 +615,14 @@ fn owned(field: Avro, data_type: DataType) -> Option<OwnedValue> {
     })
 }
 
+/// Refuses a pipe or a device: reading it may not end.
+pub(crate) fn must_be_a_file(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
 /// Reads a whole file and checks it against its entry.
 pub(crate) fn check(root: &Path, entry: &FileEntry) -> Result<(), DataFileError> {
     let path = root.join(&entry.path);
@@ -622,6 +630,7 @@ pub(crate) fn check(root: &Path, entry: &FileEntry) -> Result<(), DataFileError>
         path: path.clone(),
         source,
     };
+    must_be_a_file(&path).map_err(io)?;
     let mut file = File::open(&path).map_err(io)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];

@@ -11,7 +11,7 @@ mod rows;
 mod tags;
 
 pub use export::{ExportJob, export};
-pub(crate) use layout::where_clause;
+pub(crate) use layout::{PARTIAL, where_clause};
 
 use crate::{
     catalogue::{self, Catalogue, CatalogueError, NoWay, read::database_created},

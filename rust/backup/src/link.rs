@@ -20,6 +20,7 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::{
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -254,7 +255,8 @@ impl Link {
     /// Opens a link and checks its manifest, but no other file.
     pub fn open(root: &Path) -> Result<Self, LinkError> {
         let path = root.join(MANIFEST);
-        let bytes = match fs::read(&path) {
+        let read = data_file::must_be_a_file(&path).and_then(|()| fs::read(&path));
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LinkError::NotALink { path: root.into() });
@@ -273,6 +275,12 @@ impl Link {
                 "its format is {}, known is {FORMAT}",
                 manifest.format
             )));
+        }
+        let mut names = HashSet::new();
+        let twice = |link: &&DatabaseLink| !names.insert(link.database.name.clone());
+        if let Some(link) = manifest.databases.iter().find(twice) {
+            let name = &link.database.name;
+            return Err(damaged(format!("it holds database {name:?} twice")));
         }
         let link = Self {
             root: root.into(),
@@ -410,6 +418,38 @@ impl Link {
     }
 }
 
+/// What lists of tables and changes contradict each other in, if anything: a restore would leave it out, or do it twice
+/// at a time.
+pub(crate) fn disagreement(
+    database: &DatabaseLink,
+    tables: &BTreeMap<String, Table>,
+    changes: &[TableChange],
+) -> Option<String> {
+    let mut seen = HashSet::new();
+    let wrong = changes.iter().find_map(|change| {
+        if !seen.insert(&change.name) {
+            return Some(format!("table {:?} is changed twice", change.name));
+        }
+        (change.uid.is_some() && !tables.contains_key(&change.name))
+            .then(|| format!("table {:?} is changed and not listed", change.name))
+    });
+    wrong.or_else(|| {
+        let created = changes.iter().filter(|change| change.create);
+        let created: HashSet<&String> = created.map(|change| &change.name).collect();
+        let mut names = tables.keys().filter(|_| !database.incremental);
+        let name = names.find(|name| !created.contains(name))?;
+        Some(format!(
+            "the link holds everything, and table {name:?} is listed and not created"
+        ))
+    })
+}
+
+/// Whether the change needs the table's tags: to create a child, or to set them.
+pub(crate) fn needs_tags(tables: &BTreeMap<String, Table>, change: &TableChange) -> bool {
+    let is_child = |table: &Table| table.stable.is_some();
+    change.set_tags || change.create && tables.get(&change.name).is_some_and(is_child)
+}
+
 impl Manifest {
     /// A manifest of nothing, with an id of its own, that begins now.
     pub fn new(cluster: String, server: String, parent: Option<Parent>) -> Self {
@@ -476,16 +516,24 @@ impl ListWriter {
         })
     }
 
-    /// Adds an item.
+    fn failed(&self, source: io::Error) -> LinkError {
+        LinkError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    /// Adds an item. One that is too long to be read again is refused.
     pub fn add<T: Serialize>(&mut self, item: &T) -> Result<(), LinkError> {
+        let mut line = serde_json::to_vec(item).map_err(|error| self.failed(error.into()))?;
+        line.push(b'\n');
+        if line.len() as u64 > LONGEST_LINE {
+            let problem = "a table changed in too many ranges; take a full backup";
+            return Err(self.failed(io::Error::other(problem)));
+        }
         self.rows += 1;
-        serde_json::to_writer(&mut self.encoder, item)
-            .map_err(io::Error::from)
-            .and_then(|()| self.encoder.write_all(b"\n"))
-            .map_err(|source| LinkError::Io {
-                path: self.path.clone(),
-                source,
-            })
+        let written = self.encoder.write_all(&line);
+        written.map_err(|error| self.failed(error))
     }
 
     /// Finishes the list. It is not yet durable.
@@ -530,6 +578,16 @@ mod tests {
         })
         .unwrap();
         assert_eq!(read, (0..1000).map(spans).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_line_that_could_not_be_read_again_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut list = ListWriter::create(dir.path(), "l.zst".to_owned()).unwrap();
+        // With quotes and the end of the line, one byte too long.
+        let too_long = "x".repeat(LONGEST_LINE as usize - 2);
+        let error = list.add(&too_long).unwrap_err().to_string();
+        assert!(error.contains("l.zst"), "{error}");
     }
 
     #[test]

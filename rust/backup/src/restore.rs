@@ -13,8 +13,8 @@ mod schema;
 
 use crate::{
     catalogue::{self, CatalogueError, Table},
-    dump::Progress,
-    link::{DatabaseLink, Link, LinkError, TableChange},
+    dump::{Progress, RESTORE_RECORD},
+    link::{DatabaseLink, Link, LinkError, TableChange, disagreement},
 };
 use parking_lot::Mutex;
 use record::{Record, Target};
@@ -92,6 +92,14 @@ pub enum RestoreError {
         name: String,
         /// Those there are.
         held: String,
+    },
+    /// A database would get the name of the one that restores are recorded in.
+    #[error(
+        "restores are recorded in database {target}, so nothing is restored to it; give another name with -W"
+    )]
+    Reserved {
+        /// The name.
+        target: String,
     },
     /// Two databases would get one name.
     #[error("two databases would be restored to {target}; give them different names with -W")]
@@ -219,6 +227,17 @@ fn targets(
             held: held.join(", "),
         });
     }
+    check_names(&targets)?;
+    Ok(targets)
+}
+
+/// Whether each database gets a name that nothing else has.
+fn check_names(targets: &BTreeMap<String, String>) -> Result<(), RestoreError> {
+    if let Some(target) = targets.values().find(|name| *name == RESTORE_RECORD) {
+        return Err(RestoreError::Reserved {
+            target: target.clone(),
+        });
+    }
     let mut names: Vec<&String> = targets.values().collect();
     names.sort();
     let twice = names.windows(2).find(|pair| pair.first() == pair.last());
@@ -227,7 +246,7 @@ fn targets(
             target: (*target).clone(),
         });
     }
-    Ok(targets)
+    Ok(())
 }
 
 /// How many of the links the target has already. Refuses a target that none of them follows.
@@ -356,6 +375,9 @@ impl Apply<'_> {
             changes.push(change);
             Ok(())
         })?;
+        if let Some(problem) = disagreement(self.database, &tables, &changes) {
+            return Err(self.damaged(&self.database.changes.path, problem).into());
+        }
         self.database_itself()?;
         record.created(self.connection)?;
         self.drops(&changes);
@@ -434,7 +456,27 @@ impl Apply<'_> {
         }
     }
 
+    fn damaged(&self, file: &str, problem: String) -> LinkError {
+        LinkError::Damaged {
+            path: self.link.root.join(file),
+            problem,
+        }
+    }
+
     fn path(&self, file: &str) -> Result<PathBuf, LinkError> {
         self.link.inside(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_restored_to_the_database_that_restores_are_recorded_in() {
+        let named = |to: &str| check_names(&[("db".to_owned(), to.to_owned())].into());
+        assert!(named("other").is_ok());
+        let error = named(RESTORE_RECORD).unwrap_err().to_string();
+        assert!(error.contains(RESTORE_RECORD), "{error}");
     }
 }

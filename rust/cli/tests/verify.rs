@@ -276,6 +276,109 @@ fn replace_change_list(chain: &Chain, file: &backup::data_file::FileEntry) {
         .unwrap();
 }
 
+/// Writes the full link's list of changes anew, as `edit` makes it, with the sums that fit it.
+fn edit_changes(chain: &Chain, edit: impl FnOnce(&mut Vec<backup::link::TableChange>)) {
+    let root = chain.path("full");
+    let link = backup::link::Link::open(&root).unwrap();
+    let mut changes = Vec::new();
+    link.changes(&link.manifest.databases[0], &mut |change| {
+        changes.push(change);
+        Ok(())
+    })
+    .unwrap();
+    edit(&mut changes);
+    let name = "incremental/1.changes.zst";
+    let mut list = backup::link::ListWriter::create(&root, name.to_owned()).unwrap();
+    for change in &changes {
+        list.add(change).unwrap();
+    }
+    let list = list.finish().unwrap();
+    chain
+        .forge("full", |manifest| {
+            let database = &mut manifest.databases[0];
+            database.totals.tables_changed = changes.len() as u64;
+            let files = || changes.iter().filter_map(|change| change.file.as_ref());
+            database.totals.rows = files().map(|file| file.rows).sum();
+            database.totals.bytes = files().map(|file| file.bytes).sum();
+            database.changes = list;
+        })
+        .unwrap();
+}
+
+#[test]
+fn changes_that_a_restore_would_leave_out_or_do_twice_are_found() {
+    let verified = |edit: fn(&mut Vec<backup::link::TableChange>)| {
+        let chain = Chain::new().unwrap();
+        edit_changes(&chain, edit);
+        report(&mut verify(&[chain.path("full")]))
+    };
+    let (code, report, _) = verified(|_| ());
+    assert_eq!(code, 0, "{report}");
+    for (edit, says) in [
+        (
+            (|changes| {
+                let mut again = changes[0].clone();
+                again.file = None;
+                changes.push(again);
+            }) as fn(&mut Vec<backup::link::TableChange>),
+            "twice",
+        ),
+        (
+            |changes| {
+                let mut unlisted = changes[2].clone();
+                unlisted.name = "unlisted".to_owned();
+                unlisted.file = None;
+                changes.push(unlisted);
+            },
+            "not listed",
+        ),
+        (|changes| drop(changes.remove(1)), "not created"),
+    ] {
+        let (code, report, codes) = verified(edit);
+        assert_eq!(
+            (code, codes),
+            (1, vec!["contradiction".to_owned()]),
+            "{says}"
+        );
+        assert!(report.to_string().contains(says), "{report}");
+    }
+}
+
+#[test]
+fn a_child_whose_tags_are_in_no_file_is_found() {
+    // A restore would not create it.
+    for keep_file in [true, false] {
+        let chain = Chain::new().unwrap();
+        let root = chain.path("full");
+        chain
+            .forge("full", |manifest| {
+                let files = &mut manifest.databases[0].tag_files;
+                if !keep_file {
+                    files.clear();
+                    return;
+                }
+                let types = vec![taos::DataType::Int];
+                let layout =
+                    backup::data_file::Layout::tags("db", types, Default::default()).unwrap();
+                let name = "taosdump.1/db.2.avro-tbtags";
+                let mut writer = backup::data_file::FileWriter::create(
+                    &root.join(name),
+                    &layout,
+                    backup::data_file::Compression::Null,
+                )
+                .unwrap();
+                writer
+                    .append(&["s", "c1"], &|_| taos::Value::Int(1))
+                    .unwrap();
+                files[0].file = writer.finish(name.to_owned()).unwrap();
+            })
+            .unwrap();
+        let (code, report, _) = report(&mut verify(&[root]));
+        assert_eq!(code, 1, "{report}");
+        assert!(report.to_string().contains("are in no file"), "{report}");
+    }
+}
+
 #[test]
 fn a_manifest_that_names_a_file_outside_of_the_link_is_refused() {
     for path in ["../x", "/etc/passwd", "a/../../b"] {
@@ -287,6 +390,40 @@ fn a_manifest_that_names_a_file_outside_of_the_link_is_refused() {
             .unwrap();
         let (code, _, codes) = report(&mut verify(&[chain.path("full")]));
         assert_eq!((code, codes), (1, vec!["manifest_damaged".to_owned()]));
+    }
+}
+
+#[test]
+fn a_manifest_with_two_databases_of_one_name_is_refused() {
+    // A restore would take the first one only.
+    let chain = Chain::new().unwrap();
+    chain
+        .forge("full", |manifest| {
+            let again = manifest.databases[0].clone();
+            manifest.databases.push(again);
+        })
+        .unwrap();
+    let (code, report, codes) = report(&mut verify(&[chain.path("full")]));
+    assert_eq!(
+        (code, codes),
+        (1, vec!["manifest_damaged".to_owned()]),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let chain = Chain::new().unwrap();
+    for file in ["taosdump.1/dbs.sql", "incremental/manifest.json"] {
+        let path = chain.path("full").join(file);
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        verify(&[chain.path("full")])
+            .timeout(std::time::Duration::from_secs(30))
+            .assert()
+            .code(1)
+            .stdout(predicate::str::contains("no file"));
     }
 }
 
@@ -342,9 +479,9 @@ fn blocks_are_looked_for_in_the_links() {
         "{text}"
     );
 
-    // The first two end before the deletes of n.
+    // The first two end before the deletes of n: neither the version nor the deletes are in them.
     let (code, _, codes) = run(&[chain.path("full"), chain.path("inc1")], &blocks);
-    assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
+    assert_eq!((code, codes), (1, vec!["not_covered".to_owned(); 2]));
 
     // A row that no link holds, and a version that none reaches.
     let (code, _, codes) = run(
@@ -353,6 +490,10 @@ fn blocks_are_looked_for_in_the_links() {
     );
     assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
     let (code, _, codes) = run(&chain.links(), &chain.blocks(31, 59).unwrap());
+    assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
+
+    // The first link holds every row of c1, but as it was at version 10.
+    let (code, _, codes) = run(&chain.links(), &chain.blocks(30, 60).unwrap());
     assert_eq!((code, codes), (1, vec!["not_covered".to_owned()]));
 
     // A list that was damaged.
@@ -527,6 +668,30 @@ fn a_dump_of_an_unpatched_taosdump_is_decoded_and_blocks_are_looked_for_in_it() 
         text.contains("holds no database") && text.contains("was dropped"),
         "{text}"
     );
+}
+
+#[test]
+fn a_link_without_its_manifest_is_no_dump_of_an_unpatched_taosdump() {
+    // So it is when the manifest is lost, or the dump was killed while it moved its files to their place.
+    for partial in [false, true] {
+        let dir = copy("chain");
+        let link = dir.path().join("full");
+        fs::remove_file(link.join("incremental/manifest.json")).unwrap();
+        if partial {
+            fs::create_dir(link.join(".partial-1")).unwrap();
+            fs::rename(
+                link.join("incremental"),
+                link.join(".partial-1/incremental"),
+            )
+            .unwrap();
+        }
+        let (code, report, codes) = report(&mut verify(&[link]));
+        assert_eq!(
+            (code, codes),
+            (1, vec!["not_a_link".to_owned()]),
+            "{report}"
+        );
+    }
 }
 
 #[test]

@@ -29,7 +29,8 @@ use std::{
 use taos::{DataType, sql};
 use tdfiles::KeySpan;
 
-const PARTIAL: &str = ".partial-";
+/// What the names of directories begin with that dumps in progress write to.
+pub(crate) const PARTIAL: &str = ".partial-";
 
 /// The output directory while a dump runs.
 pub(super) struct OutDir {

@@ -6,7 +6,7 @@ use crate::{
         self, Alter, Schema, SuperTable, Table, database_options, read::schema, schema_change,
     },
     data_file::{FileReader, OwnedValue},
-    link::TableChange,
+    link::{TableChange, needs_tags},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use taos::{Connection, DataType, SqlError, sql};
@@ -200,6 +200,7 @@ impl Apply<'_> {
             .iter()
             .map(|change| (change.name.as_str(), change))
             .collect();
+        let mut tagged = BTreeSet::new();
         for file in &self.database.tag_files {
             let Some(stable) = self
                 .database
@@ -213,7 +214,15 @@ impl Apply<'_> {
                 ));
                 continue;
             };
-            self.children(stable, &file.file.path, tables, &by_name)?;
+            self.children(stable, &file.file.path, tables, &by_name, &mut tagged)?;
+        }
+        for change in changes {
+            if needs_tags(tables, change) && !tagged.contains(&change.name) {
+                self.failures.add(format!(
+                    "table {}: its tags are in no file of the link",
+                    sql::table(self.target, &change.name)
+                ));
+            }
         }
         for change in changes {
             let Some(table) = tables.get(&change.name) else {
@@ -249,6 +258,7 @@ impl Apply<'_> {
         file: &str,
         tables: &BTreeMap<String, Table>,
         changes: &BTreeMap<&str, &TableChange>,
+        tagged: &mut BTreeSet<String>,
     ) -> Result<(), RestoreError> {
         let tags = &stable.schema.tags;
         let types: Vec<DataType> = tags.iter().filter_map(|tag| tag.data_type().ok()).collect();
@@ -271,6 +281,7 @@ impl Apply<'_> {
             let (Some(change), Some(table)) = (changes.get(name.as_str()), tables.get(name)) else {
                 continue;
             };
+            tagged.insert(name.clone());
             let literals = match literals(&types, &values) {
                 Ok(literals) => literals,
                 Err(problem) => {

@@ -4,7 +4,7 @@ use super::{ProblemCode, link::Tables};
 use crate::data_file::{self, DataFileError, FileEntry, FileReader, OwnedValue};
 use parking_lot::Mutex;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     path::Path,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -29,11 +29,13 @@ pub(super) enum Content<'a> {
         types: &'a [DataType],
         spans: &'a [KeySpan],
     },
-    /// Tags of children of a super table; of these tables, if the list of them is known.
+    /// Tags of children of a super table; of these tables, if the list of them is known. Whose tags there are is added
+    /// to `seen`.
     Tags {
         stable: &'a str,
         types: &'a [DataType],
         tables: Option<&'a Tables>,
+        seen: &'a Mutex<HashSet<String>>,
     },
 }
 
@@ -99,7 +101,8 @@ fn check_one(root: &Path, job: &FileJob<'_>) -> Found<u64> {
             stable,
             types,
             tables,
-        } => tags(&path, stable, types, *tables)?,
+            seen,
+        } => tags(&path, stable, types, *tables, seen)?,
     };
     if rows == job.entry.rows {
         return Ok(rows);
@@ -162,7 +165,13 @@ fn table_rows(path: &Path, table: &str, types: &[DataType], spans: &[KeySpan]) -
     Ok(rows)
 }
 
-fn tags(path: &Path, stable: &str, types: &[DataType], tables: Option<&Tables>) -> Found<u64> {
+fn tags(
+    path: &Path,
+    stable: &str,
+    types: &[DataType],
+    tables: Option<&Tables>,
+    seen: &Mutex<HashSet<String>>,
+) -> Found<u64> {
     let is_child = |name: &str| {
         tables.is_none_or(|tables| {
             let table = tables.get(name);
@@ -173,7 +182,10 @@ fn tags(path: &Path, stable: &str, types: &[DataType], tables: Option<&Tables>) 
     let mut rows = 0;
     while let Some((names, _)) = reader.next().map_err(|e| unreadable(&e))? {
         match names.as_slice() {
-            [of, child] if of == stable && is_child(child) => rows += 1,
+            [of, child] if of == stable && is_child(child) => {
+                rows += 1;
+                seen.lock().insert(child.clone());
+            }
             _ => {
                 let problem =
                     format!("it holds tags of {names:?}, which is no listed child of {stable:?}");

@@ -1,14 +1,17 @@
 //! Whether what a detection found is in a chain: every span and delete it names, up to the version it ends at.
 
-use super::{BlocksReport, Checked, ProblemCode, Problems};
-use crate::{link::TableChange, report::Blocks};
+use super::{BlocksReport, Checked, ProblemCode, Problems, link::Tables};
+use crate::{
+    link::{DatabaseLink, TableChange, VgroupLink},
+    report::Blocks,
+};
 use bitmap::BlockState;
 use capture::ReasonCode;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
-use tdfiles::{KeySpan, Uid, VgId};
+use tdfiles::{KeySpan, Uid, Version, VgId};
 
 /// What the links hold of the tables in a list of blocks.
 pub(super) struct Coverage {
@@ -36,13 +39,40 @@ impl Coverage {
         }
     }
 
-    /// Adds what a link holds of a database.
-    pub(super) fn add(&mut self, database: &str, changes: &[TableChange]) {
-        if database != self.blocks.database {
+    /// Adds what a link holds of a database. Tables of a vgroup that it holds only as it was when the detection began
+    /// are left out: it has their ranges, and not their changes.
+    pub(super) fn add(
+        &mut self,
+        link: &DatabaseLink,
+        is_export: bool,
+        tables: Option<&Tables>,
+        changes: &[TableChange],
+    ) {
+        if link.database.name != self.blocks.database {
             return;
         }
+        let plans = self.blocks.plan.vgroups.iter();
+        let starts: HashMap<VgId, Version> = plans.map(|plan| (plan.vgroup, plan.from)).collect();
+        let ended = |link: &&VgroupLink| {
+            let start = starts.get(&link.vgroup);
+            // One without a version of its own may hold what the server removed by itself.
+            start.is_some_and(|start| link.to <= *start && link.from < link.to)
+        };
+        let before: HashSet<VgId> = match is_export {
+            true => HashSet::new(),
+            false => link
+                .vgroups
+                .iter()
+                .filter(ended)
+                .map(|v| v.vgroup)
+                .collect(),
+        };
         for change in changes {
             let Some(uid) = change.uid else { continue };
+            let table = tables.and_then(|tables| tables.get(&change.name));
+            if table.is_some_and(|table| before.contains(&table.vgroup)) {
+                continue;
+            }
             let held = self.held.entry(uid).or_default();
             held.spans.extend_from_slice(&change.spans);
             held.deletes.extend_from_slice(&change.deletes);

@@ -9,8 +9,11 @@ use crate::{
     catalogue::{Column, Table},
     checkpoint::Checkpoint,
     data_file::FileEntry,
-    link::{DatabaseLink, Link, LinkError, MANIFEST, TableChange, VgroupLink},
+    link::{
+        DatabaseLink, Link, LinkError, MANIFEST, TableChange, VgroupLink, disagreement, needs_tags,
+    },
 };
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs, io,
@@ -88,7 +91,8 @@ impl Check<'_> {
             };
             agree.check(problems);
             if let (Some(coverage), Some(changes)) = (coverage.as_deref_mut(), &lists.changes) {
-                coverage.add(&database.database.name, changes);
+                let is_export = link.manifest.export;
+                coverage.add(database, is_export, lists.tables.as_ref(), changes);
             }
             if let Some(list) = lists.tables {
                 tables.insert(database.database.name.clone(), list);
@@ -130,6 +134,8 @@ impl Check<'_> {
         let no_tables = Tables::new();
         let tables = lists.tables.as_ref().unwrap_or(&no_tables);
         let mut jobs = Vec::new();
+        let seen = Mutex::default();
+        let before = problems.0.len();
         for file in &database.tag_files {
             let Some((_, types)) = stables.get(file.stable.as_str()) else {
                 let problem = format!("super table {:?} has tags and no columns", file.stable);
@@ -142,6 +148,7 @@ impl Check<'_> {
                     stable: &file.stable,
                     types,
                     tables: lists.tables.as_ref(),
+                    seen: &seen,
                 },
             });
         }
@@ -183,6 +190,16 @@ impl Check<'_> {
             jobs.push(FileJob { entry, content });
         }
         self.files(link, &jobs, counted, named, problems);
+        if lists.tables.is_some() && before == problems.0.len() {
+            let seen = seen.into_inner();
+            let mut changes = lists.changes.iter().flatten();
+            let lacks =
+                |change: &&TableChange| needs_tags(tables, change) && !seen.contains(&change.name);
+            if let Some(change) = changes.find(lacks) {
+                let problem = format!("the tags of table {:?} are in no file", change.name);
+                contradiction(link, None, problem, problems);
+            }
+        }
     }
 
     fn files(
@@ -322,6 +339,12 @@ impl Lists {
             })
         });
         let changes_read = understood(link, &database.changes, read, problems);
+        if tables_read
+            && changes_read
+            && let Some(problem) = disagreement(database, &tables, &changes)
+        {
+            contradiction(link, Some(&database.changes.path), problem, problems);
+        }
         Self {
             tables: tables_read.then_some(tables),
             changes: changes_read.then_some(changes),

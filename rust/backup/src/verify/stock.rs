@@ -4,6 +4,7 @@
 use super::{BlocksReport, Problem, ProblemCode, Problems, coverage::NAMED};
 use crate::{
     catalogue::after_name,
+    dump::PARTIAL,
     plan::{BlockPlan, TablePlan},
     report::Blocks,
 };
@@ -18,9 +19,17 @@ use std::{
 };
 use tdfiles::Uid;
 
-/// Whether a directory without a manifest looks like such a dump.
+/// Whether a directory without a manifest looks like such a dump. A link that lost its manifest, or that a killed dump
+/// left half moved to its place, does too, but for what only a dump of ours leaves.
 pub(super) fn is_dump(root: &Path) -> bool {
+    let ours = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            name == "incremental" || name.to_string_lossy().starts_with(PARTIAL)
+        })
+    };
     fs::read_to_string(root.join("dbs.sql")).is_ok_and(|text| text.starts_with("#!"))
+        && fs::read_dir(root).is_ok_and(|mut entries| !entries.any(ours))
 }
 
 /// What was read of a dump.

@@ -154,8 +154,12 @@ impl Found {
         for pair in text.split('|').filter(|pair| !pair.trim().is_empty()) {
             match pair.split_once('=') {
                 Some((old, new)) if !old.trim().is_empty() && !new.trim().is_empty() => {
-                    self.rename
-                        .insert(old.trim().to_owned(), new.trim().to_owned());
+                    let (old, new) = (old.trim().to_owned(), new.trim().to_owned());
+                    if let Some(other) = self.rename.insert(old.clone(), new) {
+                        return Err(format!(
+                            "-W renames database {old} twice, first to {other}; give it one name"
+                        ));
+                    }
                 }
                 _ => {
                     return Err(format!(
@@ -334,6 +338,7 @@ mod tests {
             (vec![out, (key('D'), "a"), (key('T'), "0")], "1 to 1024"),
             (vec![out, (key('D'), "a"), (key('W'), "a=b")], "-i"),
             (vec![(key('i'), "x"), (key('W'), "ab")], "old=new"),
+            (vec![(key('i'), "x"), (key('W'), "a=b|a=c")], "twice"),
             (vec![(key('i'), "x"), (BASE, "b")], "--base"),
             (vec![out, (BASE, "b"), (BASE, "c")], "--base"),
         ] {

@@ -1,7 +1,7 @@
 //! What a dump or restore did, for people or as one JSON object.
 
 use super::say;
-use crate::Exit;
+use crate::{Exit, stdout};
 use backup::{dump::DumpOutcome, restore::RestoreOutcome};
 use serde_json::json;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ pub(crate) fn dumped(outcome: &DumpOutcome, json: bool) -> Exit {
         Exit::Incomplete
     };
     if json {
-        print(&json!({
+        return print(&json!({
             "result": if exit == Exit::Done { "done" } else { "incomplete" },
             "link": manifest.id,
             "directory": outcome.link.root,
@@ -32,8 +32,8 @@ pub(crate) fn dumped(outcome: &DumpOutcome, json: bool) -> Exit {
             "failures": manifest.failures,
             "not_covered": manifest.not_covered,
             "notes": outcome.notes,
-        }));
-        return exit;
+        }))
+        .map_or_else(lost, |()| exit);
     }
     for note in &outcome.notes {
         say(&format!("note: {note}"));
@@ -85,15 +85,15 @@ pub(super) fn restored(outcome: &RestoreOutcome, json: bool) -> Exit {
         (true, true) => Exit::Done,
     };
     if json {
-        print(&json!({
+        return print(&json!({
             "result": match exit { Exit::Done => "done", Exit::Incomplete => "incomplete", _ => "failed" },
             "rows": outcome.rows,
             "tables": outcome.tables,
             "failures": outcome.failures,
             "incomplete": outcome.incomplete,
             "notes": outcome.notes,
-        }));
-        return exit;
+        }))
+        .map_or_else(lost, |()| exit);
     }
     for note in &outcome.notes {
         say(&format!("note: {note}"));
@@ -119,7 +119,8 @@ pub(super) fn restored(outcome: &RestoreOutcome, json: bool) -> Exit {
 
 pub(super) fn failed(error: &dyn std::error::Error, json: bool) {
     if json {
-        print(&json!({"result": "failed", "failures": [error.to_string()]}));
+        let printed = print(&json!({"result": "failed", "failures": [error.to_string()]}));
+        let _ = printed.map_err(lost);
     }
     say(&format!("taosdump: {error}"));
 }
@@ -133,6 +134,14 @@ fn list(what: &str, items: &[String]) {
     }
 }
 
-fn print(value: &serde_json::Value) {
-    let _ = writeln!(io::stdout(), "{value}");
+fn print(value: &serde_json::Value) -> Result<(), String> {
+    stdout::print(format!("{value}\n").as_bytes(), true)
+}
+
+/// Whoever reads the JSON decides by it, so a lost one is a failure.
+fn lost(problem: String) -> Exit {
+    say(&format!(
+        "taosdump: {problem}; the result could not be printed"
+    ));
+    Exit::Failed
 }

@@ -8,12 +8,13 @@ use super::{
     Databases, Dump, DumpError, DumpJob, DumpOutcome, Known, OutDir, Progress, cluster_id,
 };
 use crate::{
-    catalogue::{self, Catalogue, Table},
+    catalogue::{self, Catalogue, CatalogueError, Table},
     checkpoint::Checkpoint,
     data_file::{Compression, FileEntry},
     link::{DatabaseLink, Link, Manifest, Totals},
     plan::{Ordinals, Plan, TablePlan},
     report::Blocks,
+    watermark,
 };
 use bitmap::BlockState;
 use capture::KnownVnode;
@@ -90,6 +91,13 @@ pub fn export(
         dirs: &[],
         progress,
     };
+    // What was found in the log is not applied yet for sure: queries would not see it, and nobody would look for it again.
+    if catalogue::read::database_created(&connection, &database)?.is_none() {
+        return Err(CatalogueError::NoDatabase(database).into());
+    }
+    let found = plan.vgroups.iter().filter(|vgroup| vgroup.db_id.is_some());
+    let versions = found.map(|vgroup| (vgroup.vgroup, vgroup.to)).collect();
+    watermark::wait_applied(&connection, &database, &versions)?;
     progress.step(&format!("reading the catalogue of {database}"));
     let catalogue = catalogue::read(&connection, &database)?;
     if catalogue.database.precision != precision {

@@ -16,7 +16,7 @@ use backup::data_file::Compression;
 use backup::detect::Since;
 use backup::plan::{BlockPlan, Plan};
 use backup::report::Blocks;
-use backup::session::{Session, advance, checkpoint_path};
+use backup::session::{Session, advance, checkpoint_path, there_is};
 use backup::verify::{self, Verdict};
 use bitmap::BlockId;
 use config::{Layers, Live, Program, Settings};
@@ -263,10 +263,12 @@ impl Plugin {
         if time > 0 {
             return Ok(Since::Time(time / 1_000));
         }
-        if let Some(path) = database.and_then(|database| self.checkpoint(database))
-            && path.exists()
-        {
-            return Ok(Since::Checkpoint(path));
+        if let Some(path) = database.and_then(|database| self.checkpoint(database)) {
+            let problem =
+                |error| Failure::new(Code::IO, format_args!("{}: {error}", path.display()));
+            if there_is(&path).map_err(problem)? {
+                return Ok(Since::Checkpoint(path));
+            }
         }
         match &self.settings().source.since {
             Some(since) => cli::detect::parse_since(since)

@@ -186,6 +186,7 @@ impl Session {
         };
         let mut detection = detect::run(&request, &())?;
         if let Some(connection) = &connection {
+            names::add_elsewhere(connection, &detection.database, &mut detection.plan)?;
             names::name_tables(connection, &detection.database, &mut detection.plan)?;
         }
         Ok(detection)

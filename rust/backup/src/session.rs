@@ -151,7 +151,7 @@ pub struct Done {
     pub failed: u64,
     /// Bytes exported.
     pub bytes: u64,
-    /// Whether the detection was exact.
+    /// Whether the detection was exact, and no dropped table can be missing in it.
     pub exact: bool,
     /// Things the operator should know.
     pub notes: Vec<String>,
@@ -287,7 +287,8 @@ impl Session {
         })?;
         atomic_file::write(&blocks_file, &json)?;
         let blocks = detection.plan.blocks.len() as u64;
-        let exact = detection.plan.is_complete();
+        let unseen = detection.plan.unseen_drops();
+        let exact = detection.plan.is_complete() && unseen.is_empty();
 
         let export = run.join("export");
         let next = detection.checkpoint.clone();
@@ -340,6 +341,11 @@ impl Session {
         }
         let mut notes = outcome.notes;
         notes.extend(failures.iter().cloned());
+        notes.extend(unseen);
+        for vgroup in vgroups.iter().filter(|vgroup| vgroup.db_id.is_none()) {
+            let texts = vgroup.reasons.iter().map(|reason| &reason.text);
+            notes.extend(texts.map(|text| format!("vgroup {}: {text}", vgroup.vgroup)));
+        }
         if !moved {
             notes.push(STAYS.to_owned());
         }

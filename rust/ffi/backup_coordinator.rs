@@ -403,9 +403,10 @@ pub unsafe extern "C" fn backup_coordinator_export(coordinator: *mut SBackupCoor
             }
             let reader = shared.reader()?;
             let began = Instant::now();
+            // The positions of a server with several vgroups are in no order, whoever reads its blocks.
             let selection = match &reader {
-                BlockReader::Host(_) => Selection::BehindCursor,
-                BlockReader::Followed(_) => Selection::NewMarks,
+                BlockReader::Host(_) if !Followed::is_any() => Selection::BehindCursor,
+                _ => Selection::NewMarks,
             };
             let done = shared
                 .coordinator

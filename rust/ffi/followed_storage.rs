@@ -216,6 +216,11 @@ pub(crate) fn followed<K: Kind>() -> Option<(Numbering, K::Config)> {
     Some((running.follower.numbering()?, running.config.clone()))
 }
 
+/// Whether a server is followed, or about to be.
+pub(crate) fn is_installed<K: Kind>() -> bool {
+    K::engine().lock().running.is_some()
+}
+
 /// What the last configuration said: the next install follows it.
 fn configured<K: Kind>() -> Option<K::Config> {
     K::engine().lock().follow.clone()

@@ -238,6 +238,12 @@ impl Followed {
         }
     }
 
+    /// Whether a storage engine of ours follows a server.
+    pub(crate) fn is_any() -> bool {
+        followed_storage::is_installed::<Files>()
+            || followed_storage::is_installed::<Subscription>()
+    }
+
     pub(crate) fn connect(&self) -> Result<taos::Connection, Failure> {
         let (library, login) = match &self.login {
             Some(login) => {

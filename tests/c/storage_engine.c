@@ -1,6 +1,7 @@
 /* Every function of storage_engine_interface.h. Follows a copy of a recorded server's data directory, which this
  * program makes grow as the server did.
  *   storage_engine DATA_DIR WHAT_IT_BECOMES WORK_DIR */
+#include "backup_coordinator.h"
 #include "event_interceptor.h"
 #include "storage_engine_interface.h"
 
@@ -260,6 +261,33 @@ static int a_subscription(const char *work_dir) {
   return 0;
 }
 
+static uint64_t read_blocks, last_read;
+
+static int32_t count_block(uint64_t block_id, SBackupSink *sink, void *user_data) {
+  (void)user_data;
+  read_blocks++;
+  last_read = block_id;
+  return backup_sink_write(sink, &block_id, sizeof block_id);
+}
+
+/* A server's positions are in no order, so no cursor may pass a block by. */
+static int a_lower_position_is_exported(SBitmapEngine *engine, uint64_t changed, const char *work_dir) {
+  SBackupConfig       config;
+  SBackupCoordinator *coordinator;
+
+  memset(&config, 0, sizeof config);
+  config.backup_path = work_dir;
+  config.batch_size = 100;
+  config.timeout_ms = 60000;
+  coordinator = backup_coordinator_init(engine, &config);
+  CHECK(coordinator != NULL && backup_coordinator_set_reader(coordinator, count_block, NULL) == ERR_SUCCESS);
+  CHECK(backup_coordinator_export(coordinator) == ERR_BACKUP_INCOMPLETE && read_blocks == changed); /* a range is there */
+  CHECK(bitmap_engine_mark_dirty(engine, 7, 1, 1) == ERR_SUCCESS);
+  CHECK(backup_coordinator_export(coordinator) == ERR_BACKUP_INCOMPLETE && read_blocks == changed + 1 && last_read == 7);
+  backup_coordinator_destroy(coordinator);
+  return 0;
+}
+
 static int through_an_interceptor(const char *data_dir, const char *grown, const char *work_dir) {
   SStorageEngineInterface *table = get_storage_engine_interface("tdengine");
   SBitmapEngine           *engine = bitmap_engine_init();
@@ -291,6 +319,7 @@ static int through_an_interceptor(const char *data_dir, const char *grown, const
   CHECK(table->get_observability_metrics(NULL, &metrics) == ERR_SUCCESS);
   CHECK(metrics.messages_per_second > 0 && metrics.bytes_per_second > 0 && metrics.offset_lag == 0);
   CHECK(read_data_block(ids[0], &data, &size) == ERR_SERVER && data == NULL); /* there is none */
+  if (a_lower_position_is_exported(engine, dirty + fresh, work_dir)) return 1;
   event_interceptor_destroy(ic);
   bitmap_engine_destroy(engine);
   return 0;

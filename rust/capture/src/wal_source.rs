@@ -27,6 +27,9 @@ use tdfiles::{
 #[derive(Debug)]
 pub struct WalSource {
     dir: PathBuf,
+    /// The one before the first of `segments`, if a request in there may have been under way together with one after
+    /// the start.
+    before: Option<Segment>,
     segments: Vec<Segment>,
     encrypted: bool,
     /// Rows and deletes up to this version come from somewhere else; of older records only changes to tables
@@ -62,9 +65,10 @@ impl WalSource {
         let wal = dir.wal();
         for attempt in 0..ATTEMPTS {
             match open_all(&wal, vnode, since) {
-                Ok((segments, final_version)) => {
+                Ok(((before, segments), final_version)) => {
                     return Ok(Self {
                         dir: wal,
+                        before,
                         segments,
                         encrypted: vnode.wal_encrypted,
                         rows_after,
@@ -208,6 +212,9 @@ impl ChangeSource for WalSource {
             ),
             _ => {}
         }
+        if let Some(before) = &self.before {
+            scan.learn_names_in(&mut self.reader(before)?);
+        }
         for (i, segment) in self.segments.iter().enumerate() {
             let next = self.segments.get(i + 1).map(|next| next.name.first);
             let reader = self.reader(segment)?;
@@ -323,14 +330,7 @@ impl Scan {
     fn record(&mut self, record: Record<'_>, path: &Path, sink: &mut dyn FnMut(Change<'_>)) {
         let version = record.header.version;
         if version <= self.since {
-            // What is not understood here concerns nobody.
-            if let Some(body) = record.body
-                && let Ok(message) =
-                    Message::decode(record.header.message_type, body, record.offset)
-            {
-                self.learn_names(&message);
-            }
-            return;
+            return self.learn_names_of(&record);
         }
         self.last = version;
         let rows_wanted = version > self.rows_after;
@@ -354,6 +354,21 @@ impl Scan {
                 self.message(message, version, rows_wanted, sink);
             }
             Err(error) => self.not_understood(rows_wanted, format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Names in records before the start. What is not understood there concerns nobody.
+    fn learn_names_in(&mut self, reader: &mut SegmentReader<&File>) {
+        while let Ok(record) = reader.next_record() {
+            self.learn_names_of(&record);
+        }
+    }
+
+    fn learn_names_of(&mut self, record: &Record<'_>) {
+        if let Some(body) = record.body
+            && let Ok(message) = Message::decode(record.header.message_type, body, record.offset)
+        {
+            self.learn_names(&message);
         }
     }
 
@@ -579,12 +594,15 @@ impl Reasons {
     }
 }
 
+/// The segment before, and those that are needed.
+type Opened = (Option<Segment>, Vec<Segment>);
+
 /// Opens the segments, and finds the last version that can't be rolled back; `None` where every record is final.
 fn open_all(
     wal: &Path,
     vnode: &VnodeJson,
     since: Version,
-) -> Result<(Vec<Segment>, Option<Version>), CaptureError> {
+) -> Result<(Opened, Option<Version>), CaptureError> {
     let segments = open_segments(wal, since)?;
     let final_version = if vnode.replicas > 1 {
         // What is committed to files can't be rolled back either.
@@ -595,8 +613,13 @@ fn open_all(
     Ok((segments, final_version))
 }
 
-/// Opens the segments from the one that can hold `since + 1` on.
-fn open_segments(wal: &Path, since: Version) -> Result<Vec<Segment>, CaptureError> {
+/// Requests that a server has under way together are at most so many versions apart: as many as its queue of logged
+/// requests holds (TSDB_SYNC_LOG_BUFFER_SIZE).
+const UNDER_WAY: i64 = 4096;
+
+/// Opens the segments from the one that can hold `since + 1` on, and the one before if requests in there may have been
+/// under way at that time.
+fn open_segments(wal: &Path, since: Version) -> Result<Opened, CaptureError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(wal).map_err(CaptureError::io(wal))? {
         let entry = entry.map_err(CaptureError::io(wal))?;
@@ -609,13 +632,18 @@ fn open_segments(wal: &Path, since: Version) -> Result<Vec<Segment>, CaptureErro
         .iter()
         .rposition(|(name, _)| name.first <= since.next())
         .unwrap_or_default();
-    names
-        .drain(first_needed..)
-        .map(|(name, path)| {
-            let file = File::open(&path).map_err(CaptureError::io(&path))?;
-            Ok(Segment { name, path, file })
-        })
-        .collect()
+    let open = |(name, path): &(SegmentName, PathBuf)| {
+        let (name, path) = (*name, path.clone());
+        let file = File::open(&path).map_err(CaptureError::io(&path))?;
+        Ok(Segment { name, path, file })
+    };
+    let (before, needed) = names.split_at(first_needed);
+    let is_near = |first: Version| since.0.saturating_sub(first.0) < UNDER_WAY;
+    let before = match (before.last(), needed.first()) {
+        (Some(before), Some((needed, _))) if is_near(needed.first) => Some(open(before)?),
+        _ => None,
+    };
+    Ok((before, needed.iter().map(open).collect::<Result<_, _>>()?))
 }
 
 #[derive(Deserialize)]

@@ -6,3 +6,4 @@
 mod damage;
 mod histories;
 mod scanned;
+mod two_uids;

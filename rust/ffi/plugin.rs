@@ -16,7 +16,7 @@ use backup::data_file::Compression;
 use backup::detect::Since;
 use backup::plan::{BlockPlan, Plan};
 use backup::report::Blocks;
-use backup::session::{Session, advance, checkpoint_path};
+use backup::session::{Session, advance, checkpoint_path, there_is};
 use backup::verify::{self, Verdict};
 use bitmap::BlockId;
 use config::{Layers, Live, Program, Settings};
@@ -263,10 +263,12 @@ impl Plugin {
         if time > 0 {
             return Ok(Since::Time(time / 1_000));
         }
-        if let Some(path) = database.and_then(|database| self.checkpoint(database))
-            && path.exists()
-        {
-            return Ok(Since::Checkpoint(path));
+        if let Some(path) = database.and_then(|database| self.checkpoint(database)) {
+            let problem =
+                |error| Failure::new(Code::IO, format_args!("{}: {error}", path.display()));
+            if there_is(&path).map_err(problem)? {
+                return Ok(Since::Checkpoint(path));
+            }
         }
         match &self.settings().source.since {
             Some(since) => cli::detect::parse_since(since)
@@ -285,7 +287,7 @@ impl Plugin {
         let mut by_version: Vec<usize> = (0..blocks.plan.blocks.len()).collect();
         by_version.sort_by_key(|at| blocks.plan.blocks.get(*at).map(|b| (b.version, b.id)));
         self.stats.total_blocks += blocks.plan.blocks.len() as u64;
-        let exact = blocks.plan.is_complete();
+        let exact = blocks.plan.is_complete() && blocks.plan.unseen_drops().is_empty();
         self.found = Some(Found {
             blocks,
             by_version,

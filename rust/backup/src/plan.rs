@@ -124,6 +124,36 @@ impl Plan {
     pub fn is_complete(&self) -> bool {
         self.vgroups.iter().all(|vgroup| vgroup.complete)
     }
+
+    /// Why tables may be gone that the plan does not name: rows are all found without the log, drops are not.
+    pub fn unseen_drops(&self) -> Vec<String> {
+        // Where everything since the beginning was looked for, there was nothing to drop.
+        let later = self
+            .vgroups
+            .iter()
+            .filter(|vgroup| vgroup.from > Version::BEGINNING);
+        let reasons =
+            later.flat_map(|vgroup| vgroup.reasons.iter().map(|reason| (vgroup.vgroup, reason)));
+        let unseen = reasons.filter(|(_, reason)| {
+            matches!(
+                reason.code,
+                ReasonCode::TablesNotCovered | ReasonCode::DroppedByName
+            )
+        });
+        let mut why: Vec<String> = unseen
+            .map(|(vgroup, reason)| {
+                format!(
+                    "vgroup {vgroup}: dropped tables may be missing: {}",
+                    reason.text
+                )
+            })
+            .collect();
+        if self.super_tables_dropped {
+            let text = "a super table was dropped: of its tables, only those are named that changed since the start";
+            why.push(text.to_owned());
+        }
+        why
+    }
 }
 
 /// The dense numbers of a backup set's tables. They stay the same along a chain, so that a block keeps its id.
@@ -636,5 +666,37 @@ impl BlockCursor<'_> {
         block.span = block.span.hull(KeySpan::at(key));
         block.version = block.version.max(version);
         block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_does_not_reach_back_may_have_held_drops() {
+        let vgroup = |from| VgroupPlan {
+            vgroup: VgId(2),
+            db_id: Some(DbId(1)),
+            from,
+            to: Version(9),
+            source: SourceKind::TsdbAndWal,
+            complete: true,
+            reasons: vec![Reason {
+                code: ReasonCode::TablesNotCovered,
+                text: "the WAL begins at version 7".to_owned(),
+                range: None,
+            }],
+        };
+        let plan = |from, super_tables_dropped| Plan {
+            window: WindowWidth::from_ticks(1_000).unwrap(),
+            vgroups: vec![vgroup(from)],
+            tables: Vec::new(),
+            blocks: Vec::new(),
+            super_tables_dropped,
+        };
+        assert_eq!(plan(Version(3), false).unseen_drops().len(), 1);
+        assert_eq!(plan(Version(3), true).unseen_drops().len(), 2);
+        assert!(plan(Version::BEGINNING, false).unseen_drops().is_empty());
     }
 }

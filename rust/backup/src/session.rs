@@ -151,7 +151,7 @@ pub struct Done {
     pub failed: u64,
     /// Bytes exported.
     pub bytes: u64,
-    /// Whether the detection was exact.
+    /// Whether the detection was exact, and no dropped table can be missing in it.
     pub exact: bool,
     /// Things the operator should know.
     pub notes: Vec<String>,
@@ -186,6 +186,7 @@ impl Session {
         };
         let mut detection = detect::run(&request, &())?;
         if let Some(connection) = &connection {
+            names::add_elsewhere(connection, &detection.database, &mut detection.plan)?;
             names::name_tables(connection, &detection.database, &mut detection.plan)?;
         }
         Ok(detection)
@@ -264,7 +265,9 @@ impl Session {
         let checkpoint = checkpoint_path(cache, database);
         let since = match since {
             Some(since) => since,
-            None if checkpoint.exists() => Since::Checkpoint(checkpoint.clone()),
+            None if there_is(&checkpoint).map_err(io(&checkpoint))? => {
+                Since::Checkpoint(checkpoint.clone())
+            }
             None => first,
         };
         fs::create_dir_all(cache).map_err(io(cache))?;
@@ -284,7 +287,8 @@ impl Session {
         })?;
         atomic_file::write(&blocks_file, &json)?;
         let blocks = detection.plan.blocks.len() as u64;
-        let exact = detection.plan.is_complete();
+        let unseen = detection.plan.unseen_drops();
+        let exact = detection.plan.is_complete() && unseen.is_empty();
 
         let export = run.join("export");
         let next = detection.checkpoint.clone();
@@ -337,6 +341,11 @@ impl Session {
         }
         let mut notes = outcome.notes;
         notes.extend(failures.iter().cloned());
+        notes.extend(unseen);
+        for vgroup in vgroups.iter().filter(|vgroup| vgroup.db_id.is_none()) {
+            let texts = vgroup.reasons.iter().map(|reason| &reason.text);
+            notes.extend(texts.map(|text| format!("vgroup {}: {text}", vgroup.vgroup)));
+        }
         if !moved {
             notes.push(STAYS.to_owned());
         }
@@ -364,8 +373,18 @@ pub fn advance(
     vgroups: &[VgroupPlan],
     next: &Checkpoint,
 ) -> Result<bool, atomic_file::WriteError> {
-    // One that can't be read has no start that could be lost.
-    if let Ok(known) = Checkpoint::load(checkpoint) {
+    let known = match Checkpoint::load(checkpoint) {
+        Ok(known) => Some(known),
+        // It may be read another time.
+        Err(CheckpointError::Io { path, source }) if source.kind() != io::ErrorKind::NotFound => {
+            let problem = format!("what is there can't be read: {source}");
+            let source = io::Error::new(source.kind(), problem);
+            return Err(atomic_file::WriteError { path, source });
+        }
+        // One that is damaged has no start that could be lost.
+        Err(_) => None,
+    };
+    if let Some(known) = known {
         let is_in_plan = |vgroup: &VgId| vgroups.iter().any(|plan| plan.vgroup == *vgroup);
         let misses_nothing = |plan: &VgroupPlan| match known.vgroups.get(&plan.vgroup) {
             _ if plan.from == Version::BEGINNING => true,
@@ -384,6 +403,15 @@ pub fn advance(
     }
     next.save(checkpoint)?;
     Ok(true)
+}
+
+/// Whether there is a checkpoint. One that can't be looked at is not one that is missing: a backup would begin anew.
+pub fn there_is(checkpoint: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(checkpoint) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where the checkpoint of a database is kept.
@@ -480,6 +508,20 @@ mod tests {
         }
         fs::write(&path, "damaged").unwrap();
         assert!(advance(&path, &[from(2, 30, 1)], &checkpoint(40)).unwrap());
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let moved = advance(&path, &[from(2, 50, 1)], &checkpoint(60));
+        assert!(moved.is_err(), "what can't be read now may hold a start");
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_looked_at_is_not_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        assert!(!there_is(&path).unwrap());
+        fs::write(&path, "").unwrap();
+        assert!(there_is(&path).unwrap());
+        assert!(there_is(&path.join("in a file")).is_err());
     }
 
     #[test]

@@ -255,7 +255,7 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Report {
         Some((path, blocks.ok()?))
     });
     if let [root] = job.links.as_slice()
-        && !root.join(crate::link::MANIFEST).exists()
+        && matches!(root.join(crate::link::MANIFEST).try_exists(), Ok(false))
         && stock::is_dump(root)
     {
         return stock_dump(root, blocks, problems, progress);

@@ -86,7 +86,7 @@ pub enum WatermarkError {
     },
     /// What is logged was not applied.
     #[error(
-        "vgroup {vgroup} of database {database} did not apply version {wanted} within {seconds} s; leave --no-flush out, or run it again"
+        "vgroup {vgroup} of database {database} did not apply version {wanted} within {seconds} s; leave --no-flush out where it was given, or run it again when the server is less busy"
     )]
     NotApplied {
         /// The database.
@@ -281,7 +281,8 @@ pub(crate) fn wait_applied(
     versions: &BTreeMap<VgId, Version>,
 ) -> Result<(), WatermarkError> {
     let query = format!(
-        "SELECT vgroup_id, `v1_applied/committed` FROM information_schema.ins_vgroups WHERE db_name = {}",
+        "SELECT vgroup_id, v1_status, `v1_applied/committed`, v2_status, `v2_applied/committed`, v3_status, \
+         `v3_applied/committed` FROM information_schema.ins_vgroups WHERE db_name = {}",
         sql::text(database)
     );
     let started = Instant::now();
@@ -293,11 +294,12 @@ pub(crate) fn wait_applied(
                 .as_i64()
                 .and_then(|id| i32::try_from(id).ok())
                 .map(VgId);
-            let applied = row
-                .text(1)
-                .split('/')
-                .next()
-                .and_then(|text| text.parse().ok())
+            // The leader answers queries.
+            let leader = [1, 3, 5]
+                .into_iter()
+                .find(|at| row.text(*at).starts_with("leader"));
+            let applied = leader
+                .and_then(|at| row.text(at + 1).split('/').next()?.parse().ok())
                 .map(Version);
             if let (Some(vgroup), Some(applied)) = (vgroup, applied)
                 && behind.get(&vgroup).is_some_and(|wanted| applied >= *wanted)

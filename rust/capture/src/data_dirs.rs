@@ -118,7 +118,7 @@ impl DataDirs {
 impl VnodeDir {
     /// Whether the vnode went away since it was found.
     pub fn is_gone(&self) -> bool {
-        !self.primary.join("vnode.json").exists()
+        matches!(self.primary.join("vnode.json").try_exists(), Ok(false))
     }
 
     /// Reads `vnode.json`.

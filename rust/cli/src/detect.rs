@@ -216,6 +216,9 @@ pub fn run(args: &DetectArgs) -> Result<Exit, Box<dyn Error>> {
     let mut detection = detect::run(&request, &bar)?;
     bar.finish();
     if let Some(server) = &server {
+        if request.vgroup.is_none() {
+            names::add_elsewhere(server, &detection.database, &mut detection.plan)?;
+        }
         names::name_tables(server, &detection.database, &mut detection.plan)?;
     }
     let taken = started.elapsed();

@@ -147,7 +147,9 @@ impl Changes {
         };
         let mut deletes = Vec::new();
         let mut spans = Vec::new();
-        if let Some(widened) = ranges.widened.get(&table.vgroup) {
+        // A split may have moved it since the plan was made.
+        let vgroups = BTreeSet::from([before.vgroup, table.vgroup]);
+        for widened in vgroups.iter().filter_map(|of| ranges.widened.get(of)) {
             deletes.extend_from_slice(widened);
             spans.extend_from_slice(widened);
         }
@@ -165,7 +167,7 @@ impl Changes {
         if suspects.is_one(before, table) {
             spans.push(KeySpan::ALL);
         }
-        if let Some(expired) = ranges.expired.get(&table.vgroup) {
+        for expired in vgroups.iter().filter_map(|of| ranges.expired.get(of)) {
             deletes.extend_from_slice(expired);
         }
         let change = TableChange {
@@ -425,5 +427,29 @@ mod tests {
             },
         );
         assert_eq!(changes.tables["t"].spans, [span(10), span(20)]);
+    }
+
+    #[test]
+    fn a_range_that_is_dirty_as_a_whole_holds_for_tables_that_moved_since() {
+        let span = KeySpan::at(Key(10));
+        let ranges = Ranges {
+            widened: [(VgId(2), vec![span])].into(),
+            expired: [(VgId(2), vec![KeySpan::at(Key(20))])].into(),
+            reappeared: None,
+        };
+        let before = table("t", 1);
+        let moved = Table {
+            vgroup: VgId(7),
+            ..before.clone()
+        };
+        let mut suspects = Suspects {
+            stables: BTreeSet::new(),
+            found: BTreeSet::new(),
+        };
+        let mut changes = Changes::default();
+        changes.kept(&before, &moved, &[], &ranges, &mut suspects);
+        let change = &changes.tables["t"];
+        assert_eq!(change.spans, [span]);
+        assert_eq!(change.deletes, [span, KeySpan::at(Key(20))]);
     }
 }

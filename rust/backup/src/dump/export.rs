@@ -8,18 +8,19 @@ use super::{
     Databases, Dump, DumpError, DumpJob, DumpOutcome, Known, OutDir, Progress, cluster_id,
 };
 use crate::{
-    catalogue::{self, Catalogue, Table},
+    catalogue::{self, Catalogue, CatalogueError, Table},
     checkpoint::Checkpoint,
     data_file::{Compression, FileEntry},
     link::{DatabaseLink, Link, Manifest, Totals},
-    plan::{Ordinals, Plan},
+    plan::{Ordinals, Plan, TablePlan},
     report::Blocks,
+    watermark,
 };
 use bitmap::BlockState;
 use capture::KnownVnode;
 use std::{collections::HashSet, path::PathBuf};
 use taos::{Library, Login};
-use tdfiles::{DbId, Uid};
+use tdfiles::{DbId, Uid, Version, VgId};
 
 /// What to export, and how.
 #[derive(Debug)]
@@ -90,6 +91,13 @@ pub fn export(
         dirs: &[],
         progress,
     };
+    // What was found in the log is not applied yet for sure: queries would not see it, and nobody would look for it again.
+    if catalogue::read::database_created(&connection, &database)?.is_none() {
+        return Err(CatalogueError::NoDatabase(database).into());
+    }
+    let found = plan.vgroups.iter().filter(|vgroup| vgroup.db_id.is_some());
+    let versions = found.map(|vgroup| (vgroup.vgroup, vgroup.to)).collect();
+    watermark::wait_applied(&connection, &database, &versions)?;
     progress.step(&format!("reading the catalogue of {database}"));
     let catalogue = catalogue::read(&connection, &database)?;
     if catalogue.database.precision != precision {
@@ -142,12 +150,35 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
     for table in tables.values_mut() {
         table.tags = None;
     }
+    let gone = |name: &str, uid: Uid, vgroup: VgId| Table {
+        name: name.to_owned(),
+        uid,
+        vgroup,
+        stable: None,
+        tags: None,
+        schema: None,
+        ttl: 0,
+        comment: None,
+    };
     let named = || {
         let tables = plan.tables.iter();
         tables.filter_map(|table| Some((table, table.name.as_ref()?)))
     };
-    for (_, name) in named().filter(|(table, _)| table.state == BlockState::New) {
-        tables.remove(name);
+    // Where everything since the beginning was found, there was nothing before.
+    let is_first = |table: &TablePlan| {
+        let mut vgroups = plan.vgroups.iter();
+        vgroups.any(|vgroup| {
+            vgroup.vgroup == table.vgroup && vgroup.from == Version::BEGINNING && vgroup.complete
+        })
+    };
+    for (table, name) in named().filter(|(table, _)| table.state == BlockState::New) {
+        if is_first(table) {
+            tables.remove(name);
+        } else {
+            // A request to create a table is logged even if the table exists, and what it replaces may have gone
+            // without a name: so whatever has the name goes. No table has this uid.
+            tables.insert(name.clone(), gone(name, Uid(0), table.vgroup));
+        }
     }
     for (table, name) in named().filter(|(table, _)| table.state != BlockState::New) {
         if tables
@@ -157,17 +188,7 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
             continue;
         }
         // Dropped, in the plan or since; perhaps another one has its name now.
-        let gone = Table {
-            name: name.clone(),
-            uid: table.table.uid,
-            vgroup: table.vgroup,
-            stable: None,
-            tags: None,
-            schema: None,
-            ttl: 0,
-            comment: None,
-        };
-        tables.insert(name.clone(), gone);
+        tables.insert(name.clone(), gone(name, table.table.uid, table.vgroup));
     }
     let link = DatabaseLink {
         database: now.database.clone(),
@@ -185,4 +206,71 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
         totals: Totals::default(),
     };
     Known { link, tables }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        catalogue::{Database, Schema},
+        dump::Changes,
+        window::WindowWidth,
+    };
+    use std::collections::BTreeMap;
+    use tdfiles::{Key, KeySpan, Precision, Suid, TableId};
+
+    /// An insert that creates its table is logged the same way for a table that exists.
+    #[test]
+    fn deletes_in_a_table_that_only_seems_new_are_exported() {
+        let schema = Schema {
+            columns: Vec::new(),
+            tags: Vec::new(),
+            options: String::new(),
+        };
+        let table = Table {
+            name: "t".to_owned(),
+            uid: Uid(1),
+            vgroup: VgId(2),
+            stable: None,
+            tags: None,
+            schema: Some(schema),
+            ttl: 0,
+            comment: None,
+        };
+        let now = Catalogue {
+            database: Database {
+                name: "d".to_owned(),
+                create: String::new(),
+                precision: Precision::Milliseconds,
+            },
+            stables: BTreeMap::new(),
+            tables: [("t".to_owned(), table)].into(),
+            not_covered: Vec::new(),
+            unreadable: BTreeMap::new(),
+        };
+        let changed = TablePlan {
+            vgroup: VgId(2),
+            table: TableId {
+                suid: Suid(0),
+                uid: Uid(1),
+            },
+            name: Some("t".to_owned()),
+            state: BlockState::New,
+            rows: Some(1),
+            spans: vec![KeySpan::at(Key(10))],
+            deletes: vec![(KeySpan::at(Key(5)), Version(7))],
+        };
+        let plan = Plan {
+            tables: vec![changed],
+            blocks: Vec::new(),
+            vgroups: Vec::new(),
+            super_tables_dropped: false,
+            window: WindowWidth::from_ticks(1_000).unwrap(),
+        };
+        let known = before(&now, &plan);
+        let changes = Changes::between(Some(&known), &now, &plan, None).unwrap();
+        let change = &changes.tables["t"];
+        assert_eq!(change.spans, [KeySpan::ALL]);
+        assert!(change.drop, "the row with key 5 stays where it is restored");
+    }
 }

@@ -164,7 +164,7 @@ fn is_leftover(out: &Path, name: &str) -> bool {
     // Stock dumps hold no `incremental` directory, finished links hold a manifest.
     let moved = name == "dbs.sql" || name == "incremental" || name.starts_with("taosdump.");
     let ours = out.join("incremental").is_dir() || has_partial(out);
-    moved && ours && !out.join(MANIFEST).exists()
+    moved && ours && matches!(out.join(MANIFEST).try_exists(), Ok(false))
 }
 
 fn has_partial(out: &Path) -> bool {

@@ -56,7 +56,8 @@ int32_t incremental_backup_tool_start(SIncrementalBackupTool *tool);
  * ERR_SUCCESS: done, verified, and the checkpoint moved; it stays if since_timestamp lies behind it, as what changed in
  * between is in no backup yet.
  * ERR_BACKUP_INCOMPLETE: done, but tables could not be read (the checkpoint did not move), or the detection was wider
- * than the changes (it moved).
+ * than the changes or may lack dropped tables, as the log does not reach back to the start: let WAL_RETENTION_PERIOD be
+ * longer than the time between backups (it moved).
  * ERR_INVALID_PARAM, ERR_NOT_STARTED, ERR_SERVER, ERR_DETECT, ERR_EXPORT, ERR_VERIFY: no backup; the checkpoint did
  * not move, so the next one has these changes. */
 int32_t incremental_backup_tool_backup(SIncrementalBackupTool *tool, int64_t since_timestamp);

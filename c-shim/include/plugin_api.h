@@ -71,7 +71,8 @@ typedef struct {
    * settings say (source.since), else the very beginning. Stores the blocks with changed rows, ascending by id, and
    * their number; *blocks is NULL if there are none. Give them back with free_blocks. Tables that were created or
    * dropped and rows that were deleted stand in no block; export_blocks has them in any case.
-   * ERR_BACKUP_INCOMPLETE: done, but wider than the changes; the blocks are stored.
+   * ERR_BACKUP_INCOMPLETE: done, but wider than the changes, or dropped tables may be missing, as the log does not reach
+   * back to the start (WAL_RETENTION_PERIOD); the blocks are stored.
    * ERR_INVALID_PARAM, ERR_NOT_STARTED, ERR_SERVER, ERR_DETECT: *blocks is NULL. */
   int32_t (*detect_incremental_blocks)(const char *database, int64_t since_timestamp, SIncrementalBlock **blocks,
                                        uint32_t *count);

@@ -367,26 +367,27 @@ const STAYS: &str = "the backup starts later than the last one ended, so the che
                      between comes with the next backup";
 
 /// Moves the checkpoint to `next`, where a detection of these vgroups ended; false if it began later than where the
-/// checkpoint is. What changed in between is in no backup then, and stays to be found.
+/// checkpoint is, or that is damaged. What changed in between is in no backup then, and stays to be found.
 pub fn advance(
     checkpoint: &Path,
     vgroups: &[VgroupPlan],
     next: &Checkpoint,
 ) -> Result<bool, atomic_file::WriteError> {
     let known = match Checkpoint::load(checkpoint) {
-        Ok(known) => Some(known),
+        Ok(known) => Some(known.vgroups),
+        Err(CheckpointError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
         // It may be read another time.
-        Err(CheckpointError::Io { path, source }) if source.kind() != io::ErrorKind::NotFound => {
+        Err(CheckpointError::Io { path, source }) => {
             let problem = format!("what is there can't be read: {source}");
             let source = io::Error::new(source.kind(), problem);
             return Err(atomic_file::WriteError { path, source });
         }
-        // One that is damaged has no start that could be lost.
-        Err(_) => None,
+        // Damaged: nobody knows where the last backup ended.
+        Err(_) => Some(BTreeMap::new()),
     };
     if let Some(known) = known {
         let is_in_plan = |vgroup: &VgId| vgroups.iter().any(|plan| plan.vgroup == *vgroup);
-        let misses_nothing = |plan: &VgroupPlan| match known.vgroups.get(&plan.vgroup) {
+        let misses_nothing = |plan: &VgroupPlan| match known.get(&plan.vgroup) {
             _ if plan.from == Version::BEGINNING => true,
             None => false,
             Some((version, vnode)) => match plan.db_id.is_none_or(|id| id == vnode.db_id) {
@@ -396,7 +397,7 @@ pub fn advance(
                 false => plan.from == *version,
             },
         };
-        if !known.vgroups.keys().all(is_in_plan) || !vgroups.iter().all(misses_nothing) {
+        if !known.keys().all(is_in_plan) || !vgroups.iter().all(misses_nothing) {
             tracing::warn!("{STAYS}");
             return Ok(false);
         }
@@ -507,7 +508,8 @@ mod tests {
             assert_eq!(at(), Version(if moves { 20 } else { 10 }));
         }
         fs::write(&path, "damaged").unwrap();
-        assert!(advance(&path, &[from(2, 30, 1)], &checkpoint(40)).unwrap());
+        assert!(!advance(&path, &[from(2, 30, 1)], &checkpoint(40)).unwrap());
+        assert!(advance(&path, &[from(2, -1, 1)], &checkpoint(40)).unwrap());
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&path, &path).unwrap();
         let moved = advance(&path, &[from(2, 50, 1)], &checkpoint(60));

@@ -6,7 +6,10 @@ use crate::{
     watermark::{self, WatermarkError},
 };
 use capture::{Reason, ReasonCode, SourceKind};
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+};
 use taos::{Connection, SqlError, sql};
 use tdfiles::{KeySpan, Uid, Version, VgId};
 
@@ -19,14 +22,9 @@ pub fn data_dirs(
     watermark::data_dirs(connection, &cluster, given)
 }
 
-/// Adds the vgroups of the database that no data directory holds, as those on other machines: anything may have changed
-/// in them.
-pub fn add_elsewhere(
-    connection: &Connection,
-    database: &str,
-    plan: &mut Plan,
-) -> Result<(), SqlError> {
-    let mut vgroups = Vec::new();
+/// The vgroups of a database; none if the server does not know it.
+pub fn vgroups(connection: &Connection, database: &str) -> Result<BTreeSet<VgId>, SqlError> {
+    let mut vgroups = BTreeSet::new();
     let query = format!(
         "SELECT vgroup_id FROM information_schema.ins_vgroups WHERE db_name = {}",
         sql::text(database)
@@ -36,6 +34,17 @@ pub fn add_elsewhere(
         vgroups.extend(vgroup.map(VgId));
         Ok::<_, SqlError>(())
     })?;
+    Ok(vgroups)
+}
+
+/// Adds the vgroups of the database that no data directory holds, as those on other machines: anything may have changed
+/// in them.
+pub fn add_elsewhere(
+    connection: &Connection,
+    database: &str,
+    plan: &mut Plan,
+) -> Result<(), SqlError> {
+    let vgroups = vgroups(connection, database)?;
     if vgroups.is_empty() {
         return Err(SqlError::local(format!(
             "the server lists no vgroup of database {database}; is it the one whose data directories are read?"
@@ -46,7 +55,7 @@ pub fn add_elsewhere(
 }
 
 /// Adds those of a database's vgroups that a plan lacks.
-fn elsewhere(vgroups: &[VgId], plan: &mut Plan) {
+fn elsewhere(vgroups: &BTreeSet<VgId>, plan: &mut Plan) {
     for vgroup in vgroups {
         if plan.vgroups.iter().any(|known| known.vgroup == *vgroup) {
             continue;
@@ -110,10 +119,10 @@ mod tests {
             super_tables_dropped: false,
             window: WindowWidth::from_ticks(1_000).unwrap(),
         };
-        elsewhere(&[VgId(3)], &mut plan);
+        elsewhere(&[VgId(3)].into(), &mut plan);
         plan.vgroups[0].complete = true;
         assert!(plan.is_complete());
-        elsewhere(&[VgId(3), VgId(2)], &mut plan);
+        elsewhere(&[VgId(3), VgId(2)].into(), &mut plan);
         assert!(!plan.is_complete());
         let ids: Vec<VgId> = plan.vgroups.iter().map(|known| known.vgroup).collect();
         assert_eq!(ids, [VgId(2), VgId(3)]);

@@ -125,7 +125,7 @@ impl Plan {
         self.vgroups.iter().all(|vgroup| vgroup.complete)
     }
 
-    /// Why tables may be gone that the plan does not name: rows are all found without the log, drops are not.
+    /// Why tables may be gone that the plan does not name.
     pub fn unseen_drops(&self) -> Vec<String> {
         // Where everything since the beginning was looked for, there was nothing to drop.
         let later = self
@@ -134,12 +134,7 @@ impl Plan {
             .filter(|vgroup| vgroup.from > Version::BEGINNING);
         let reasons =
             later.flat_map(|vgroup| vgroup.reasons.iter().map(|reason| (vgroup.vgroup, reason)));
-        let unseen = reasons.filter(|(_, reason)| {
-            matches!(
-                reason.code,
-                ReasonCode::TablesNotCovered | ReasonCode::DroppedByName
-            )
-        });
+        let unseen = reasons.filter(|(_, reason)| reason.code.hides_drops());
         let mut why: Vec<String> = unseen
             .map(|(vgroup, reason)| {
                 format!(

@@ -277,6 +277,11 @@ impl ReasonCode {
                 | Self::TailNotCovered
         )
     }
+
+    /// Whether tables may have been dropped that nothing names: rows are all found without the log, drops are not.
+    pub fn hides_drops(self) -> bool {
+        matches!(self, Self::TablesNotCovered | Self::DroppedByName)
+    }
 }
 
 impl Reason {

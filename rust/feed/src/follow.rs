@@ -381,10 +381,7 @@ impl Shared {
         }
         // Rows are all named, but a table may be gone with its blocks, and nothing else says so.
         let remarks = plan.vgroups.iter().flat_map(|vgroup| &vgroup.reasons);
-        let unseen_drops = remarks.filter(|reason| {
-            let code = reason.code;
-            code == ReasonCode::TablesNotCovered || code == ReasonCode::DroppedByName
-        });
+        let unseen_drops = remarks.filter(|reason| reason.code.hides_drops());
         let dropped = "a super table was dropped, and nothing says which tables it had";
         let unseen_drops = unseen_drops
             .map(|reason| reason.text.as_str())

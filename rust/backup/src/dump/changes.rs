@@ -315,6 +315,7 @@ impl Ranges {
 /// Tables whose column may have been dropped and added again under its name, without column ids on both sides to tell:
 /// servers before 3.3.7. Only the time of the last change of a super table's schema hints at it; a normal table has not
 /// even that. Their rows are all copied when the schema changed, so that old values of such a column do not stay.
+#[derive(Default)]
 struct Suspects {
     stables: BTreeSet<String>,
     found: BTreeSet<String>,
@@ -421,10 +422,7 @@ mod tests {
             &kept,
             &Planned::of(&plan).of_table(&kept),
             &Ranges::of(&plan, None),
-            &mut Suspects {
-                stables: BTreeSet::new(),
-                found: BTreeSet::new(),
-            },
+            &mut Suspects::default(),
         );
         assert_eq!(changes.tables["t"].spans, [span(10), span(20)]);
     }
@@ -442,12 +440,8 @@ mod tests {
             vgroup: VgId(7),
             ..before.clone()
         };
-        let mut suspects = Suspects {
-            stables: BTreeSet::new(),
-            found: BTreeSet::new(),
-        };
         let mut changes = Changes::default();
-        changes.kept(&before, &moved, &[], &ranges, &mut suspects);
+        changes.kept(&before, &moved, &[], &ranges, &mut Suspects::default());
         let change = &changes.tables["t"];
         assert_eq!(change.spans, [span]);
         assert_eq!(change.deletes, [span, KeySpan::at(Key(20))]);

@@ -1,6 +1,7 @@
 //! A connection with a consumer that stands where the position says.
 
 use crate::tmq::{PositionError, TmqConfig, TmqError, position::Position, reader::LogEnd};
+use backup::names;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -182,16 +183,7 @@ impl Server {
     }
 
     fn vgroups(&self, connection: &Connection) -> Result<BTreeSet<VgId>, TmqError> {
-        let mut vgroups = BTreeSet::new();
-        let query = format!(
-            "SELECT vgroup_id FROM information_schema.ins_vgroups WHERE db_name = {}",
-            sql::text(&self.config.database)
-        );
-        connection.query(&query)?.for_each(|row| {
-            let vgroup = row.get(0).as_i64().and_then(|id| i32::try_from(id).ok());
-            vgroups.extend(vgroup.map(VgId));
-            Ok::<_, SqlError>(())
-        })?;
+        let vgroups = names::vgroups(connection, &self.config.database)?;
         if vgroups.is_empty() {
             return Err(TmqError::NotSaid {
                 database: self.config.database.clone(),

@@ -1,7 +1,7 @@
 //! Reads the public headers, so that the Rust side of the C ABI uses the headers' own types and every exported
 //! function is checked against its declaration.
 
-#[path = "rust/ffi/read_headers.rs"]
+#[path = "rust/ffi/src/read_headers.rs"]
 mod read_headers;
 
 /// The headers whose functions are written in Rust.

@@ -2,16 +2,16 @@
 //!
 //! The tool is the one of this build: `cargo build -p cli`, in the same profile.
 
-use backup::{block_rows::BlockRows, data_file::OwnedValue};
 use e2e::{Cell, Connection, Content, Installation, Run, Server, SqlError};
 use libtest_mimic::{Arguments, Failed, Trial};
+use model::{DataType, OwnedValue};
+use ops::block_rows::BlockRows;
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use taos::DataType;
 
 type Test = fn(&mut Bench) -> Result<(), String>;
 

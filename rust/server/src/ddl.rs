@@ -413,7 +413,7 @@ mod tests {
         let now = schema(&[(1, "ts", "TIMESTAMP"), (2, "a", "INT")], &[("t", "INT")]);
         let add = Alter::AddColumn {
             name: "a".into(),
-            sql_type: "INT".into(),
+            column_type: model::catalogue::ColumnType::fixed(model::DataType::Int),
             coding: None,
         };
         assert!(!add.is_needed(&now));

@@ -1,8 +1,13 @@
 //! Builds and runs C programs against what `c-shim/install.sh` installs.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../c-shim/compile.rs"]
+pub mod compile;
+
+use compile::Language;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,37 +40,52 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Installs into `prefix` as a packager would: to another place first.
+/// Puts what is installed into `prefix`, as a packager would: it was installed in another place.
 pub fn install(prefix: &Path) {
     std::fs::create_dir_all(prefix).unwrap();
-    let staged = tempfile::tempdir_in(prefix.parent().unwrap()).unwrap();
-    run(Command::new(root().join("c-shim/install.sh"))
-        .arg(staged.path())
-        .arg(libraries()));
-    for entry in std::fs::read_dir(staged.path()).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::rename(entry.path(), prefix.join(entry.file_name())).unwrap();
-    }
+    run(Command::new("cp")
+        .arg("-R")
+        .arg(installed().join("."))
+        .arg(prefix));
 }
 
-/// A compiler with all warnings, for a file below `tests/c`.
+/// Where this process installed, once for all its tests: making one object of an archive takes seconds.
+fn installed() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let program = std::env::current_exe().unwrap();
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("installed")
+            .join(program.file_name().unwrap());
+        if place.exists() {
+            std::fs::remove_dir_all(&place).unwrap();
+        }
+        run(Command::new(root().join("c-shim/install.sh"))
+            .arg(&place)
+            .arg(libraries()));
+        place
+    })
+}
+
+/// The compiler and flags of the build script, for this machine.
+pub fn cc_build(language: Language) -> cc::Build {
+    let mut build = compile::build(root(), language);
+    build
+        .target(env!("C_TARGET"))
+        .host(env!("C_TARGET"))
+        .opt_level(1)
+        .cargo_metadata(false);
+    build
+}
+
+/// A compiler for a file below `tests/c`.
 pub fn compiler(source: &str) -> Command {
-    let cpp = source.ends_with(".cpp");
-    let mut command = Command::new(if cpp { "c++" } else { "cc" });
-    command
-        .arg(if cpp { "-std=c++11" } else { "-std=c99" })
-        .args([
-            "-Wall",
-            "-Wextra",
-            "-Wpedantic",
-            "-Werror",
-            "-O1",
-            "-pthread",
-        ])
-        .arg(root().join("tests/c").join(source));
-    if !cpp {
-        command.args(["-Wstrict-prototypes", "-D_XOPEN_SOURCE=700"]);
-    }
+    let language = match source.ends_with(".cpp") {
+        true => Language::Cpp,
+        false => Language::C,
+    };
+    let mut command = cc_build(language).get_compiler().to_command();
+    command.arg(root().join("tests/c").join(source));
     command
 }
 

@@ -3,7 +3,7 @@
 
 mod c_build;
 
-use c_build::{libraries, root, run};
+use c_build::{install, libraries, root, run};
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
@@ -83,4 +83,34 @@ fn the_taosx_plugin_exports_what_its_header_declares() {
     let declared = headers(true);
     assert!(declared.contains("taosx_plugin_on_block_event"));
     assert_eq!(exported("libtaosx_incremental_bitmap_plugin.so"), declared);
+}
+
+#[test]
+fn what_is_installed_is_stripped_and_its_lines_are_in_a_file_beside() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    for (library, function) in [
+        ("libincremental_bitmap_plugin.so", "taosdump_engine"),
+        (
+            "libtaosx_incremental_bitmap_plugin.so",
+            "taosx_plugin_on_block_event",
+        ),
+    ] {
+        let path = dir.path().join("lib").join(library);
+        let sections = run(Command::new("readelf").args(["-SW"]).arg(&path));
+        let sections = String::from_utf8(sections.stdout).unwrap();
+        assert!(
+            !sections.contains(".debug_") && !sections.contains(".symtab"),
+            "{sections}"
+        );
+        let debug = dir.path().join("lib").join(format!("{library}.debug"));
+        let symbols = run(Command::new("nm").arg(&debug));
+        let symbols = String::from_utf8(symbols.stdout).unwrap();
+        let symbol = symbols.lines().find(|line| line.ends_with(function));
+        let address = symbol.unwrap().split(' ').next().unwrap();
+        // Through the library, which must name that file.
+        let line = run(Command::new("addr2line").arg("-e").arg(&path).arg(address));
+        let line = String::from_utf8(line.stdout).unwrap();
+        assert!(line.contains(".rs:"), "{library}: {line}");
+    }
 }

@@ -1,9 +1,14 @@
 // Every header can be used from C++, all together, and its functions are linked as C.
+#include "backup_coordinator.h"
 #include "bitmap_engine.h"
 #include "event_interceptor.h"
+#include "incremental_backup_tool.h"
 #include "observability.h"
+#include "plugin_api.h"
 #include "ring_buffer.h"
 #include "storage_engine_interface.h"
+#include "taosdump_engine.h"
+#include "taosx_plugin_interface.h"
 
 int main() {
   SBitmapEngine *engine = bitmap_engine_init();
@@ -20,5 +25,6 @@ int main() {
   if (ring_buffer_enqueue(ring, &state) != ERR_SUCCESS) return 4;
   ring_buffer_destroy(ring);
   update_observability_metrics();
+  if (backup_plugin_get_interface()->abi_version != BACKUP_PLUGIN_ABI) return 6;
   return get_storage_engine_interface("tdengine") == get_default_storage_engine_interface() ? 0 : 5;
 }

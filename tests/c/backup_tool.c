@@ -96,11 +96,11 @@ static void misuse(const char *script) {
   CHECK(backup_plugin_get_incremental_blocks(0, UINT64_MAX, &block, 1) == 0);
   CHECK(backup_plugin_estimate_backup_size(0, UINT64_MAX) == 0);
   if (getenv("RECORDED") != NULL) {
-    char               config[4096];
+    char               settings[4096];
     SIncrementalBlock *blocks;
     uint32_t           count = 0;
-    snprintf(config, sizeof config, "{\"source\": {\"data_dirs\": [\"%s\"], \"database\": \"sdb\"}}", getenv("RECORDED"));
-    CHECK(plugin->init(config) == ERR_SUCCESS);
+    snprintf(settings, sizeof settings, "{\"source\": {\"data_dirs\": [\"%s\"], \"database\": \"sdb\"}}", getenv("RECORDED"));
+    CHECK(plugin->init(settings) == ERR_SUCCESS);
     int32_t code = plugin->detect_incremental_blocks(NULL, 0, &blocks, &count);
     CHECK((code == ERR_SUCCESS || code == ERR_BACKUP_INCOMPLETE) && count > 0);
     CHECK(backup_plugin_get_dirty_blocks(0, UINT64_MAX, &id, 1) == 1);

@@ -284,7 +284,7 @@ int main(int argc, char **argv) {
   for (long cut = 0; cut < (long)status.st_size; cut += (long)status.st_size / 3) {
     FILE *whole = fopen(last, "r"), *part = fopen(other, "w");
     CHECK(whole != NULL && part != NULL);
-    for (long n = 0; n < cut; n++) CHECK(fputc(fgetc(whole), part) != EOF);
+    for (long done = 0; done < cut; done++) CHECK(fputc(fgetc(whole), part) != EOF);
     CHECK(fclose(whole) == 0 && fclose(part) == 0);
     CHECK(backup_archive_read(other, key, visit, NULL) == ERR_ARCHIVE); /* the visitor would crash */
   }

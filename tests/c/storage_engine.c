@@ -271,7 +271,7 @@ static int32_t count_block(uint64_t block_id, SBackupSink *sink, void *user_data
 }
 
 /* A server's positions are in no order, so no cursor may pass a block by. */
-static int a_lower_position_is_exported(SBitmapEngine *engine, uint64_t changed, const char *work_dir) {
+static int a_lower_position_is_exported(SBitmapEngine *engine, uint64_t changed_blocks, const char *work_dir) {
   SBackupConfig       config;
   SBackupCoordinator *coordinator;
 
@@ -281,9 +281,9 @@ static int a_lower_position_is_exported(SBitmapEngine *engine, uint64_t changed,
   config.timeout_ms = 60000;
   coordinator = backup_coordinator_init(engine, &config);
   CHECK(coordinator != NULL && backup_coordinator_set_reader(coordinator, count_block, NULL) == ERR_SUCCESS);
-  CHECK(backup_coordinator_export(coordinator) == ERR_BACKUP_INCOMPLETE && read_blocks == changed); /* a range is there */
+  CHECK(backup_coordinator_export(coordinator) == ERR_BACKUP_INCOMPLETE && read_blocks == changed_blocks); /* a range is there */
   CHECK(bitmap_engine_mark_dirty(engine, 7, 1, 1) == ERR_SUCCESS);
-  CHECK(backup_coordinator_export(coordinator) == ERR_BACKUP_INCOMPLETE && read_blocks == changed + 1 && last_read == 7);
+  CHECK(backup_coordinator_export(coordinator) == ERR_BACKUP_INCOMPLETE && read_blocks == changed_blocks + 1 && last_read == 7);
   backup_coordinator_destroy(coordinator);
   return 0;
 }

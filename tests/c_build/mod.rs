@@ -1,8 +1,14 @@
 //! Builds and runs C programs against what `c-shim/install.sh` installs.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../c-shim/compile.rs"]
+pub mod compile;
+
+use compile::Language;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,37 +41,86 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Installs into `prefix` as a packager would: to another place first.
+/// Puts what is installed into `prefix`, as a packager would: it was installed in another place.
 pub fn install(prefix: &Path) {
     std::fs::create_dir_all(prefix).unwrap();
-    let staged = tempfile::tempdir_in(prefix.parent().unwrap()).unwrap();
-    run(Command::new(root().join("c-shim/install.sh"))
-        .arg(staged.path())
-        .arg(libraries()));
-    for entry in std::fs::read_dir(staged.path()).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::rename(entry.path(), prefix.join(entry.file_name())).unwrap();
-    }
+    run(Command::new("cp")
+        .arg("-R")
+        .arg(installed().join("."))
+        .arg(prefix));
 }
 
-/// A compiler with all warnings, for a file below `tests/c`.
-pub fn compiler(source: &str) -> Command {
-    let cpp = source.ends_with(".cpp");
-    let mut command = Command::new(if cpp { "c++" } else { "cc" });
-    command
-        .arg(if cpp { "-std=c++11" } else { "-std=c99" })
-        .args([
-            "-Wall",
-            "-Wextra",
-            "-Wpedantic",
-            "-Werror",
-            "-O1",
-            "-pthread",
-        ])
-        .arg(root().join("tests/c").join(source));
-    if !cpp {
-        command.args(["-Wstrict-prototypes", "-D_XOPEN_SOURCE=700"]);
+/// Where these libraries are installed, once for all tests of all test programs: making one object of an archive, and
+/// files of what is stripped, takes seconds.
+fn installed() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("installed");
+        std::fs::create_dir_all(&all).unwrap();
+        let place = all.join(format!("{:x}", state_of_what_is_installed()));
+        if place.exists() {
+            return place;
+        }
+        for old in std::fs::read_dir(&all).unwrap() {
+            let _ = std::fs::remove_dir_all(old.unwrap().path());
+        }
+        let unfinished = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        run(Command::new(root().join("c-shim/install.sh"))
+            .arg(unfinished.path())
+            .arg(libraries()));
+        // Another test program may have been quicker.
+        if std::fs::rename(unfinished.path(), &place).is_err() {
+            assert!(place.exists());
+        }
+        place
+    })
+}
+
+/// Changes with the libraries and with everything in `c-shim`.
+fn state_of_what_is_installed() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let mut directories = vec![root().join("c-shim")];
+    let mut files = vec![root().join("Cargo.toml")];
+    for library in ["incremental_bitmap.a", "incremental_bitmap.so"] {
+        files.push(libraries().join(format!("lib{library}")));
     }
+    files.push(libraries().join("libtaosx_incremental_bitmap_plugin.so"));
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => directories.push(path),
+                false => files.push(path),
+            }
+        }
+    }
+    files.sort();
+    for file in files {
+        let changed = std::fs::metadata(&file).map(|file| file.modified().unwrap());
+        (file, changed.ok()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// The compiler and flags of the build script, for this machine.
+pub fn cc_build(language: Language) -> cc::Build {
+    let mut build = compile::build(root(), language);
+    build
+        .target(env!("C_TARGET"))
+        .host(env!("C_TARGET"))
+        .opt_level(1)
+        .cargo_metadata(false);
+    build
+}
+
+/// A compiler for a file below `tests/c`.
+pub fn compiler(source: &str) -> Command {
+    let language = match source.ends_with(".cpp") {
+        true => Language::Cpp,
+        false => Language::C,
+    };
+    let mut command = cc_build(language).get_compiler().to_command();
+    command.arg(root().join("tests/c").join(source));
     command
 }
 

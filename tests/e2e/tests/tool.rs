@@ -167,9 +167,10 @@ impl Bench {
             .map_err(text)?
             .expect_code(0)?;
         let program = self.path(source.trim_end_matches(".c"));
-        let mut compiler = Command::new("cc");
+        let mut compiler = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
         compiler
-            .args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-o"])
+            .arg(format!("@{}", root.join("c-shim/flags/c").display()))
+            .arg("-o")
             .arg(&program)
             .arg(root.join("tests/c").join(source))
             .arg("-I")

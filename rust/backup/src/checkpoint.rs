@@ -3,7 +3,12 @@
 //! A JSON file, sealed with a checksum, that holds for every vgroup the version to go on from and what the
 //! vnode was like, and for the database the window width and the tables' numbers.
 
-use crate::{atomic_file, plan::Ordinals, sealed, window::WindowWidth};
+use crate::{
+    atomic_file,
+    plan::Ordinals,
+    sealed::{self, NewerFormat},
+    window::WindowWidth,
+};
 use capture::KnownVnode;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -52,6 +57,9 @@ pub enum CheckpointError {
         /// What is wrong.
         problem: String,
     },
+    /// It is of a newer format.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
     /// It is of another database.
     #[error(
         "{path} is a checkpoint of database {found:?}, not of {wanted:?}; give that database's own"
@@ -111,14 +119,7 @@ impl Checkpoint {
             path: path.into(),
             problem,
         };
-        sealed::check(bytes).map_err(|e| invalid(e.to_string()))?;
-        let file: File = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
-        if file.format != FORMAT {
-            return Err(invalid(format!(
-                "its format is {}, known is {FORMAT}",
-                file.format
-            )));
-        }
+        let file: File = sealed::open(bytes, FORMAT).map_err(|e| e.of_file(path, invalid))?;
         let vgroups = file
             .vnodes
             .into_iter()
@@ -222,5 +223,16 @@ mod tests {
             let error = Checkpoint::load(&path).unwrap_err().to_string();
             assert!(error.contains(path.to_str().unwrap()), "{error}");
         }
+    }
+
+    #[test]
+    fn a_newer_format_is_named_and_not_called_damaged() {
+        let newer = serde_json::json!({"format": 2, "database": {"a": 1}, "something": "new"});
+        let bytes = sealed::seal(&newer).unwrap();
+        let error = Checkpoint::parse(&bytes, Path::new("c")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "c has format 2; this program reads up to 1: it was written by a newer version, use that one"
+        );
     }
 }

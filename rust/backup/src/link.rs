@@ -15,7 +15,7 @@ use crate::{
     atomic_file,
     catalogue::{Alter, Database, SuperTable, Table},
     data_file::{self, DataFileError, FileEntry, Hashing, hex},
-    sealed,
+    sealed::{self, NewerFormat},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -63,6 +63,9 @@ pub enum LinkError {
         /// What is wrong.
         problem: String,
     },
+    /// A file is of a newer format.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
     /// A data file is not what was written.
     #[error(transparent)]
     Data(#[from] DataFileError),
@@ -267,15 +270,8 @@ impl Link {
             path: path.clone(),
             problem,
         };
-        sealed::check(&bytes).map_err(|error| damaged(error.to_string()))?;
         let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if manifest.format != FORMAT {
-            return Err(damaged(format!(
-                "its format is {}, known is {FORMAT}",
-                manifest.format
-            )));
-        }
+            sealed::open(&bytes, FORMAT).map_err(|error| error.of_file(&path, damaged))?;
         let mut names = HashSet::new();
         let twice = |link: &&DatabaseLink| !names.insert(link.database.name.clone());
         if let Some(link) = manifest.databases.iter().find(twice) {
@@ -601,5 +597,19 @@ mod tests {
             assert!(link.inside(path).is_err(), "{path}");
         }
         assert_eq!(link.inside("a/b").unwrap(), Path::new("/link/a/b"));
+    }
+
+    #[test]
+    fn a_newer_format_is_named_and_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("incremental")).unwrap();
+        let path = dir.path().join(MANIFEST);
+        let newer = serde_json::json!({"format": 2, "id": {"a": 1}, "databases": "elsewhere"});
+        fs::write(&path, sealed::seal(&newer).unwrap()).unwrap();
+        let expected = format!(
+            "{} has format 2; this program reads up to 1: it was written by a newer version, use that one",
+            path.display()
+        );
+        assert_eq!(Link::open(dir.path()).unwrap_err().to_string(), expected);
     }
 }

@@ -4,7 +4,7 @@
 use crate::{
     detect::Detection,
     plan::{BlockPlan, Plan, TablePlan, VgroupPlan},
-    sealed,
+    sealed::{self, NewerFormat},
     window::WindowWidth,
 };
 use bitmap::{BlockId, BlockState};
@@ -66,6 +66,9 @@ pub enum BlocksError {
         /// What is wrong.
         problem: String,
     },
+    /// It is of a newer format.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
 }
 
 impl Blocks {
@@ -84,15 +87,8 @@ impl Blocks {
             path: path.into(),
             problem,
         };
-        sealed::check(bytes).map_err(|error| invalid(error.to_string()))?;
         let document: Document<'_> =
-            serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
-        if document.format != FORMAT {
-            return Err(invalid(format!(
-                "its format is {}, known is {FORMAT}",
-                document.format
-            )));
-        }
+            sealed::open(bytes, FORMAT).map_err(|error| error.of_file(path, invalid))?;
         Ok(Self {
             database: document.database.into_owned(),
             precision: document.precision,
@@ -335,5 +331,21 @@ pub fn state_name(state: BlockState) -> &'static str {
         BlockState::Dirty => "dirty",
         BlockState::New => "new",
         BlockState::Deleted => "deleted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_named_and_not_called_damaged() {
+        let newer = serde_json::json!({"format": 2, "vnodes": {}, "tables": 1, "database": 7});
+        let bytes = sealed::seal(&newer).unwrap();
+        let error = Blocks::parse(&bytes, Path::new("b")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "b has format 2; this program reads up to 1: it was written by a newer version, use that one"
+        );
     }
 }

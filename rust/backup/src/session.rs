@@ -382,6 +382,13 @@ pub fn advance(
             let source = io::Error::new(source.kind(), problem);
             return Err(atomic_file::WriteError { path, source });
         }
+        // A newer version of this program goes by it.
+        Err(CheckpointError::Newer(newer)) => {
+            return Err(atomic_file::WriteError {
+                path: checkpoint.into(),
+                source: io::Error::other(newer),
+            });
+        }
         // Damaged: nobody knows where the last backup ended.
         Err(_) => Some(BTreeMap::new()),
     };
@@ -510,6 +517,15 @@ mod tests {
         fs::write(&path, "damaged").unwrap();
         assert!(!advance(&path, &[from(2, 30, 1)], &checkpoint(40)).unwrap());
         assert!(advance(&path, &[from(2, -1, 1)], &checkpoint(40)).unwrap());
+        let newer = crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap();
+        fs::write(&path, &newer).unwrap();
+        let refused = advance(&path, &[from(2, -1, 1)], &checkpoint(40)).unwrap_err();
+        assert!(refused.to_string().contains("newer version"), "{refused}");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            newer,
+            "a newer version goes by it"
+        );
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&path, &path).unwrap();
         let moved = advance(&path, &[from(2, 50, 1)], &checkpoint(60));

@@ -16,7 +16,7 @@ mod stock;
 
 use crate::{
     link::{Link, LinkId},
-    report::Blocks,
+    report::{Blocks, BlocksError},
     sealed,
 };
 use coverage::Coverage;
@@ -174,6 +174,8 @@ pub enum ProblemCode {
     NotALink,
     /// The manifest is not what was written.
     ManifestDamaged,
+    /// A file was written by a newer version of this program, in a format that is not known here.
+    NewerFormat,
     /// A file is missing.
     FileMissing,
     /// The operating system does not let a file be read.
@@ -245,12 +247,11 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Report {
     let mut notes = Vec::new();
     let blocks = job.blocks.as_deref().and_then(|path| {
         let blocks = Blocks::load(path).map_err(|error| {
-            problems.add(
-                ProblemCode::BlocksUnusable,
-                None,
-                path.to_str(),
-                error.to_string(),
-            );
+            let code = match &error {
+                BlocksError::Newer(_) => ProblemCode::NewerFormat,
+                _ => ProblemCode::BlocksUnusable,
+            };
+            problems.add(code, None, path.to_str(), error.to_string());
         });
         Some((path, blocks.ok()?))
     });
@@ -370,6 +371,7 @@ fn open(root: &Path, problems: &mut Problems) -> Option<Link> {
         crate::link::LinkError::Io { .. } => {
             (ProblemCode::FileUnreadable, Some(crate::link::MANIFEST))
         }
+        crate::link::LinkError::Newer(_) => (ProblemCode::NewerFormat, Some(crate::link::MANIFEST)),
         _ => (ProblemCode::ManifestDamaged, Some(crate::link::MANIFEST)),
     };
     problems.add(code, Some(root), file, error.to_string());

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     catalogue::{Column, Table},
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, CheckpointError},
     data_file::FileEntry,
     link::{
         DatabaseLink, Link, LinkError, MANIFEST, TableChange, VgroupLink, disagreement, needs_tags,
@@ -403,7 +403,10 @@ fn checkpoint(link: &Link, database: &DatabaseLink, problems: &mut Problems) {
         }
         Ok(checkpoint) => format!("it is of database {:?}", checkpoint.database),
         Err(error) => {
-            let code = ProblemCode::ContentUnreadable;
+            let code = match &error {
+                CheckpointError::Newer(_) => ProblemCode::NewerFormat,
+                _ => ProblemCode::ContentUnreadable,
+            };
             return problems.add(code, Some(&link.root), Some(&entry.path), error.to_string());
         }
     };

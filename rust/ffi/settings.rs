@@ -46,7 +46,7 @@ pub(crate) fn retry(settings: &Settings) -> Retry {
     }
 }
 
-/// Refuses what a backup here can't be: encrypted.
+/// [`cli::export::must_be_plain`] with its code.
 pub(crate) fn must_be_plain(settings: &Settings) -> Result<(), Failure> {
     cli::export::must_be_plain(settings).map_err(|problem| Failure::new(Code::CONFIG, problem))
 }

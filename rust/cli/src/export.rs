@@ -60,7 +60,8 @@ impl ExportArgs {
     }
 }
 
-/// Refuses an export that settings want encrypted: what taosdump restores is not.
+/// Refuses what settings want encrypted and can't be: whatever writes rows for taosdump to restore, or a script that does,
+/// asks here before it begins.
 pub fn must_be_plain(settings: &Settings) -> Result<(), String> {
     match settings.backup.encryption {
         true => Err(

@@ -3,8 +3,9 @@
 mod options;
 pub(crate) mod report;
 
-use crate::{Exit, progress::TableBar};
+use crate::{Exit, export::must_be_plain, progress::TableBar};
 use backup::{dump, restore};
+use config::Settings;
 use options::{Job, Options};
 use std::{
     ffi::OsString,
@@ -23,10 +24,14 @@ pub struct Given {
     pub arg: Option<OsString>,
 }
 
-/// Does the job; returns the exit code.
+/// Does the job, as far as the settings allow it; returns the exit code.
 #[must_use]
-pub fn run(given: &[Given], password: Option<OsString>) -> u8 {
-    let options = match Options::parse(given, password) {
+pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> u8 {
+    let options = Options::parse(given, password).and_then(|options| match &options.job {
+        Job::Dump(_) => must_be_plain(settings).map(|()| options),
+        Job::Restore(_) => Ok(options),
+    });
+    let options = match options {
         Ok(options) => options,
         Err(problem) => {
             say(&format!("taosdump: {problem}"));

@@ -68,6 +68,8 @@ pub enum Databases {
 pub struct DumpOutcome {
     /// The finished link.
     pub link: Link,
+    /// Whether it was known exactly what to copy, and no dropped table can be missing; if not, the notes say why.
+    pub exact: bool,
     /// Things the operator should know.
     pub notes: Vec<String>,
 }
@@ -263,6 +265,8 @@ pub fn run(
     out.seal(&manifest)?;
     Ok(DumpOutcome {
         link: Link::open(&job.out)?,
+        // What could not be told was copied whole, and the base's catalogue says which tables are gone.
+        exact: true,
         notes,
     })
 }

@@ -33,6 +33,7 @@ pub fn to_json(detection: &Detection) -> serde_json::Result<Vec<u8>> {
         vnodes: plan.vgroups.iter().map(Vnode::from).collect(),
         tables: plan.tables.iter().map(Table::from).collect(),
         blocks: plan.blocks.iter().map(Block::from).collect(),
+        super_tables_dropped: Some(plan.super_tables_dropped),
     })
 }
 
@@ -89,6 +90,12 @@ impl Blocks {
         };
         let document: Document<'_> =
             sealed::open(bytes, FORMAT).map_err(|error| error.of_file(path, invalid))?;
+        let vnodes = &document.vnodes;
+        let mut remarks = vnodes.iter().flat_map(|vnode| &vnode.reasons);
+        // Before there was the key, a remark said that super tables were created, altered or dropped, and not which of it.
+        let super_tables_dropped = document
+            .super_tables_dropped
+            .unwrap_or_else(|| remarks.any(|reason| reason.code == ReasonCode::SuperTablesChanged));
         Ok(Self {
             database: document.database.into_owned(),
             precision: document.precision,
@@ -97,8 +104,7 @@ impl Blocks {
                 vgroups: document.vnodes.into_iter().map(Into::into).collect(),
                 tables: document.tables.into_iter().map(Into::into).collect(),
                 blocks: document.blocks.into_iter().map(Into::into).collect(),
-                // Only the remarks say it there.
-                super_tables_dropped: false,
+                super_tables_dropped,
             },
         })
     }
@@ -113,6 +119,8 @@ struct Document<'a> {
     vnodes: Vec<Vnode<'a>>,
     tables: Vec<Table<'a>>,
     blocks: Vec<Block>,
+    #[serde(default)]
+    super_tables_dropped: Option<bool>,
 }
 
 /// A number that stands as a string.
@@ -347,5 +355,67 @@ mod tests {
             error.to_string(),
             "b has format 2; this program reads up to 1: it was written by a newer version, use that one"
         );
+    }
+
+    fn detection(super_tables_dropped: bool, code: ReasonCode) -> Detection {
+        let window = WindowWidth::from_ticks(1_000).unwrap();
+        let reason = Reason {
+            code,
+            text: "super table s".to_owned(),
+            range: None,
+        };
+        Detection {
+            database: "d".to_owned(),
+            precision: Precision::Milliseconds,
+            plan: Plan {
+                window,
+                vgroups: vec![VgroupPlan {
+                    vgroup: VgId(2),
+                    db_id: Some(DbId(1)),
+                    from: Version(3),
+                    to: Version(9),
+                    source: SourceKind::TsdbAndWal,
+                    complete: true,
+                    reasons: vec![reason],
+                }],
+                tables: Vec::new(),
+                blocks: Vec::new(),
+                super_tables_dropped,
+            },
+            checkpoint: crate::checkpoint::Checkpoint {
+                database: "d".to_owned(),
+                precision: Precision::Milliseconds,
+                window,
+                vgroups: Default::default(),
+                ordinals: Default::default(),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_read_back_is_as_exact_as_what_was_written() {
+        for dropped in [false, true] {
+            let detection = detection(dropped, ReasonCode::SuperTablesChanged);
+            let json = to_json(&detection).unwrap();
+            let plan = Blocks::parse(&json, Path::new("b")).unwrap().plan;
+            assert_eq!(plan.unseen_drops(), detection.plan.unseen_drops());
+            assert_eq!(plan.unseen_drops().len(), usize::from(dropped));
+        }
+    }
+
+    #[test]
+    fn a_list_from_before_the_key_may_lack_tables_of_each_super_table_it_remarks() {
+        for (code, unseen) in [
+            (ReasonCode::SuperTablesChanged, 1),
+            (ReasonCode::TablesAltered, 0),
+        ] {
+            let json = to_json(&detection(false, code)).unwrap();
+            let mut old: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            let keys = old.as_object_mut().unwrap();
+            keys.retain(|key, _| key != "super_tables_dropped" && key != "checksum");
+            // The keys of a value are in another order: `format` is not the first one here.
+            let blocks = Blocks::parse(&sealed::seal(&old).unwrap(), Path::new("b")).unwrap();
+            assert_eq!(blocks.plan.unseen_drops().len(), unseen, "{code:?}");
+        }
     }
 }

@@ -287,8 +287,6 @@ impl Session {
         })?;
         atomic_file::write(&blocks_file, &json)?;
         let blocks = detection.plan.blocks.len() as u64;
-        let unseen = detection.plan.unseen_drops();
-        let exact = detection.plan.is_complete() && unseen.is_empty();
 
         let export = run.join("export");
         let next = detection.checkpoint.clone();
@@ -341,11 +339,6 @@ impl Session {
         }
         let mut notes = outcome.notes;
         notes.extend(failures.iter().cloned());
-        notes.extend(unseen);
-        for vgroup in vgroups.iter().filter(|vgroup| vgroup.db_id.is_none()) {
-            let texts = vgroup.reasons.iter().map(|reason| &reason.text);
-            notes.extend(texts.map(|text| format!("vgroup {}: {text}", vgroup.vgroup)));
-        }
         if !moved {
             notes.push(STAYS.to_owned());
         }
@@ -357,7 +350,7 @@ impl Session {
                 false => failed_blocks.max(1),
             },
             bytes: outcome.link.bytes(),
-            exact,
+            exact: outcome.exact,
             notes,
         })
     }

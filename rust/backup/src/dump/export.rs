@@ -131,8 +131,14 @@ pub fn export(
             "{count} tables of the list of blocks are gone and have no name in it: they stay where the export is restored"
         )),
     }
+    notes.extend(plan.unseen_drops());
+    for vgroup in plan.vgroups.iter().filter(|vgroup| vgroup.db_id.is_none()) {
+        let texts = vgroup.reasons.iter().map(|reason| &reason.text);
+        notes.extend(texts.map(|text| format!("vgroup {}: {text}", vgroup.vgroup)));
+    }
     Ok(DumpOutcome {
         link: Link::open(&job.out)?,
+        exact: plan.is_exact(),
         notes,
     })
 }

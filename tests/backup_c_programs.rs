@@ -3,7 +3,7 @@
 
 mod c_build;
 
-use c_build::{build, install, root, run};
+use c_build::{build, compiler, install, root, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -85,6 +85,45 @@ fn a_file_of_settings_can_name_the_engine_that_taosdump_uses() {
         said.contains("/nonexistent.so") && said.contains("plugin.library_path"),
         "{said}"
     );
+}
+
+#[test]
+fn taosdump_takes_the_server_from_the_configuration_directory_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let client = dir.path().join("client.so");
+    run(compiler("client_stand_in.c")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&client));
+    let program = build("taosdump_options.c", dir.path(), "static");
+    for (arguments, expected, named) in [
+        (
+            &["c", "/cfg"][..],
+            "host not given, port 0, taos.cfg in /cfg\n",
+            "connecting to the server of taos.cfg",
+        ),
+        (
+            &["c", "/cfg", "h", "db1"],
+            "host db1, port 0, taos.cfg in /cfg\n",
+            "connecting to db1 at the port of taos.cfg",
+        ),
+        (
+            &["h", "db1", "P", "7030"],
+            "host db1, port 7030, taos.cfg in the usual place\n",
+            "connecting to db1:7030",
+        ),
+    ] {
+        let output = command(dir.path(), &program)
+            .env("LD_PRELOAD", &client)
+            .args(arguments)
+            .args(["D", "d1", "o", "out"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{said}");
+        assert!(said.contains(named), "{said}");
+    }
 }
 
 /// A file of settings that wants backups encrypted.

@@ -32,7 +32,7 @@ pub(crate) fn refused(error: config::ConfigError) -> Failure {
 
 /// The client library, and how to log in where settings say.
 pub(crate) fn server(settings: &Settings) -> Result<(Library, Login), Failure> {
-    let library = Library::find().map_err(|error| Failure::new(Code::SERVER, error))?;
+    let library = Library::find(None).map_err(|error| Failure::new(Code::SERVER, error))?;
     Ok((library, cli::server::login(settings)))
 }
 

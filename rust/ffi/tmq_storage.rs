@@ -55,8 +55,8 @@ impl Kind for Subscription {
 
     fn is_supported(config: &TmqConfig) -> Result<(), Failure> {
         let library = match &config.library {
-            Some(path) => taos::Library::load(path),
-            None => taos::Library::find(),
+            Some(path) => taos::Library::load(path, None),
+            None => taos::Library::find(None),
         };
         let tmq = library.and_then(|library| library.tmq());
         tmq.map(drop)

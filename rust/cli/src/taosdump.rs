@@ -38,12 +38,7 @@ pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> 
             return Exit::Usage as u8;
         }
     };
-    let exit = match Library::in_process().and_then(|library| {
-        if let Some(dir) = &options.config_dir {
-            library.set_config_dir(dir)?;
-        }
-        Ok(library)
-    }) {
+    let exit = match Library::in_process(options.config_dir.as_deref()) {
         Ok(library) => start(&options, &library),
         Err(error) => {
             report::failed(&error, options.json);

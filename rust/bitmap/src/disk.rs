@@ -12,7 +12,7 @@
 //! A run, little-endian:
 //! ```text
 //! 8    magic "TDBMRUN\n"
-//! u32  format version, 1
+//! u32  format version, that of the manifest, which is read first
 //! u32  tree: 0 records, 1 by time, 2 by WAL
 //! u64  rows
 //! u64  bytes of chunks

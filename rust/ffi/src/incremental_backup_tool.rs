@@ -218,6 +218,7 @@ impl Tool {
 
     fn script(&self, path: &Path) -> Result<(), Failure> {
         let settings = self.settings()?;
+        must_be_plain(&settings)?;
         let tool = "incremental_bitmap_tool".to_owned();
         ops::script::Script::of(&settings, tool, "taosdump".to_owned())
             .map_err(Failure::param)?

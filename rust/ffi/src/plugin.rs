@@ -291,7 +291,7 @@ impl Plugin {
         let mut by_version: Vec<usize> = (0..blocks.plan.blocks.len()).collect();
         by_version.sort_by_key(|at| blocks.plan.blocks.get(*at).map(|b| (b.version, b.id)));
         self.stats.total_blocks += blocks.plan.blocks.len() as u64;
-        let exact = blocks.plan.is_complete() && blocks.plan.unseen_drops().is_empty();
+        let exact = blocks.plan.is_exact();
         self.found = Some(Found {
             blocks,
             by_version,

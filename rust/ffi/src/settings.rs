@@ -31,7 +31,7 @@ pub(crate) fn refused(error: config::ConfigError) -> Failure {
 
 /// The client library, and how to log in where settings say.
 pub(crate) fn server(settings: &Settings) -> Result<(Library, Login), Failure> {
-    let library = Library::find().map_err(|error| Failure::new(Code::SERVER, error))?;
+    let library = Library::find(None).map_err(|error| Failure::new(Code::SERVER, error))?;
     Ok((library, server::login(settings)))
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn retry(settings: &Settings) -> Retry {
     }
 }
 
-/// Refuses what a backup here can't be: encrypted.
+/// [`Settings::must_be_plain`] with its code.
 pub(crate) fn must_be_plain(settings: &Settings) -> Result<(), Failure> {
     settings
         .must_be_plain()

@@ -252,7 +252,8 @@ impl Followed {
     pub(crate) fn connect(&self) -> Result<server::Connection, Failure> {
         let (library, login) = match &self.login {
             Some(login) => {
-                let library = Library::find().map_err(|error| Failure::new(Code::SERVER, error))?;
+                let library =
+                    Library::find(None).map_err(|error| Failure::new(Code::SERVER, error))?;
                 (library, login.clone())
             }
             None => server(&environment(Program::Library)?)?,

@@ -1,4 +1,4 @@
-//! `taosdump_engine.h`: the command line of a patched taosdump, from C to `cli::taosdump`.
+//! `taosdump_engine.h`: the command line of a patched taosdump, from C to the crate `taosdump`.
 
 use crate::{
     boundary::{boundary, lent_array},
@@ -8,7 +8,7 @@ use crate::{
     },
     settings,
 };
-use config::{Config, Program};
+use config::{Config, Program, Settings};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::{
     ffi::{CStr, CString, OsStr, OsString, c_char},
@@ -48,16 +48,24 @@ unsafe extern "C" fn run(
     let code = boundary(None, || {
         // SAFETY: the caller's promise.
         let options = unsafe { lent_array(options, count as usize) }.ok()?;
+        let refused = |problem: &dyn std::fmt::Display| {
+            let _ = writeln!(io::stderr(), "taosdump: {problem}");
+            Some(TAOSDUMP_USAGE as i32)
+        };
+        let settings = match Config::from(&settings::layers()) {
+            Ok(config) => {
+                logging::begin(&config, Program::Taosdump);
+                config.settings
+            }
+            Err(error) => return refused(&error),
+        };
         let said = |option: &STaosdumpOption| option.key == TAOSDUMP_OPTION_BITMAP_PLUGIN as i32;
         if !options.iter().any(said) {
             // SAFETY: the caller's promise.
-            match unsafe { by_another_engine(options, password) } {
+            match unsafe { by_another_engine(&settings, options, password) } {
                 Ok(None) => {}
                 Ok(Some(code)) => return Some(code),
-                Err(problem) => {
-                    let _ = writeln!(io::stderr(), "taosdump: {problem}");
-                    return Some(TAOSDUMP_USAGE as i32);
-                }
+                Err(problem) => return refused(&problem),
             }
         }
         let given: Vec<Given> = options
@@ -70,7 +78,7 @@ unsafe extern "C" fn run(
             .collect();
         // SAFETY: the caller's promise.
         let password = unsafe { text(password) };
-        Some(taosdump::run(&given, password).into())
+        Some(taosdump::run(&given, password, &settings).into())
     });
     code.unwrap_or_else(|| {
         let _ = writeln!(
@@ -87,12 +95,11 @@ unsafe extern "C" fn run(
 /// # Safety
 /// Every string is NULL or ends with a NUL.
 unsafe fn by_another_engine(
+    settings: &Settings,
     options: &[STaosdumpOption],
     password: *const c_char,
 ) -> Result<Option<i32>, String> {
-    let config = Config::from(&settings::layers()).map_err(|error| error.to_string())?;
-    logging::begin(&config, Program::Taosdump);
-    let Some(path) = config.settings.plugin.library_path else {
+    let Some(path) = &settings.plugin.library_path else {
         return Ok(None);
     };
     let refuse = |problem: &dyn std::fmt::Display| {
@@ -103,7 +110,7 @@ unsafe fn by_another_engine(
         )
     };
     // SAFETY: whoever gives the path answers for what the library does when it is loaded.
-    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     // It stays loaded: its threads may outlive the job.
     let library = ManuallyDrop::new(library.map_err(|error| refuse(&error))?);
     // SAFETY: every version of the header declares the function so.

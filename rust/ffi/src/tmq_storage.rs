@@ -59,8 +59,8 @@ impl Kind for Subscription {
 
     fn is_supported(config: &TmqConfig) -> Result<(), Failure> {
         let library = match &config.library {
-            Some(path) => server::Library::load(path),
-            None => server::Library::find(),
+            Some(path) => server::Library::load(path, None),
+            None => server::Library::find(None),
         };
         let tmq = library.and_then(|library| library.tmq());
         tmq.map(drop)

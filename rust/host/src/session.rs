@@ -24,7 +24,7 @@ use ops::{
 };
 use plan::{
     VgroupPlan,
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, CheckpointError},
     detect::{Detection, Request},
     report::{self, Blocks},
 };
@@ -244,8 +244,6 @@ impl Session {
         let json = report::to_json(&detection).map_err(|error| io(&blocks_file)(error.into()))?;
         atomic_file::write(&blocks_file, &json)?;
         let blocks = detection.plan.blocks.len() as u64;
-        let unseen = detection.plan.unseen_drops();
-        let exact = detection.plan.is_complete() && unseen.is_empty();
 
         let out = run.join("export");
         let next = detection.checkpoint.clone();
@@ -290,11 +288,6 @@ impl Session {
         }
         let mut notes = outcome.notes;
         notes.extend(outcome.failed.iter().map(ToString::to_string));
-        notes.extend(unseen);
-        for vgroup in vgroups.iter().filter(|vgroup| vgroup.db_id.is_none()) {
-            let texts = vgroup.reasons.iter().map(|reason| &reason.text);
-            notes.extend(texts.map(|text| format!("vgroup {}: {text}", vgroup.vgroup)));
-        }
         if !moved {
             notes.push(STAYS.to_owned());
         }
@@ -306,7 +299,7 @@ impl Session {
                 false => failed_blocks.max(1),
             },
             bytes: outcome.link.bytes(),
-            exact,
+            exact: outcome.exact,
             notes,
         })
     }
@@ -352,6 +345,11 @@ pub fn advance(
         Err(LocalFileError::Store(error)) if error.is_not_found() => None,
         // It may be read another time.
         Err(LocalFileError::Store(error)) => return Err(error),
+        // A newer version of this program goes by it.
+        Err(LocalFileError::Checkpoint(CheckpointError::Newer(newer))) => {
+            let newer = io::Error::other(newer);
+            return Err(StoreError::io(checkpoint.display().to_string())(newer));
+        }
         // Damaged: nobody knows where the last backup ended.
         Err(_) => Some(BTreeMap::new()),
     };
@@ -470,6 +468,15 @@ mod tests {
         fs::write(&path, "damaged").unwrap();
         assert!(!advance(&path, &[from(2, 30, 1)], &checkpoint(40)).unwrap());
         assert!(advance(&path, &[from(2, -1, 1)], &checkpoint(40)).unwrap());
+        let newer = crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap();
+        fs::write(&path, &newer).unwrap();
+        let refused = advance(&path, &[from(2, -1, 1)], &checkpoint(40)).unwrap_err();
+        assert!(refused.to_string().contains("newer version"), "{refused}");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            newer,
+            "a newer version goes by it"
+        );
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&path, &path).unwrap();
         let moved = advance(&path, &[from(2, 50, 1)], &checkpoint(60));

@@ -76,6 +76,8 @@ pub enum Databases {
 pub struct BackupOutcome {
     /// The finished link.
     pub link: Link,
+    /// Whether it was known exactly what to copy, and no dropped table can be missing; if not, the notes say why.
+    pub exact: bool,
     /// Things the operator should know.
     pub notes: Vec<String>,
     /// What could not be copied. The manifest names it, too.
@@ -239,6 +241,8 @@ pub fn run(
     let link = finish(out, manifest, &job.out, progress)?;
     Ok(BackupOutcome {
         link,
+        // What could not be told was copied whole, and the base's catalogue says which tables are gone.
+        exact: true,
         notes,
         failed,
     })

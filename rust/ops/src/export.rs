@@ -131,7 +131,13 @@ pub fn run(
             "{count} tables of the list of blocks are gone and have no name in it: they stay where the export is restored"
         )),
     }
+    notes.extend(plan.unseen_drops());
+    for vgroup in plan.vgroups.iter().filter(|vgroup| vgroup.db_id.is_none()) {
+        let texts = vgroup.reasons.iter().map(|reason| &reason.text);
+        notes.extend(texts.map(|text| format!("vgroup {}: {text}", vgroup.vgroup)));
+    }
     Ok(BackupOutcome {
+        exact: plan.is_exact(),
         link: backup::finish(out, manifest, &job.out, progress)?,
         notes,
         failed: done.failed,

@@ -5,7 +5,10 @@
 
 use crate::{Ordinals, window::WindowWidth};
 use capture::KnownVnode;
-use model::{DbId, FileSetId, Precision, Uid, Version, VgId, sealed};
+use model::{
+    DbId, FileSetId, Precision, Uid, Version, VgId,
+    sealed::{self, NewerFormat},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -29,14 +32,20 @@ pub struct Checkpoint {
 
 /// Bytes that are no checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{place} is no usable checkpoint: {problem}; take another one, or start with a full backup"
-)]
-pub struct CheckpointError {
-    /// Where the bytes are from.
-    pub place: String,
-    /// What is wrong.
-    pub problem: String,
+pub enum CheckpointError {
+    /// They are not what this program wrote.
+    #[error(
+        "{place} is no usable checkpoint: {problem}; take another one, or start with a full backup"
+    )]
+    Invalid {
+        /// Where the bytes are from.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// They are of a newer format.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,18 +80,11 @@ struct FileSetState {
 impl Checkpoint {
     /// Parses a checkpoint's bytes; `place` says in messages where they are from.
     pub fn parse(bytes: &[u8], place: &str) -> Result<Self, CheckpointError> {
-        let invalid = |problem: String| CheckpointError {
+        let invalid = |problem: String| CheckpointError::Invalid {
             place: place.to_owned(),
             problem,
         };
-        sealed::check(bytes).map_err(|e| invalid(e.to_string()))?;
-        let file: File = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
-        if file.format != FORMAT {
-            return Err(invalid(format!(
-                "its format is {}, known is {FORMAT}",
-                file.format
-            )));
-        }
+        let file: File = sealed::open(bytes, FORMAT).map_err(|e| e.of_file(place, invalid))?;
         let vgroups = file
             .vnodes
             .into_iter()
@@ -179,5 +181,16 @@ mod tests {
             let error = Checkpoint::parse(bytes, "dir/c").unwrap_err().to_string();
             assert!(error.contains("dir/c"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_newer_format_is_named_and_not_called_damaged() {
+        let newer = serde_json::json!({"format": 2, "database": {"a": 1}, "something": "new"});
+        let bytes = sealed::seal(&newer).unwrap();
+        let error = Checkpoint::parse(&bytes, "c").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "c has format 2; this program reads up to 1: it was written by a newer version, use that one"
+        );
     }
 }

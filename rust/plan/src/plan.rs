@@ -126,15 +126,20 @@ impl Plan {
         self.vgroups.iter().all(|vgroup| vgroup.complete)
     }
 
+    /// Whether every change is named exactly, and no dropped table can be missing. A backup by a plan that is not holds
+    /// more than what changed, or lacks drops: whoever makes one, or writes the plan down, ends as incomplete.
+    pub fn is_exact(&self) -> bool {
+        self.is_complete() && self.unseen_drops().is_empty()
+    }
+
     /// Why tables may be gone that the plan does not name.
     pub fn unseen_drops(&self) -> Vec<String> {
         // Where everything since the beginning was looked for, there was nothing to drop.
-        let later = self
-            .vgroups
+        let later = |vgroup: &&VgroupPlan| vgroup.from > Version::BEGINNING;
+        let later: Vec<&VgroupPlan> = self.vgroups.iter().filter(later).collect();
+        let reasons = later
             .iter()
-            .filter(|vgroup| vgroup.from > Version::BEGINNING);
-        let reasons =
-            later.flat_map(|vgroup| vgroup.reasons.iter().map(|reason| (vgroup.vgroup, reason)));
+            .flat_map(|vgroup| vgroup.reasons.iter().map(|reason| (vgroup.vgroup, reason)));
         let unseen = reasons.filter(|(_, reason)| reason.code.hides_drops());
         let mut why: Vec<String> = unseen
             .map(|(vgroup, reason)| {
@@ -144,7 +149,7 @@ impl Plan {
                 )
             })
             .collect();
-        if self.super_tables_dropped {
+        if self.super_tables_dropped && !later.is_empty() {
             let text = "a super table was dropped: of its tables, only those are named that changed since the start";
             why.push(text.to_owned());
         }
@@ -654,6 +659,8 @@ mod tests {
         };
         assert_eq!(plan(Version(3), false).unseen_drops().len(), 1);
         assert_eq!(plan(Version(3), true).unseen_drops().len(), 2);
-        assert!(plan(Version::BEGINNING, false).unseen_drops().is_empty());
+        assert!(plan(Version::BEGINNING, true).unseen_drops().is_empty());
+        assert!(plan(Version::BEGINNING, true).is_exact());
+        assert!(!plan(Version(3), false).is_exact());
     }
 }

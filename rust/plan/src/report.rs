@@ -4,7 +4,10 @@
 use crate::{BlockPlan, Plan, TablePlan, VgroupPlan, detect::Detection, window::WindowWidth};
 use bitmap::{BlockId, BlockState};
 use capture::{Reason, ReasonCode, SourceKind};
-use model::{DbId, Key, KeySpan, Precision, Suid, TableId, Uid, Version, VgId, sealed};
+use model::{
+    DbId, Key, KeySpan, Precision, Suid, TableId, Uid, Version, VgId,
+    sealed::{self, NewerFormat},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 
@@ -22,6 +25,7 @@ pub fn to_json(detection: &Detection) -> serde_json::Result<Vec<u8>> {
         vnodes: plan.vgroups.iter().map(Vnode::from).collect(),
         tables: plan.tables.iter().map(Table::from).collect(),
         blocks: plan.blocks.iter().map(Block::from).collect(),
+        super_tables_dropped: Some(plan.super_tables_dropped),
     })
 }
 
@@ -38,30 +42,35 @@ pub struct Blocks {
 
 /// Bytes that are no list of blocks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place} is no list of blocks: {problem}; write it again with --detect --output")]
-pub struct BlocksError {
-    /// Where the bytes are from.
-    pub place: String,
-    /// What is wrong.
-    pub problem: String,
+pub enum BlocksError {
+    /// They are not what this program wrote.
+    #[error("{place} is no list of blocks: {problem}; write it again with --detect --output")]
+    Invalid {
+        /// Where the bytes are from.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// They are of a newer format.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
 }
 
 impl Blocks {
     /// Parses a document's bytes; `place` says in messages where they are from.
     pub fn parse(bytes: &[u8], place: &str) -> Result<Self, BlocksError> {
-        let invalid = |problem: String| BlocksError {
+        let invalid = |problem: String| BlocksError::Invalid {
             place: place.to_owned(),
             problem,
         };
-        sealed::check(bytes).map_err(|error| invalid(error.to_string()))?;
         let document: Document<'_> =
-            serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
-        if document.format != FORMAT {
-            return Err(invalid(format!(
-                "its format is {}, known is {FORMAT}",
-                document.format
-            )));
-        }
+            sealed::open(bytes, FORMAT).map_err(|error| error.of_file(place, invalid))?;
+        let vnodes = &document.vnodes;
+        let mut remarks = vnodes.iter().flat_map(|vnode| &vnode.reasons);
+        // Before there was the key, a remark said that super tables were created, altered or dropped, and not which of it.
+        let super_tables_dropped = document
+            .super_tables_dropped
+            .unwrap_or_else(|| remarks.any(|reason| reason.code == ReasonCode::SuperTablesChanged));
         Ok(Self {
             database: document.database.into_owned(),
             precision: document.precision,
@@ -70,8 +79,7 @@ impl Blocks {
                 vgroups: document.vnodes.into_iter().map(Into::into).collect(),
                 tables: document.tables.into_iter().map(Into::into).collect(),
                 blocks: document.blocks.into_iter().map(Into::into).collect(),
-                // Only the remarks say it there.
-                super_tables_dropped: false,
+                super_tables_dropped,
             },
         })
     }
@@ -96,6 +104,8 @@ struct Document<'a> {
     vnodes: Vec<Vnode<'a>>,
     tables: Vec<Table<'a>>,
     blocks: Vec<Block>,
+    #[serde(default)]
+    super_tables_dropped: Option<bool>,
 }
 
 /// A number that stands as a string.
@@ -314,5 +324,83 @@ pub fn state_name(state: BlockState) -> &'static str {
         BlockState::Dirty => "dirty",
         BlockState::New => "new",
         BlockState::Deleted => "deleted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_named_and_not_called_damaged() {
+        let newer = serde_json::json!({"format": 2, "vnodes": {}, "tables": 1, "database": 7});
+        let bytes = sealed::seal(&newer).unwrap();
+        let error = Blocks::parse(&bytes, "b").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "b has format 2; this program reads up to 1: it was written by a newer version, use that one"
+        );
+    }
+
+    fn detection(super_tables_dropped: bool, code: ReasonCode) -> Detection {
+        let window = WindowWidth::from_ticks(1_000).unwrap();
+        let reason = Reason {
+            code,
+            text: "super table s".to_owned(),
+            range: None,
+        };
+        Detection {
+            database: "d".to_owned(),
+            precision: Precision::Milliseconds,
+            plan: Plan {
+                window,
+                vgroups: vec![VgroupPlan {
+                    vgroup: VgId(2),
+                    db_id: Some(DbId(1)),
+                    from: Version(3),
+                    to: Version(9),
+                    source: SourceKind::TsdbAndWal,
+                    complete: true,
+                    reasons: vec![reason],
+                }],
+                tables: Vec::new(),
+                blocks: Vec::new(),
+                super_tables_dropped,
+            },
+            checkpoint: crate::checkpoint::Checkpoint {
+                database: "d".to_owned(),
+                precision: Precision::Milliseconds,
+                window,
+                vgroups: Default::default(),
+                ordinals: Default::default(),
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_read_back_is_as_exact_as_what_was_written() {
+        for dropped in [false, true] {
+            let detection = detection(dropped, ReasonCode::SuperTablesChanged);
+            let json = to_json(&detection).unwrap();
+            let plan = Blocks::parse(&json, "b").unwrap().plan;
+            assert_eq!(plan.unseen_drops(), detection.plan.unseen_drops());
+            assert_eq!(plan.unseen_drops().len(), usize::from(dropped));
+        }
+    }
+
+    #[test]
+    fn a_list_from_before_the_key_may_lack_tables_of_each_super_table_it_remarks() {
+        for (code, unseen) in [
+            (ReasonCode::SuperTablesChanged, 1),
+            (ReasonCode::TablesAltered, 0),
+        ] {
+            let json = to_json(&detection(false, code)).unwrap();
+            let mut old: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            let keys = old.as_object_mut().unwrap();
+            keys.retain(|key, _| key != "super_tables_dropped" && key != "checksum");
+            // The keys of a value are in another order: `format` is not the first one here.
+            let blocks = Blocks::parse(&sealed::seal(&old).unwrap(), "b").unwrap();
+            assert_eq!(blocks.plan.unseen_drops().len(), unseen, "{code:?}");
+        }
     }
 }

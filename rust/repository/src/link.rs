@@ -15,7 +15,7 @@ use model::{
     Cancelled, KeySpan, LinkId, MayPass, Progress, Uid, Version, VgId,
     catalogue::{Database, SuperTable, Table},
     schema_change::Alter,
-    sealed,
+    sealed::{self, NewerFormat},
 };
 use rows::avro::DataFileError;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -55,6 +55,9 @@ pub enum LinkError {
         /// What is wrong.
         problem: String,
     },
+    /// A file is of a newer format.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
     /// A data file can't be written or read.
     #[error(transparent)]
     Data(#[from] DataFileError),
@@ -71,7 +74,9 @@ impl MayPass for LinkError {
         match self {
             Self::Data(error) => error.may_pass(),
             Self::Store(error) => error.may_pass(),
-            Self::NotALink { .. } | Self::Damaged { .. } | Self::Cancelled(_) => false,
+            Self::NotALink { .. } | Self::Damaged { .. } | Self::Newer(_) | Self::Cancelled(_) => {
+                false
+            }
         }
     }
 }
@@ -308,15 +313,8 @@ impl Link {
             place: place.clone(),
             problem,
         };
-        sealed::check(&bytes).map_err(|error| damaged(error.to_string()))?;
         let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if manifest.format != FORMAT {
-            return Err(damaged(format!(
-                "its format is {}, known is {FORMAT}",
-                manifest.format
-            )));
-        }
+            sealed::open(&bytes, FORMAT).map_err(|error| error.of_file(&place, damaged))?;
         let mut names = HashSet::new();
         let twice = |link: &&DatabaseLink| !names.insert(link.database.name.clone());
         if let Some(link) = manifest.databases.iter().find(twice) {
@@ -671,5 +669,20 @@ mod tests {
             assert!(link.must_be_inside(&entry(path)).is_err(), "{path}");
         }
         assert!(link.must_be_inside(&entry("a/b")).is_ok());
+    }
+
+    #[test]
+    fn a_newer_format_is_named_and_not_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::new(dir.path());
+        let newer = serde_json::json!({"format": 2, "id": {"a": 1}, "databases": "elsewhere"});
+        std::fs::create_dir(dir.path().join("incremental")).unwrap();
+        store.put(MANIFEST, &sealed::seal(&newer).unwrap()).unwrap();
+        let expected = format!(
+            "{} has format 2; this program reads up to 1: it was written by a newer version, use that one",
+            store.place(MANIFEST)
+        );
+        let error = Link::open(Arc::new(store)).unwrap_err();
+        assert_eq!(error.to_string(), expected);
     }
 }

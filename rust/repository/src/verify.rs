@@ -16,12 +16,12 @@ mod stock;
 
 use crate::{
     link::{Link, LinkError, MANIFEST},
-    local::load_blocks,
+    local::{LocalFileError, load_blocks},
 };
 use coverage::Coverage;
 use link::Checked;
 use model::{Cancelled, LinkId, Progress, Unit, sealed};
-use plan::report::Blocks;
+use plan::report::{Blocks, BlocksError};
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
@@ -165,6 +165,8 @@ pub enum ProblemCode {
     NotALink,
     /// The manifest is not what was written.
     ManifestDamaged,
+    /// A file was written by a newer version of this program, in a format that is not known here.
+    NewerFormat,
     /// A file is missing.
     FileMissing,
     /// The operating system does not let a file be read.
@@ -239,12 +241,11 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Result<Report, Cancelled> {
     let mut notes = Vec::new();
     let blocks = job.blocks.as_deref().and_then(|path| {
         let blocks = load_blocks(path).map_err(|error| {
-            problems.add(
-                ProblemCode::BlocksUnusable,
-                None,
-                path.to_str(),
-                error.to_string(),
-            );
+            let code = match &error {
+                LocalFileError::Blocks(BlocksError::Newer(_)) => ProblemCode::NewerFormat,
+                _ => ProblemCode::BlocksUnusable,
+            };
+            problems.add(code, None, path.to_str(), error.to_string());
         });
         Some((path, blocks.ok()?))
     });
@@ -363,6 +364,7 @@ fn open(store: &Arc<dyn Store>, problems: &mut Problems) -> Option<Link> {
     let (code, file) = match &error {
         LinkError::NotALink { .. } => (ProblemCode::NotALink, None),
         LinkError::Store(_) => (ProblemCode::FileUnreadable, Some(MANIFEST)),
+        LinkError::Newer(_) => (ProblemCode::NewerFormat, Some(MANIFEST)),
         _ => (ProblemCode::ManifestDamaged, Some(MANIFEST)),
     };
     problems.add(code, Some(&store.place("")), file, error.to_string());

@@ -2,6 +2,7 @@
 
 mod options;
 
+use config::Settings;
 use ops::{backup, restore};
 use options::{Job, Options};
 use server::Library;
@@ -18,22 +19,21 @@ pub struct Given {
     pub arg: Option<OsString>,
 }
 
-/// Does the job; returns the exit code.
+/// Does the job, as far as the settings allow it; returns the exit code.
 #[must_use]
-pub fn run(given: &[Given], password: Option<OsString>) -> u8 {
-    let options = match Options::parse(given, password) {
+pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> u8 {
+    let options = Options::parse(given, password).and_then(|options| match &options.job {
+        Job::Backup(_) => settings.must_be_plain().map(|()| options),
+        Job::Restore(_) => Ok(options),
+    });
+    let options = match options {
         Ok(options) => options,
         Err(problem) => {
             say(&format!("taosdump: {problem}"));
             return Exit::Usage as u8;
         }
     };
-    let exit = match Library::in_process().and_then(|library| {
-        if let Some(dir) = &options.config_dir {
-            library.set_config_dir(dir)?;
-        }
-        Ok(library)
-    }) {
+    let exit = match Library::in_process(options.config_dir.as_deref()) {
         Ok(library) => start(&options, &library),
         Err(error) => {
             report::failed(&error, options.json);

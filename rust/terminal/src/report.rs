@@ -11,10 +11,9 @@ const SHOWN: usize = 20;
 /// Says what a backup or export did; the exit code is that of the program.
 pub fn dumped(outcome: &BackupOutcome, json: bool) -> Exit {
     let manifest = &outcome.link.manifest;
-    let exit = if manifest.failures.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Incomplete
+    let exit = match manifest.failures.is_empty() && outcome.exact {
+        true => Exit::Done,
+        false => Exit::Incomplete,
     };
     if json {
         return print(&json!({
@@ -69,7 +68,12 @@ pub fn dumped(outcome: &BackupOutcome, json: bool) -> Exit {
         outcome.link.place()
     ));
     let _ = io::stdout().write_all(text.as_bytes());
-    if exit == Exit::Incomplete {
+    if !outcome.exact {
+        say(
+            "the export is INCOMPLETE: it holds more than what changed, or lacks dropped tables, as the notes say",
+        );
+    }
+    if !manifest.failures.is_empty() {
         list("not dumped", &manifest.failures);
         say(
             "the link is INCOMPLETE and can't be a base: repair what is named above, and dump again",

@@ -231,7 +231,7 @@ fn after_output(error: StoreError, output: Option<&Path>) -> String {
 }
 
 fn exit(detection: &Detection) -> Exit {
-    if detection.plan.is_complete() {
+    if detection.plan.is_exact() {
         Exit::Done
     } else {
         Exit::Incomplete

@@ -92,6 +92,9 @@ pub(crate) fn table(detection: &Detection, taken: Duration) -> String {
             );
         }
     }
+    for why in plan.unseen_drops() {
+        let _ = writeln!(w, "\nincomplete: {why}");
+    }
     let count = |state| {
         plan.tables
             .iter()

@@ -3,7 +3,11 @@
 use clap::Args;
 use config::{Config, ConfigError, Layers, Program, Settings};
 use server::{Connection, Library, login};
-use std::{error::Error, path::PathBuf, sync::Once};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    sync::Once,
+};
 
 /// Where settings come from, and where to connect.
 #[derive(Debug, Args)]
@@ -73,11 +77,7 @@ impl ServerArgs {
     }
 
     pub(crate) fn library(&self) -> Result<Library, Box<dyn Error>> {
-        let library = Library::find()?;
-        if let Some(dir) = &self.config_dir {
-            library.set_config_dir(dir.as_ref())?;
-        }
-        Ok(library)
+        Ok(Library::find(self.config_dir.as_deref().map(Path::new))?)
     }
 
     /// The directory of taos.cfg, where it was given.

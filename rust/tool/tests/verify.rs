@@ -398,6 +398,21 @@ fn a_manifest_that_names_a_file_outside_of_the_link_is_refused() {
 }
 
 #[test]
+fn files_of_a_newer_format_are_named_as_such() {
+    let chain = Chain::new().unwrap();
+    chain.forge("full", |manifest| manifest.format = 2).unwrap();
+    let blocks = chain.path("blocks.json");
+    let newer = serde_json::json!({"format": 2, "vgroups": "of another kind"});
+    fs::write(&blocks, backup::sealed::seal(&newer).unwrap()).unwrap();
+    let mut command = verify(&[chain.path("full")]);
+    let (code, report, codes) = report(command.arg("--blocks").arg(blocks));
+    assert_eq!((code, codes), (1, vec!["newer_format".to_owned(); 2]));
+    let text = report.to_string();
+    assert_eq!(text.matches("use that one").count(), 2, "{report}");
+    assert!(!text.contains("damaged"), "{report}");
+}
+
+#[test]
 fn a_manifest_with_two_databases_of_one_name_is_refused() {
     // A restore would take the first one only.
     let chain = Chain::new().unwrap();

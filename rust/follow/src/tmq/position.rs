@@ -3,7 +3,10 @@
 //! It holds, for every vgroup, the offset to go on from; the tables' numbers and the width of windows, by which
 //! block ids are made; and every table there was, so that those which vanish without a message are noticed.
 
-use model::{Precision, Uid, VgId, sealed};
+use model::{
+    Precision, Uid, VgId,
+    sealed::{self, NewerFormat},
+};
 use plan::{Ordinals, window::WindowWidth};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -58,6 +61,9 @@ pub enum PositionError {
         /// What is wrong.
         problem: String,
     },
+    /// It is of a newer format.
+    #[error(transparent)]
+    Newer(#[from] NewerFormat),
     /// It is of something else.
     #[error(
         "{path} is the position of {found}, not of {wanted}; give each database a position file and a bitmap of its own"
@@ -111,13 +117,12 @@ impl Position {
             path: path.into(),
             problem,
         };
-        sealed::check(bytes).map_err(|error| invalid(error.to_string()))?;
-        let file: File =
-            serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
-        if file.format != FORMAT || file.source != SOURCE {
+        let file: File = sealed::open(bytes, FORMAT)
+            .map_err(|error| error.of_file(&path.display().to_string(), invalid))?;
+        if file.source != SOURCE {
             return Err(invalid(format!(
-                "it is of source {:?} in format {}, known is {SOURCE:?} in format {FORMAT}",
-                file.source, file.format
+                "it is of source {:?}, known is {SOURCE:?}",
+                file.source
             )));
         }
         let distinct: HashSet<_> = file.numbered.iter().collect();
@@ -238,5 +243,16 @@ mod tests {
             broken[key] = value;
             assert!(parse(&broken).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn a_newer_format_is_named_and_not_called_damaged() {
+        let newer = serde_json::json!({"format": 2, "source": ["tmq"], "vgroups": {}});
+        let bytes = sealed::seal(&newer).unwrap();
+        let error = Position::parse(&bytes, Path::new("p")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "p has format 2; this program reads up to 1: it was written by a newer version, use that one"
+        );
     }
 }

@@ -56,8 +56,8 @@ impl Server {
     /// Finds the client library and its functions.
     pub(super) fn new(config: TmqConfig) -> Result<Self, TmqError> {
         let library = match &config.library {
-            Some(path) => Library::load(path)?,
-            None => Library::find()?,
+            Some(path) => Library::load(path, None)?,
+            None => Library::find(None)?,
         };
         let tmq = library.tmq()?;
         let topic = match &config.topic {

@@ -115,6 +115,8 @@ impl Coverage {
                 "{file}: the detection itself was incomplete, as the reasons in it say"
             ));
         }
+        let unseen = self.blocks.plan.unseen_drops().into_iter();
+        notes.extend(unseen.map(|why| format!("{file}: {why}")));
         let unnamed = missing.len().saturating_sub(NAMED);
         missing.truncate(NAMED);
         if unnamed > 0 {

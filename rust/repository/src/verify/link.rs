@@ -14,7 +14,7 @@ use model::{
     catalogue::{Column, Table},
 };
 use parking_lot::Mutex;
-use plan::checkpoint::Checkpoint;
+use plan::checkpoint::{Checkpoint, CheckpointError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use store::FileEntry;
 
@@ -365,14 +365,17 @@ fn checkpoint(link: &Link, database: &DatabaseLink, problems: &mut Problems) {
     if !intact(link, entry, problems) {
         return;
     }
-    let read = link
-        .store
-        .get(&entry.path)
-        .map_err(|error| error.to_string())
-        .and_then(|bytes| {
-            let place = link.store.place(&entry.path);
-            Checkpoint::parse(&bytes, &place).map_err(|error| error.to_string())
-        });
+    let unreadable = |code, error: String, problems: &mut Problems| {
+        problems.add(code, Some(&link.place()), Some(&entry.path), error);
+    };
+    let bytes = match link.store.get(&entry.path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let code = ProblemCode::FileUnreadable;
+            return unreadable(code, error.to_string(), problems);
+        }
+    };
+    let read = Checkpoint::parse(&bytes, &link.store.place(&entry.path));
     let text = match read {
         Ok(checkpoint) if checkpoint.database == database.database.name => {
             let goes_on = |vgroup: &VgroupLink| {
@@ -389,8 +392,11 @@ fn checkpoint(link: &Link, database: &DatabaseLink, problems: &mut Problems) {
         }
         Ok(checkpoint) => format!("it is of database {:?}", checkpoint.database),
         Err(error) => {
-            let code = ProblemCode::ContentUnreadable;
-            return problems.add(code, Some(&link.place()), Some(&entry.path), error);
+            let code = match &error {
+                CheckpointError::Newer(_) => ProblemCode::NewerFormat,
+                CheckpointError::Invalid { .. } => ProblemCode::ContentUnreadable,
+            };
+            return unreadable(code, error.to_string(), problems);
         }
     };
     contradiction(link, Some(&entry.path), text, problems);

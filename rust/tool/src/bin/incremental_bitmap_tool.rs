@@ -164,10 +164,10 @@ Exit codes:
 
 const DETECT_HELP: &str = "\
 Exit codes:
-  0  done: every changed row and delete is named exactly
+  0  done: every changed row and delete is named exactly, and every dropped table
   1  failed: of the files asked for, each is whole or not there
   2  wrong usage: nothing was tried
-  3  done, but some ranges are dirty as a whole; the reasons say which and why
+  3  done, but some ranges are dirty as a whole, or dropped tables may be missing; the reasons say which and why
 
 Examples:
   incremental_bitmap_tool --detect --data-dir /var/lib/taos --database db --since-version -1 --checkpoint db.ckpt
@@ -179,7 +179,8 @@ Exit codes:
   0  done
   1  failed: the directory can't be taken for an export
   2  wrong usage: nothing was tried
-  3  done, but some tables could not be read
+  3  done, but some tables could not be read, or the list of blocks is wider than the changes or may lack dropped
+     tables; the notes say which
 
 Example:
   incremental_bitmap_tool --export --host db1 --blocks changes.json --output export";

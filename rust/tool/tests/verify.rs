@@ -403,7 +403,7 @@ fn files_of_a_newer_format_are_named_as_such() {
     chain.forge("full", |manifest| manifest.format = 2).unwrap();
     let blocks = chain.path("blocks.json");
     let newer = serde_json::json!({"format": 2, "vgroups": "of another kind"});
-    fs::write(&blocks, backup::sealed::seal(&newer).unwrap()).unwrap();
+    fs::write(&blocks, model::sealed::seal(&newer).unwrap()).unwrap();
     let mut command = verify(&[chain.path("full")]);
     let (code, report, codes) = report(command.arg("--blocks").arg(blocks));
     assert_eq!((code, codes), (1, vec!["newer_format".to_owned(); 2]));

@@ -122,8 +122,8 @@ int32_t backup_coordinator_cancel(SBackupCoordinator *coordinator);
 
 /* Exports every block behind the cursor; without a reader, or while "tdengine" or "tmq" follows a server, every changed block
  * whose latest mark it has not exported yet, as the WAL versions of a server with several vgroups are in no order. ERR_SUCCESS: all are safe; also if there are none.
- * ERR_BACKUP_INCOMPLETE: all that are known are safe, but the engine has ranges of which nobody knows the blocks (see
- * bitmap_engine_get_damaged_ranges): back them up whole, then call bitmap_engine_acknowledge_damage.
+ * ERR_BACKUP_INCOMPLETE: all that are known are safe, but the engine has ranges of which nobody knows the blocks: take
+ * them from bitmap_engine_get_damaged_ranges, back them up whole, then call bitmap_engine_acknowledge_damage.
  * ERR_NOT_STARTED (stopped, or no reader and no followed server), ERR_KEY (encryption without a key), ERR_READ, ERR_IO (such as a full disk),
  * ERR_TIMEOUT, ERR_CANCELLED, and the engine's: the cursor stands behind the last batch that is safe. */
 int32_t backup_coordinator_export(SBackupCoordinator *coordinator);

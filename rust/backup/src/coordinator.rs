@@ -125,7 +125,7 @@ pub enum CoordinatorError {
     /// Of some ranges nobody knows which blocks changed.
     #[error(
         "everything that is known is exported, but of {count} ranges, the first from block {first} to {last}, any block may \
-         have changed, also those that were never marked: back them up whole, then acknowledge the damage"
+         have changed, also those that were never marked: list them, back them up whole, then acknowledge the list"
     )]
     Ranges {
         /// How many there are.
@@ -996,9 +996,37 @@ mod tests {
         );
         // What is known was exported all the same.
         assert_eq!(bench.coordinator.stats().processed_blocks, 1);
-        bench.engine.acknowledge_damage().unwrap();
+        let list = bench.engine.list_damage(usize::MAX);
+        bench.engine.acknowledge_damage(list.token).unwrap();
         let result = bench.coordinator.export(Selection::NewMarks, &read);
         assert_eq!(result.unwrap(), Exported::default());
+    }
+
+    #[test]
+    fn a_range_that_comes_between_a_hosts_list_and_its_acknowledgement_stays_though_an_export_looked()
+     {
+        let bench = bench(10, 0);
+        let marked = MarkedAt::new(1, 1);
+        let mark = |first, last| {
+            let (first, last) = (BlockId(first), BlockId(last));
+            bench
+                .engine
+                .mark_range(first, last, marked, "a test")
+                .unwrap();
+        };
+        mark(100, 109);
+        let list = bench.engine.list_damage(usize::MAX);
+        assert_eq!(list.ranges.len(), 1);
+        mark(200, 209);
+        let read = |_: &BlockRecord| Ok(vec![]);
+        let result = bench.coordinator.export(Selection::NewMarks, &read);
+        assert!(matches!(
+            result,
+            Err(CoordinatorError::Ranges { count: 2, .. })
+        ));
+        bench.engine.acknowledge_damage(list.token).unwrap();
+        let left: Vec<u64> = bench.engine.damage().iter().map(|r| r.first.0).collect();
+        assert_eq!(left, [200]);
     }
 
     #[test]

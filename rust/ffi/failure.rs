@@ -3,7 +3,7 @@
 use crate::boundary::coded;
 use crate::codes::Code;
 use backup::archive::ArchiveError;
-use backup::coordinator::CoordinatorError;
+use backup::coordinator::{CoordinatorError, FailedStep};
 use backup::detect::DetectError;
 use backup::session::SessionError;
 use std::cell::RefCell;
@@ -63,6 +63,7 @@ impl From<ArchiveError> for Failure {
             ArchiveError::Io { .. } => Code::IO,
             ArchiveError::Key { .. } | ArchiveError::WrongKey { .. } => Code::KEY,
             ArchiveError::Damaged { .. } => Code::ARCHIVE,
+            ArchiveError::Format { .. } => Code(crate::header::ERR_UNKNOWN_FORMAT),
             ArchiveError::Block { .. } => Code::READ,
         };
         Self::new(code, error)
@@ -77,8 +78,19 @@ impl From<CoordinatorError> for Failure {
                 let words = error.to_string();
                 Self::new(error.into(), words)
             }
-            error @ CoordinatorError::Read { .. } => Self::new(Code::READ, error),
-            error @ CoordinatorError::Timeout { .. } => Self::new(Code::TIMEOUT, error),
+            // The first block says what kind of failure it is; the words name them all.
+            CoordinatorError::Blocks { ref failed, .. } => {
+                let code = match failed.named.first().map(|failed| failed.step) {
+                    Some(FailedStep::Write) => Code::IO,
+                    Some(FailedStep::Timeout) => Code::TIMEOUT,
+                    _ => Code::READ,
+                };
+                Self::new(code, error)
+            }
+            error @ (CoordinatorError::Read { .. } | CoordinatorError::Source(_)) => {
+                Self::new(Code::READ, error)
+            }
+            error @ CoordinatorError::Timeout(_) => Self::new(Code::TIMEOUT, error),
             error @ CoordinatorError::Ranges { .. } => Self::new(Code::BACKUP_INCOMPLETE, error),
             error @ CoordinatorError::Cancelled => Self::new(Code::CANCELLED, error),
         }

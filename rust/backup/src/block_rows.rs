@@ -1,4 +1,7 @@
-//! The rows of a block: read from the server, and in the binary form that `read_data_block` and archives have.
+//! The rows of a block: read from the server for whoever takes them, and read back from archives.
+//!
+//! Archives hold them as the data files of links. Archives of earlier versions, and `read_data_block` of the C API, hold
+//! them in a binary form, which is only read here:
 //!
 //! All numbers are little-endian:
 //!
@@ -15,9 +18,16 @@
 //! | per row and column: u32, … | length of the value, or 0xffffffff for NULL; the value: an integer or float in its column's width, a timestamp in ticks of the database's precision as i64, BOOL as one byte, text and bytes as they are, DECIMAL as text |
 //! | u32 | CRC-32C of everything before |
 
-use crate::{checkpoint::Checkpoint, data_file::OwnedValue, plan::Ordinals, window::WindowWidth};
+use crate::{
+    checkpoint::Checkpoint,
+    data_file::{FileReader, OwnedValue},
+    plan::Ordinals,
+    window::WindowWidth,
+};
 use bitmap::BlockId;
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use taos::{Connection, DataType, SqlError, Value, sql};
 
@@ -53,12 +63,62 @@ pub enum BlockRowsError {
     /// The server refused.
     #[error(transparent)]
     Sql(#[from] SqlError),
-    /// A name that is longer than any of the server's.
-    #[error("block {0} has a column or table with a name of more than 65535 bytes")]
-    LongName(u64),
-    /// The rows do not fit into 4 GiB.
-    #[error("block {0} has more than 4 GiB of rows; read its window by smaller spans")]
-    TooLarge(u64),
+    /// Whoever takes the rows did not take them.
+    #[error("block {block}: {problem}")]
+    Refused {
+        /// The block.
+        block: u64,
+        /// Why not.
+        problem: Refused,
+    },
+}
+
+impl BlockRowsError {
+    /// Whether no other block can be read either: the server does not answer, or may be another one.
+    pub fn concerns_everything(&self) -> bool {
+        match self {
+            Self::OtherServer { .. } => true,
+            Self::Sql(error) => error.is_disconnected(),
+            _ => false,
+        }
+    }
+}
+
+/// Why rows were not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// The table and the window whose rows a block stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsOf {
+    /// The block.
+    pub block: u64,
+    /// The first key of the window.
+    pub first: i64,
+    /// The last.
+    pub last: i64,
+    /// The database.
+    pub database: String,
+    /// The table; `None` if it was dropped.
+    pub table: Option<String>,
+    /// Names and types of its columns, the key first.
+    pub columns: Vec<(String, DataType)>,
+}
+
+/// Takes the rows of a block as they come.
+pub trait RowSink {
+    /// Whose rows follow.
+    ///
+    /// # Errors
+    /// `Refused`: they are not taken.
+    fn begin(&mut self, of: &RowsOf) -> Result<(), Refused>;
+
+    /// The next row, ascending by key.
+    ///
+    /// # Errors
+    /// `Refused`: it was not taken.
+    fn row(&mut self, values: &[Value<'_>]) -> Result<(), Refused>;
 }
 
 /// What a follower makes block ids of.
@@ -90,14 +150,15 @@ impl From<Checkpoint> for Numbering {
 }
 
 /// Magic of the binary form.
-pub const MAGIC: &[u8; 8] = b"IBROWS2\0";
+const MAGIC: &[u8; 8] = b"IBROWS2\0";
 
-/// The rows of `block` in the binary form, as they are now.
+/// The rows of `block` as they are now.
 pub fn read(
     block: u64,
     position: &Numbering,
     connection: &Connection,
-) -> Result<Vec<u8>, BlockRowsError> {
+    sink: &mut dyn RowSink,
+) -> Result<(), BlockRowsError> {
     let place = Place::of(block, position)?;
     let name = table_name(connection, &position.database, place.uid)?;
     let name = name.ok_or_else(|| BlockRowsError::TableGone {
@@ -105,7 +166,7 @@ pub fn read(
         uid: place.uid,
         database: position.database.clone(),
     })?;
-    place.read(&position.database, &name, connection)
+    place.read(&position.database, name, connection, sink)
 }
 
 /// As [`read`], but a block of a dropped table is one without columns: so it can be told from one without rows.
@@ -115,8 +176,9 @@ pub fn read_or_gone(
     position: &Numbering,
     connection: &Connection,
     confirmed: &AtomicBool,
-) -> Result<Vec<u8>, BlockRowsError> {
-    match read(block, position, connection) {
+    sink: &mut dyn RowSink,
+) -> Result<(), BlockRowsError> {
+    match read(block, position, connection, sink) {
         Err(BlockRowsError::TableGone {
             block, database, ..
         }) => {
@@ -124,9 +186,9 @@ pub fn read_or_gone(
                 return Err(BlockRowsError::OtherServer { block, database });
             }
             confirmed.store(true, Relaxed);
-            let mut writer = Place::of(block, position)?.head(&position.database, "")?;
-            writer.columns(&[])?;
-            writer.finish()
+            let gone = Place::of(block, position)?.rows_of(&position.database, None, Vec::new());
+            let refused = |problem| BlockRowsError::Refused { block, problem };
+            sink.begin(&gone).map_err(refused)
         }
         other => other,
     }
@@ -176,91 +238,91 @@ impl Place {
         })
     }
 
-    fn head(&self, database: &str, table: &str) -> Result<Writer, BlockRowsError> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(self.block.to_le_bytes());
-        bytes.extend(self.first.to_le_bytes());
-        bytes.extend(self.last.to_le_bytes());
-        let mut writer = Writer {
+    fn rows_of(
+        &self,
+        database: &str,
+        table: Option<String>,
+        columns: Vec<(String, DataType)>,
+    ) -> RowsOf {
+        RowsOf {
             block: self.block,
-            bytes,
-            count_at: 0,
-            count: 0,
-        };
-        writer.name(database)?;
-        writer.name(table)?;
-        Ok(writer)
+            first: self.first,
+            last: self.last,
+            database: database.to_owned(),
+            table,
+            columns,
+        }
     }
 
     fn read(
         &self,
         database: &str,
-        table: &str,
+        table: String,
         connection: &Connection,
-    ) -> Result<Vec<u8>, BlockRowsError> {
+        sink: &mut dyn RowSink,
+    ) -> Result<(), BlockRowsError> {
+        let block = self.block;
+        let refused = |problem| BlockRowsError::Refused { block, problem };
         let query = format!(
             "SELECT * FROM {} WHERE _c0 >= {} AND _c0 <= {} ORDER BY _c0",
-            sql::table(database, table),
+            sql::table(database, &table),
             self.first,
             self.last
         );
         let mut rows = connection.query(&query)?;
-        let mut writer = self.head(database, table)?;
-        let fields = rows.fields().to_vec();
-        let columns = fields.iter().map(|field| (&*field.name, field.data_type));
-        writer.columns(&columns.collect::<Vec<_>>())?;
+        let fields = rows.fields().iter();
+        let columns = fields.map(|field| (field.name.to_string(), field.data_type));
+        let columns: Vec<_> = columns.collect();
+        let width = columns.len();
+        let of = self.rows_of(database, Some(table), columns);
+        sink.begin(&of).map_err(refused)?;
         while let Some(row) = rows.next()? {
-            for (column, field) in fields.iter().enumerate() {
-                push(&mut writer.bytes, field.data_type, row.get(column));
-            }
-            writer.count += 1;
-            if writer.bytes.len() > u32::MAX as usize - 4 {
-                return Err(BlockRowsError::TooLarge(self.block));
-            }
+            let values: Vec<Value<'_>> = (0..width).map(|column| row.get(column)).collect();
+            sink.row(&values).map_err(refused)?;
         }
-        writer.finish()
-    }
-}
-
-/// The binary form on its way.
-struct Writer {
-    block: u64,
-    bytes: Vec<u8>,
-    count_at: usize,
-    count: u64,
-}
-
-impl Writer {
-    fn name(&mut self, name: &str) -> Result<(), BlockRowsError> {
-        let length = u16::try_from(name.len()).map_err(|_| BlockRowsError::LongName(self.block))?;
-        self.bytes.extend(length.to_le_bytes());
-        self.bytes.extend(name.as_bytes());
         Ok(())
     }
+}
 
-    fn columns(&mut self, columns: &[(&str, DataType)]) -> Result<(), BlockRowsError> {
-        self.bytes.extend((columns.len() as u32).to_le_bytes());
-        for (name, data_type) in columns {
-            self.bytes.push(*data_type as i8 as u8);
-            self.name(name)?;
-        }
-        self.count_at = self.bytes.len();
-        self.bytes.extend(0_u64.to_le_bytes());
-        Ok(())
-    }
+/// The rows of a block, or of a part of it, in a file as links have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsFile {
+    /// Whose rows, in which window.
+    pub of: RowsOf,
+    /// How many there are.
+    pub count: u64,
+    /// The file; empty if the table was dropped.
+    pub bytes: Vec<u8>,
+}
 
-    fn finish(mut self) -> Result<Vec<u8>, BlockRowsError> {
-        let place = self.count_at..self.count_at + 8;
-        if let Some(place) = self.bytes.get_mut(place) {
-            place.copy_from_slice(&self.count.to_le_bytes());
+impl RowsFile {
+    /// The rows, ready to be read.
+    pub fn rows(&self) -> Result<BlockRows<'_>, NoBlockRows> {
+        let of = &self.of;
+        if of.columns.is_empty() != of.table.is_none() || of.table.is_none() && self.count > 0 {
+            return Err(NoBlockRows("there are rows without columns".into()));
         }
-        let checksum = crc32c::crc32c(&self.bytes);
-        self.bytes.extend(checksum.to_le_bytes());
-        Ok(self.bytes)
+        Ok(BlockRows {
+            block: of.block,
+            first: of.first,
+            last: of.last,
+            database: of.database.clone(),
+            table: of.table.clone(),
+            columns: of.columns.clone(),
+            rows: Encoded::File(&self.bytes),
+            count: self.count,
+        })
     }
 }
 
-/// A block's rows in the binary form, checked and ready to be read.
+/// Where rows are read from.
+#[derive(Debug, Clone)]
+enum Encoded<'a> {
+    Binary(Reader<'a>),
+    File(&'a [u8]),
+}
+
+/// A block's rows, ready to be read.
 #[derive(Debug, Clone)]
 pub struct BlockRows<'a> {
     /// The block.
@@ -275,7 +337,7 @@ pub struct BlockRows<'a> {
     pub table: Option<String>,
     /// Names and types of its columns, the key first.
     pub columns: Vec<(String, DataType)>,
-    rows: Reader<'a>,
+    rows: Encoded<'a>,
     count: u64,
 }
 
@@ -285,7 +347,22 @@ const MOST_COLUMNS: u32 = 1 << 16;
 /// Bytes that are not the rows of a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("these are not the rows of a block: {0}")]
-pub struct NoBlockRows(&'static str);
+pub struct NoBlockRows(Cow<'static, str>);
+
+impl From<&'static str> for NoBlockRows {
+    fn from(problem: &'static str) -> Self {
+        Self(problem.into())
+    }
+}
+
+impl From<String> for NoBlockRows {
+    fn from(problem: String) -> Self {
+        Self(problem.into())
+    }
+}
+
+/// The rows of a block, one after the other.
+type Rows<'a> = Box<dyn Iterator<Item = Result<Vec<OwnedValue>, NoBlockRows>> + 'a>;
 
 impl<'a> BlockRows<'a> {
     /// How many rows there are.
@@ -293,26 +370,65 @@ impl<'a> BlockRows<'a> {
         self.count
     }
 
-    /// The rows, ascending by key. One at a time: in memory, a NULL takes eight times what it takes in the binary form.
-    pub fn rows(&self) -> impl Iterator<Item = Result<Vec<OwnedValue>, NoBlockRows>> + use<'_, 'a> {
-        let mut reader = self.rows.clone();
-        (0..self.count).map(move |_| {
-            let types = self.columns.iter().map(|(_, data_type)| *data_type);
-            types
-                .map(|data_type| reader.value(data_type).map(OwnedValue::from))
-                .collect()
-        })
+    /// The rows, ascending by key. One at a time: in memory, a NULL takes many times what it takes in a file.
+    pub fn rows(&self) -> Rows<'_> {
+        match &self.rows {
+            Encoded::Binary(reader) => {
+                let mut reader = reader.clone();
+                Box::new((0..self.count).map(move |_| {
+                    let types = self.columns.iter().map(|(_, data_type)| *data_type);
+                    types
+                        .map(|data_type| reader.value(data_type).map(OwnedValue::from))
+                        .collect()
+                }))
+            }
+            Encoded::File(_) if self.table.is_none() => Box::new(std::iter::empty()),
+            Encoded::File(bytes) => self.rows_of_file(bytes),
+        }
+    }
+
+    fn rows_of_file<'f>(&'f self, bytes: &'f [u8]) -> Rows<'f> {
+        let types = self.columns.iter().map(|(_, data_type)| *data_type);
+        let name = format!("the rows of block {}", self.block);
+        let reader = FileReader::over(bytes, Path::new(&name), types.collect(), 1);
+        let mut reader = match reader {
+            Ok(reader) => reader,
+            Err(error) => return Box::new(std::iter::once(Err(wrong(error)))),
+        };
+        let (mut left, mut ended) = (self.count, false);
+        Box::new(std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let next = reader.next().map_err(wrong);
+            ended = !matches!(next, Ok(Some(_)));
+            match next {
+                Ok(Some(_)) if left == 0 => {
+                    ended = true;
+                    Some(Err("there are more rows than its manifest says".into()))
+                }
+                Ok(Some((_, values))) => {
+                    left -= 1;
+                    Some(Ok(values))
+                }
+                Ok(None) if left > 0 => {
+                    Some(Err("there are less rows than its manifest says".into()))
+                }
+                Ok(None) => None,
+                Err(error) => Some(Err(error)),
+            }
+        }))
     }
 
     /// Reads the binary form, and checks all of it.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, NoBlockRows> {
         let whole = bytes.split_last_chunk::<4>();
-        let (body, checksum) = whole.ok_or(NoBlockRows("there are too few bytes"))?;
+        let (body, checksum) = whole.ok_or(NoBlockRows::from("there are too few bytes"))?;
         let body = body.strip_prefix(MAGIC.as_slice());
-        let body = body.ok_or(NoBlockRows("they do not begin with IBROWS2"))?;
+        let body = body.ok_or(NoBlockRows::from("they do not begin with IBROWS2"))?;
         let covered = bytes.get(..bytes.len() - 4).unwrap_or_default();
         if crc32c::crc32c(covered) != u32::from_le_bytes(*checksum) {
-            return Err(NoBlockRows("they do not fit their checksum"));
+            return Err(NoBlockRows::from("they do not fit their checksum"));
         }
         let mut reader = Reader(body);
         let (block, first, last) = (reader.u64()?, reader.u64()? as i64, reader.u64()? as i64);
@@ -320,20 +436,20 @@ impl<'a> BlockRows<'a> {
         let table = Some(reader.name()?).filter(|name| !name.is_empty());
         let count = reader.u32()?;
         if count > MOST_COLUMNS {
-            return Err(NoBlockRows("there are more columns than a table has"));
+            return Err(NoBlockRows::from("there are more columns than a table has"));
         }
         let mut columns = Vec::new();
         for _ in 0..count {
             let [code] = *reader.take::<1>()?;
             let data_type = DataType::from_code(code as i8);
-            let data_type = data_type.ok_or(NoBlockRows("a column has an unknown type"))?;
+            let data_type = data_type.ok_or(NoBlockRows::from("a column has an unknown type"))?;
             columns.push((reader.name()?, data_type));
         }
         let count = reader.u64()?;
         if columns.is_empty() != table.is_none() || columns.is_empty() && count > 0 {
-            return Err(NoBlockRows("there are rows without columns"));
+            return Err(NoBlockRows::from("there are rows without columns"));
         }
-        let rows = reader.clone();
+        let rows = Encoded::Binary(reader.clone());
         for _ in 0..count {
             for (_, data_type) in &columns {
                 reader.value(*data_type)?;
@@ -350,7 +466,7 @@ impl<'a> BlockRows<'a> {
                 rows,
                 count,
             }),
-            _ => Err(NoBlockRows("something follows the last row")),
+            _ => Err(NoBlockRows::from("something follows the last row")),
         }
     }
 }
@@ -384,7 +500,7 @@ impl<'a> Reader<'a> {
         let length = u16::from_le_bytes(*self.take()?);
         let name = std::str::from_utf8(self.bytes(length.into())?);
         Ok(name
-            .map_err(|_| NoBlockRows("a name is not UTF-8"))?
+            .map_err(|_| NoBlockRows::from("a name is not UTF-8"))?
             .to_owned())
     }
 
@@ -395,11 +511,15 @@ impl<'a> Reader<'a> {
         }
         let bytes = self.bytes(length as usize)?;
         let value = Value::read(data_type, bytes);
-        value.ok_or(NoBlockRows("a value does not have its type's width"))
+        value.ok_or(NoBlockRows::from("a value does not have its type's width"))
     }
 }
 
-const CUT: NoBlockRows = NoBlockRows("they end too early");
+fn wrong(error: impl std::fmt::Display) -> NoBlockRows {
+    NoBlockRows(error.to_string().into())
+}
+
+const CUT: NoBlockRows = NoBlockRows(Cow::Borrowed("they end too early"));
 
 fn table_name(
     connection: &Connection,
@@ -413,96 +533,55 @@ fn table_name(
     Ok(rows.next()?.map(|row| row.text(0)))
 }
 
-/// Appends length and bytes of a value.
-fn push(bytes: &mut Vec<u8>, data_type: DataType, value: Value<'_>) {
-    let mut number = [0; 8];
-    let width = data_type.width().unwrap_or(8).min(8);
-    let value: &[u8] = match value {
-        Value::Null => {
-            bytes.extend(u32::MAX.to_le_bytes());
-            return;
-        }
-        Value::Bool(value) => {
-            number[0] = value.into();
-            &number[..1]
-        }
-        Value::Int(value) => {
-            number = value.to_le_bytes();
-            &number[..width]
-        }
-        Value::UInt(value) => {
-            number = value.to_le_bytes();
-            &number[..width]
-        }
-        Value::Float(value) => {
-            number[..4].copy_from_slice(&value.to_le_bytes());
-            &number[..4]
-        }
-        Value::Double(value) => {
-            number = value.to_le_bytes();
-            &number
-        }
-        Value::Bytes(value) => value,
-    };
-    bytes.extend((value.len() as u32).to_le_bytes());
-    bytes.extend(value);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn values_are_written_in_their_columns_width() {
-        let written = |data_type, value| {
-            let mut bytes = Vec::new();
-            push(&mut bytes, data_type, value);
-            bytes
-        };
-        assert_eq!(
-            written(DataType::TinyInt, Value::Int(-2)),
-            [1, 0, 0, 0, 254]
-        );
-        assert_eq!(
-            written(DataType::UInt, Value::UInt(258)),
-            [4, 0, 0, 0, 2, 1, 0, 0]
-        );
-        assert_eq!(written(DataType::Bool, Value::Bool(true)), [1, 0, 0, 0, 1]);
-        assert_eq!(written(DataType::Float, Value::Float(0.5)).len(), 8);
-        assert_eq!(written(DataType::Double, Value::Double(0.5)).len(), 12);
-        assert_eq!(written(DataType::Timestamp, Value::Int(1)).len(), 12);
-        assert_eq!(
-            written(DataType::Varchar, Value::Bytes(b"a\0")),
-            [2, 0, 0, 0, b'a', 0]
-        );
-        assert_eq!(written(DataType::Nchar, Value::Null), [255; 4]);
+    fn name(bytes: &mut Vec<u8>, name: &str) {
+        bytes.extend((name.len() as u16).to_le_bytes());
+        bytes.extend(name.as_bytes());
+    }
+
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        let checksum = crc32c::crc32c(&bytes);
+        bytes.extend(checksum.to_le_bytes());
+        bytes
+    }
+
+    fn head(block: u64, first: i64, last: i64, table: &str) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(block.to_le_bytes());
+        bytes.extend(first.to_le_bytes());
+        bytes.extend(last.to_le_bytes());
+        name(&mut bytes, "db");
+        name(&mut bytes, table);
+        bytes
     }
 
     fn sample() -> Vec<u8> {
-        let place = Place {
-            block: 7 << 32 | 9,
-            uid: 1,
-            first: -5,
-            last: 5,
-        };
-        let columns = [
+        let mut bytes = head(7 << 32 | 9, -5, 5, "t 1");
+        bytes.extend(3_u32.to_le_bytes());
+        for (column, data_type) in [
             ("ts", DataType::Timestamp),
             ("v", DataType::Varchar),
             ("d", DataType::Decimal64),
-        ];
-        let mut writer = place.head("db", "t 1").unwrap();
-        writer.columns(&columns).unwrap();
-        for (key, text) in [(-5, Value::Bytes(b"a\0b")), (4, Value::Null)] {
-            for ((_, data_type), value) in
-                columns
-                    .iter()
-                    .zip([Value::Int(key), text, Value::Bytes(b"1.50")])
-            {
-                push(&mut writer.bytes, *data_type, value);
-            }
-            writer.count += 1;
+        ] {
+            bytes.push(data_type as i8 as u8);
+            name(&mut bytes, column);
         }
-        writer.finish().unwrap()
+        bytes.extend(2_u64.to_le_bytes());
+        for (key, text) in [(-5_i64, Some(b"a\0b")), (4, None)] {
+            bytes.extend(8_u32.to_le_bytes());
+            bytes.extend(key.to_le_bytes());
+            bytes.extend(
+                text.map_or(u32::MAX, |text| text.len() as u32)
+                    .to_le_bytes(),
+            );
+            bytes.extend(text.into_iter().flatten());
+            bytes.extend(4_u32.to_le_bytes());
+            bytes.extend(b"1.50");
+        }
+        sealed(bytes)
     }
 
     #[test]
@@ -523,15 +602,9 @@ mod tests {
                 [OwnedValue::Int(4), OwnedValue::Null, bytes(b"1.50")],
             ]
         );
-        let place = Place {
-            block: 1,
-            uid: 1,
-            first: 0,
-            last: 1,
-        };
-        let mut gone = place.head("db", "").unwrap();
-        gone.columns(&[]).unwrap();
-        let gone = gone.finish().unwrap();
+        let mut gone = head(1, 0, 1, "");
+        gone.extend([0; 4 + 8]);
+        let gone = sealed(gone);
         let gone = BlockRows::decode(&gone).unwrap();
         assert_eq!((gone.count(), gone.table), (0, None));
     }

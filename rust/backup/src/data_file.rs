@@ -96,7 +96,9 @@ fn is_zero(value: &u64) -> bool {
 
 /// Hexadecimal digits of a digest.
 pub(crate) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(digit).collect()
 }
 
 /// Counts and hashes what is written through it.
@@ -368,14 +370,14 @@ impl Serialize for Record<'_, '_> {
 }
 
 /// Writes a data or tags file.
-pub struct FileWriter<'l> {
+pub struct FileWriter<'l, W: Write = BufWriter<File>> {
     layout: &'l Layout,
     path: PathBuf,
-    writer: Writer<'l, Hashing<BufWriter<File>>>,
+    writer: Writer<'l, Hashing<W>>,
     rows: u64,
 }
 
-impl std::fmt::Debug for FileWriter<'_> {
+impl<W: Write> std::fmt::Debug for FileWriter<'_, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileWriter")
             .field("path", &self.path)
@@ -395,12 +397,30 @@ impl<'l> FileWriter<'l> {
             path: path.into(),
             source,
         })?;
-        let writer = Writer::with_codec(
-            &layout.schema,
-            Hashing::new(BufWriter::with_capacity(1 << 16, file)),
-            compression.codec(),
-        )
-        .map_err(|source| write_error(path, source))?;
+        let file = BufWriter::with_capacity(1 << 16, file);
+        Self::over(file, path, layout, compression)
+    }
+
+    /// Finishes the file; `name` is where it is from the link's directory. It is not yet durable.
+    pub fn finish(self, name: String) -> Result<FileEntry, DataFileError> {
+        let path = self.path.clone();
+        let (mut file, entry) = self.into_parts(name)?;
+        file.flush()
+            .map_err(|source| DataFileError::Io { path, source })?;
+        Ok(entry)
+    }
+}
+
+impl<'l, W: Write> FileWriter<'l, W> {
+    /// Writes to something else than a file of its own; errors name `path`.
+    pub fn over(
+        to: W,
+        path: &Path,
+        layout: &'l Layout,
+        compression: Compression,
+    ) -> Result<Self, DataFileError> {
+        let writer = Writer::with_codec(&layout.schema, Hashing::new(to), compression.codec())
+            .map_err(|source| write_error(path, source))?;
         Ok(Self {
             layout,
             path: path.into(),
@@ -436,18 +456,13 @@ impl<'l> FileWriter<'l> {
         Ok(())
     }
 
-    /// Finishes the file; `name` is where it is from the link's directory. It is not yet durable.
-    pub fn finish(self, name: String) -> Result<FileEntry, DataFileError> {
+    /// Ends what was written: where it was written to, and the entry for it.
+    pub fn into_parts(self, name: String) -> Result<(W, FileEntry), DataFileError> {
         let hashing = self
             .writer
             .into_inner()
             .map_err(|source| write_error(&self.path, source))?;
-        let (mut file, entry) = hashing.finish(name, self.rows);
-        file.flush().map_err(|source| DataFileError::Io {
-            path: self.path,
-            source,
-        })?;
-        Ok(entry)
+        Ok(hashing.finish(name, self.rows))
     }
 }
 
@@ -501,14 +516,14 @@ impl From<Value<'_>> for OwnedValue {
 }
 
 /// Reads a data or tags file.
-pub struct FileReader {
+pub struct FileReader<R: Read = BufReader<File>> {
     path: PathBuf,
     types: Vec<DataType>,
     leading: usize,
-    reader: Reader<'static, BufReader<File>>,
+    reader: Reader<'static, R>,
 }
 
-impl std::fmt::Debug for FileReader {
+impl<R: Read> std::fmt::Debug for FileReader<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileReader")
             .field("path", &self.path)
@@ -526,11 +541,26 @@ impl FileReader {
             path: path.into(),
             source,
         })?;
-        let reader = Reader::new(BufReader::with_capacity(1 << 16, file)).map_err(|error| {
-            DataFileError::Corrupt {
-                path: path.into(),
-                problem: error.to_string(),
-            }
+        Self::over(
+            BufReader::with_capacity(1 << 16, file),
+            path,
+            types,
+            leading,
+        )
+    }
+}
+
+impl<R: Read> FileReader<R> {
+    /// Reads from something else than a file of its own; errors name `path`.
+    pub fn over(
+        from: R,
+        path: &Path,
+        types: Vec<DataType>,
+        leading: usize,
+    ) -> Result<Self, DataFileError> {
+        let reader = Reader::new(from).map_err(|error| DataFileError::Corrupt {
+            path: path.into(),
+            problem: error.to_string(),
         })?;
         Ok(Self {
             path: path.into(),

@@ -5,18 +5,24 @@
 //! | module | holds |
 //! |---|---|
 //! | `batch` | one batch into one archive: what is tried again, and what is left out |
+//! | `cursor` | how far blocks are exported |
+//! | `error` | why a pass did not export everything |
 
 mod batch;
+mod cursor;
+mod error;
 
 pub use batch::{FailedBlock, FailedStep, ReadFailure};
+pub use cursor::{Cursor, CursorKind};
+pub use error::{CoordinatorError, FailedBlocks};
 
 use crate::archive::{self, ArchiveError, ArchiveWriter, BlockSink, Key};
 use batch::{AddError, BatchResult, Tries};
 use bitmap::{BlockId, BlockRecord, BlockState, Engine, EngineError, MarkedAt};
+use cursor::{Reach, safe};
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
@@ -59,32 +65,6 @@ pub struct Exported {
     pub bytes: u64,
 }
 
-/// Which marks a pass has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CursorKind {
-    /// Those with a time up to the cursor's.
-    Time,
-    /// Those with a WAL position up to the cursor's.
-    Wal,
-    /// Those with both.
-    Hybrid,
-}
-
-/// How far blocks are exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    /// What it goes by.
-    pub kind: CursorKind,
-    /// Every block marked up to this time is exported; `None` before the first.
-    pub time: Option<i64>,
-    /// Every block marked up to this position is exported; `None` before the first.
-    pub wal: Option<u64>,
-    /// Blocks exported so far.
-    pub blocks: u64,
-    /// When it moved last, ns since 1970; 0 for never.
-    pub updated: i64,
-}
-
 /// What passes did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(
@@ -104,94 +84,6 @@ pub struct CoordinatorStats {
 /// Reads what a block holds, into the sink. With several workers it is called by several threads at once.
 pub type Reader<'a> =
     dyn Fn(&BlockRecord, &mut BlockSink<'_>) -> Result<(), ReadFailure> + Sync + 'a;
-
-/// Blocks that a pass left out; every other block is exported.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FailedBlocks {
-    /// How many there are.
-    pub count: u64,
-    /// The first of them, with what went wrong; 16 at most.
-    pub named: Vec<FailedBlock>,
-}
-
-/// So many failed blocks are told by name.
-const MOST_NAMED: usize = 16;
-
-impl FailedBlocks {
-    fn take_in(&mut self, failed: Vec<FailedBlock>) {
-        self.count += failed.len() as u64;
-        let room = MOST_NAMED.saturating_sub(self.named.len());
-        self.named.extend(failed.into_iter().take(room));
-    }
-}
-
-impl fmt::Display for FailedBlocks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, failed) in self.named.iter().enumerate() {
-            let between = if at == 0 { "" } else { "; " };
-            write!(f, "{between}{failed}")?;
-        }
-        match self.count.saturating_sub(self.named.len() as u64) {
-            0 => Ok(()),
-            more => write!(f, "; and {more} more"),
-        }
-    }
-}
-
-/// A pass that did not export everything. The cursor stands before the first block that is not safe.
-#[derive(Debug, thiserror::Error)]
-pub enum CoordinatorError {
-    /// The blocks can't be told.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// An archive can't be written.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// Some blocks are in no archive. All others are.
-    #[error(
-        "{} blocks are in no archive and come again with the next export, every other block is exported: {failed}{}",
-        failed.count,
-        ranges_beside(*ranges)
-    )]
-    Blocks {
-        /// The blocks.
-        failed: FailedBlocks,
-        /// Of how many ranges, beside them, any block may have changed.
-        ranges: usize,
-    },
-    /// A block can't be read for an estimate.
-    #[error("block {block} can't be read: {problem}")]
-    Read {
-        /// The block.
-        block: u64,
-        /// The reader's words.
-        problem: String,
-    },
-    /// No block can be read: whoever holds them does not answer.
-    #[error(
-        "no block can be read: {0}; the export ended, and the blocks come again with the next one"
-    )]
-    Source(String),
-    /// No block could be read until the time of a batch was over.
-    #[error("no block can be read: {0}")]
-    Timeout(String),
-    /// Of some ranges nobody knows which blocks changed.
-    #[error(
-        "everything that is known is exported, but of {count} ranges, the first from block {first} to {last}, any block may \
-         have changed, also those that were never marked: list them, back them up whole, then acknowledge the list"
-    )]
-    Ranges {
-        /// How many there are.
-        count: usize,
-        /// The first block of the first of them.
-        first: u64,
-        /// Its last.
-        last: u64,
-    },
-    /// The host cancelled or stopped it.
-    #[error("the export was cancelled")]
-    Cancelled,
-}
 
 /// Which blocks a pass has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,24 +115,6 @@ pub struct Coordinator {
     newest: Mutex<Option<u64>>,
 }
 
-/// The positions of some blocks: the highest of blocks that are done, the lowest of those that are not.
-#[derive(Debug, Clone, Copy, Default)]
-struct Reach {
-    wal: Option<(u64, u64)>,
-    time: Option<(i64, i64)>,
-}
-
-impl Reach {
-    fn add(&mut self, record: &BlockRecord) {
-        fn widen<P: Ord + Copy>(ends: Option<(P, P)>, position: P) -> Option<(P, P)> {
-            let (low, high) = ends.unwrap_or((position, position));
-            Some((low.min(position), high.max(position)))
-        }
-        self.wal = widen(self.wal, record.marked.wal.0);
-        self.time = widen(self.time, record.marked.time.0);
-    }
-}
-
 /// A pass on its way.
 struct Pass {
     selection: Selection,
@@ -252,15 +126,6 @@ struct Pass {
     open: Reach,
     /// Whether a batch is tried only once.
     once: bool,
-}
-
-fn ranges_beside(ranges: usize) -> String {
-    match ranges {
-        0 => String::new(),
-        _ => format!(
-            ". Also, of {ranges} ranges any block may have changed: list them, back them up whole, then acknowledge the list"
-        ),
-    }
 }
 
 fn now() -> i64 {
@@ -656,32 +521,6 @@ impl Coordinator {
     /// Where archives are written.
     pub fn backup_path(&self) -> &Path {
         &self.config.backup_path
-    }
-}
-
-/// The last position up to which all is done, where what is `done` and what is still `open` lie so.
-fn safe<P: Ord + Copy>(
-    done: Option<(P, P)>,
-    open: Option<(P, P)>,
-    before: impl Fn(P) -> Option<P>,
-) -> Option<P> {
-    let (_, last) = done?;
-    match open {
-        Some((next, _)) if next <= last => before(next),
-        _ => Some(last),
-    }
-}
-
-impl Cursor {
-    /// Whether a block with this mark is exported, as far as the cursor knows.
-    fn covers(&self, marked: MarkedAt) -> bool {
-        let by_wal = self.wal.is_some_and(|wal| marked.wal.0 <= wal);
-        let by_time = self.time.is_some_and(|time| marked.time.0 <= time);
-        match self.kind {
-            CursorKind::Wal => by_wal,
-            CursorKind::Time => by_time,
-            CursorKind::Hybrid => by_wal && by_time,
-        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! | [`session`] | backups that a host process drives: detect, export, verify, then move on |
 //! | [`verify`] | links checked offline, and the report of it |
 //! | [`coordinator`] | batches of blocks into archives, with a cursor that moves only past what is safe |
-//! | [`block_rows`] | a block's id → its rows, and their binary form |
+//! | [`block_rows`] | a block's id → its rows, and the rows of archives read back |
 //! | [`archive`] | exported blocks in one file, compressed and encrypted |
 //! | [`atomic_file`] | files that are there whole or not at all |
 //! | [`sealed`] | JSON files with a checksum |

@@ -4,7 +4,7 @@
  * The engine knows which blocks changed; a reader that the host sets knows what is in them. Each batch becomes one
  * archive file below backup_path, compressed and encrypted if wanted, written under a temporary name and renamed once
  * it is on disk. A cursor says how far that is. It moves only past blocks that are safe, so whatever fails, the next
- * export has them again. Blocks keep their state: clear them with bitmap_engine_clear_block when the backup is safe.
+ * export has it again; a block that fails holds up no other. Blocks keep their state: clear them with bitmap_engine_clear_block when the backup is safe.
  *
  * Cursors      TIME and WAL go by the time or WAL position of blocks' latest marks, and trust that marks come in this
  *              order: a mark with the cursor's own or a lower one is not seen. So export when all blocks of a position
@@ -85,7 +85,7 @@ typedef struct SBackupCoordinator SBackupCoordinator;
 typedef struct SBackupSink        SBackupSink;
 
 /* Reads what a block holds: calls backup_sink_write with it, in as many parts as it likes, and returns ERR_SUCCESS.
- * Any other value: it can't be read, and the batch is tried again later. Must not let an exception out. */
+ * Any other value: it can't be read, and is tried again later. Must not let an exception out. */
 typedef int32_t (*BackupBlockReader)(uint64_t block_id, SBackupSink *sink, void *user_data);
 
 /* Called with each block of an archive; data lives until it returns. */
@@ -122,10 +122,13 @@ int32_t backup_coordinator_cancel(SBackupCoordinator *coordinator);
 
 /* Exports every block behind the cursor; without a reader, or while "tdengine" or "tmq" follows a server, every changed block
  * whose latest mark it has not exported yet, as the WAL versions of a server with several vgroups are in no order. ERR_SUCCESS: all are safe; also if there are none.
- * ERR_BACKUP_INCOMPLETE: all that are known are safe, but the engine has ranges of which nobody knows the blocks (see
- * bitmap_engine_get_damaged_ranges): back them up whole, then call bitmap_engine_acknowledge_damage.
- * ERR_NOT_STARTED (stopped, or no reader and no followed server), ERR_KEY (encryption without a key), ERR_READ, ERR_IO (such as a full disk),
- * ERR_TIMEOUT, ERR_CANCELLED, and the engine's: the cursor stands behind the last batch that is safe. */
+ * ERR_BACKUP_INCOMPLETE: all that are known are safe, but the engine has ranges of which nobody knows the blocks: take
+ * them from bitmap_engine_get_damaged_ranges, back them up whole, then call bitmap_engine_acknowledge_damage.
+ * ERR_READ, ERR_IO (such as a full disk), ERR_TIMEOUT: blocks are in no archive, backup_coordinator_error names the first 16
+ * of them, and the code is that of the first. All others are safe and do not come again; the cursor stands before the first
+ * that is not.
+ * ERR_NOT_STARTED (stopped, or no reader and no followed server), ERR_KEY (encryption without a key), ERR_READ and ERR_TIMEOUT
+ * with a server that does not answer, ERR_CANCELLED, and the engine's: the export ended behind the batches that are safe. */
 int32_t backup_coordinator_export(SBackupCoordinator *coordinator);
 
 /* DIRTY and NEW blocks by their latest mark, as bitmap_engine_get_dirty_blocks_by_wal and _by_time: closed ranges, at
@@ -157,8 +160,9 @@ int32_t backup_coordinator_set_cursor(SBackupCoordinator *coordinator, const SBa
 int32_t backup_coordinator_update_cursor(SBackupCoordinator *coordinator, uint64_t block_id, uint64_t wal_offset,
                                          int64_t timestamp);
 
-/* Checks a whole archive, then calls visitor with each block, or with none if anything is wrong. key_file and visitor
- * may be NULL. ERR_INVALID_PARAM, ERR_IO, ERR_KEY, ERR_ARCHIVE. */
+/* Checks a whole archive, then calls visitor with each block, or with none if anything is wrong. Rows of a block that take
+ * more than 1 GiB come in several calls, each with the window that it stands for. key_file and visitor may be NULL.
+ * ERR_INVALID_PARAM, ERR_IO, ERR_KEY, ERR_ARCHIVE, ERR_UNKNOWN_FORMAT (a later version wrote it). */
 int32_t backup_archive_read(const char *path, const char *key_file, BackupBlockVisitor visitor, void *user_data);
 
 /* As incremental_backup_tool_error, for this header. */

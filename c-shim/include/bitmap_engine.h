@@ -238,10 +238,18 @@ uint32_t bitmap_engine_get_memory_limit(SBitmapEngine *engine);
 int32_t bitmap_engine_get_damaged_ranges(SBitmapEngine *engine, SDamagedRange *ranges, size_t max_count,
                                          size_t *count);
 
-/* The ranges that bitmap_engine_get_damaged_ranges stored, or that an export of a coordinator met, were backed up
- * whole: forgets them. A range that came in since, was marked again since or was not stored stays. It does not matter who
- * asked for them: let nobody ask while a backup runs but who acknowledges. ERR_IO. */
+/* The ranges that the handle's last call of bitmap_engine_get_damaged_ranges stored were backed up whole: forgets them. A
+ * range that came since, that something came into since, or that was not stored stays; without such a call before,
+ * nothing is forgotten. For a handle with one holder; where several back up, each takes a token. ERR_IO. */
 int32_t bitmap_engine_acknowledge_damage(SBitmapEngine *engine);
+
+/* As bitmap_engine_get_damaged_ranges and bitmap_engine_acknowledge_damage, with a token that stands for the ranges that
+ * were stored, as they were then: acknowledging it forgets these and nothing else, whoever else asks or acknowledges. A
+ * token counts for the engine that stored it, until that is destroyed; once acknowledged it may be acknowledged again.
+ * ERR_INVALID_PARAM (also a token that was never stored), ERR_IO. */
+int32_t bitmap_engine_get_damaged_ranges_with_token(SBitmapEngine *engine, SDamagedRange *ranges, size_t max_count,
+                                                    size_t *count, uint64_t *token);
+int32_t bitmap_engine_acknowledge_damage_with_token(SBitmapEngine *engine, uint64_t token);
 
 /* ---- rules ---- */
 

@@ -24,7 +24,7 @@
 
 typedef struct {
   SBackupCoordinator *coordinator;
-  uint64_t            bad;    /* this block can't be read */
+  uint64_t            bad;    /* this block and the next one can't be read */
   uint64_t            cancel; /* at this block the export is cancelled */
 } Host;
 
@@ -32,7 +32,7 @@ static int32_t read_block(uint64_t block, SBackupSink *sink, void *user_data) {
   Host        *host = user_data;
   char         text[64];
   SBackupStats stats;
-  if (block == host->bad) return -1;
+  if (host->bad != UINT64_MAX && block - host->bad < 2) return -1;
   if (block == host->cancel) {
     CHECK(backup_coordinator_cancel(host->coordinator) == ERR_SUCCESS);
     CHECK(backup_coordinator_get_stats(host->coordinator, &stats) == ERR_SUCCESS);
@@ -243,17 +243,21 @@ int main(int argc, char **argv) {
   CHECK(strstr(backup_coordinator_error(), "reader") != NULL);
   CHECK(backup_coordinator_set_reader(c, read_block, &host) == ERR_SUCCESS);
 
-  /* Block 13 can't be read: three batches are safe, and the cursor is behind them. */
-  CHECK(backup_coordinator_export(c) == ERR_READ && strstr(backup_coordinator_error(), "13") != NULL);
+  /* Blocks 13 and 14 can't be read: every other block is safe, and the cursor is before them. */
+  CHECK(backup_coordinator_export(c) == ERR_READ && strstr(backup_coordinator_error(), "block 13") != NULL);
+  CHECK(strstr(backup_coordinator_error(), "block 14") != NULL && strstr(backup_coordinator_error(), "block 15") == NULL);
   CHECK(backup_coordinator_get_cursor(c, &cursor) == ERR_SUCCESS);
-  CHECK(cursor.type == BACKUP_CURSOR_TYPE_WAL && cursor.wal_cursor == 22 && cursor.block_count == 12);
+  CHECK(cursor.type == BACKUP_CURSOR_TYPE_WAL && cursor.wal_cursor == 25 && cursor.block_count == 18);
   CHECK(backup_coordinator_get_stats(c, &stats) == ERR_SUCCESS);
-  CHECK(stats.total_blocks == 20 && stats.processed_blocks == 12 && stats.failed_blocks == 8);
+  CHECK(stats.total_blocks == 20 && stats.processed_blocks == 18 && stats.failed_blocks == 2);
   CHECK(stats.retry_count == 1 && stats.total_size > 0 && stats.end_time >= stats.start_time && stats.start_time > 0);
-  CHECK(read_all(path, key, last, sizeof last) == 12);
+  CHECK(read_all(path, key, last, sizeof last) == 18);
 
-  /* Cancelled in the middle of a batch; then everything. */
-  host.bad = UINT64_MAX, host.cancel = 14;
+  /* They come again, alone. Cancelled between the two; then everything. */
+  CHECK(backup_coordinator_export(c) == ERR_READ && backup_coordinator_get_stats(c, &stats) == ERR_SUCCESS);
+  CHECK(stats.total_blocks == 22 && stats.processed_blocks == 18 && stats.failed_blocks == 4);
+  CHECK(files_in(path) == 5);
+  host.bad = UINT64_MAX, host.cancel = 13;
   CHECK(backup_coordinator_export(c) == ERR_CANCELLED);
   CHECK(backup_coordinator_export(c) == ERR_NOT_STARTED);
   host.cancel = UINT64_MAX;

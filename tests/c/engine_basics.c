@@ -144,6 +144,51 @@ static int persistence(const char *path) {
   return 0;
 }
 
+/* An engine whose files were destroyed: of all blocks there are, it is not known which changed. */
+static SBitmapEngine *destroyed_files(const char *path) {
+  const char         *names[2] = {"MANIFEST", "MANIFEST.copy"};
+  SBitmapEngineConfig config = {64, true, path};
+  SBitmapEngine      *engine = NULL;
+  char                name[4200];
+  for (int n = 0; n < 2; n++) {
+    snprintf(name, sizeof name, "%s/%s", path, names[n]);
+    FILE *file = fopen(name, "w");
+    if (file == NULL || fputs("destroyed", file) < 0 || fclose(file) != 0) return NULL;
+  }
+  return bitmap_engine_open(&config, &engine) == ERR_SUCCESS ? engine : NULL;
+}
+
+/* Only what was listed is acknowledged: by the pair without tokens what its handle listed, else what the token says. */
+static int damage(const char *path) {
+  SBitmapEngine *engine = destroyed_files(path);
+  SDamagedRange  range = {1, 2};
+  size_t         count = 0;
+  uint64_t       token = 7;
+
+  CHECK(engine != NULL);
+  CHECK(bitmap_engine_acknowledge_damage(engine) == ERR_SUCCESS); /* nothing was listed */
+  CHECK(bitmap_engine_get_damaged_ranges(engine, NULL, 0, &count) == ERR_SUCCESS && count == 1);
+  CHECK(bitmap_engine_acknowledge_damage(engine) == ERR_SUCCESS); /* only counted */
+  CHECK(bitmap_engine_get_damaged_ranges_with_token(engine, &range, 1, &count, &token) == ERR_SUCCESS && count == 1);
+  CHECK(range.first_block_id == 0 && range.last_block_id == UINT64_MAX && token != 7);
+  CHECK(bitmap_engine_acknowledge_damage(engine) == ERR_SUCCESS); /* somebody else's list */
+  CHECK(bitmap_engine_get_damaged_ranges(engine, &range, 1, &count) == ERR_SUCCESS && count == 1);
+  CHECK(bitmap_engine_acknowledge_damage(engine) == ERR_SUCCESS);
+  CHECK(bitmap_engine_get_damaged_ranges(engine, &range, 1, &count) == ERR_SUCCESS && count == 0);
+  bitmap_engine_destroy(engine);
+
+  CHECK((engine = destroyed_files(path)) != NULL);
+  CHECK(bitmap_engine_get_damaged_ranges_with_token(engine, NULL, 0, &count, &token) == ERR_SUCCESS && count == 1);
+  CHECK(bitmap_engine_acknowledge_damage_with_token(engine, token) == ERR_SUCCESS); /* of a list of nothing */
+  CHECK(bitmap_engine_get_damaged_ranges_with_token(engine, &range, 1, &count, &token) == ERR_SUCCESS && count == 1);
+  CHECK(bitmap_engine_acknowledge_damage_with_token(engine, token + 1) == ERR_INVALID_PARAM);
+  CHECK(bitmap_engine_acknowledge_damage_with_token(engine, token) == ERR_SUCCESS);
+  CHECK(bitmap_engine_acknowledge_damage_with_token(engine, token) == ERR_SUCCESS);
+  CHECK(bitmap_engine_get_damaged_ranges(engine, NULL, 0, &count) == ERR_SUCCESS && count == 0);
+  bitmap_engine_destroy(engine);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   char other[4096];
   if (argc != 2) {
@@ -151,6 +196,6 @@ int main(int argc, char **argv) {
     return 2;
   }
   snprintf(other, sizeof other, "%s-2", argv[1]);
-  return marks_and_lookups() || batches_and_cursors() || deleted() || memory() || persistence(argv[1]) ||
+  return marks_and_lookups() || batches_and_cursors() || deleted() || memory() || persistence(argv[1]) || damage(argv[1]) ||
          given_back(other);
 }

@@ -76,6 +76,10 @@ static int null_everywhere(void) {
   CHECK(bitmap_engine_get_damaged_ranges(engine, NULL, 1, &count) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_get_damaged_ranges(engine, NULL, 0, NULL) == ERR_INVALID_PARAM);
   CHECK(bitmap_engine_acknowledge_damage(NULL) == ERR_INVALID_PARAM);
+  CHECK(bitmap_engine_get_damaged_ranges_with_token(NULL, NULL, 0, &count, &id) == ERR_INVALID_PARAM);
+  CHECK(bitmap_engine_get_damaged_ranges_with_token(engine, NULL, 0, &count, NULL) == ERR_INVALID_PARAM);
+  CHECK(bitmap_engine_acknowledge_damage_with_token(NULL, 0) == ERR_INVALID_PARAM);
+  CHECK(bitmap_engine_acknowledge_damage_with_token(engine, 1) == ERR_INVALID_PARAM); /* no list came with it */
   bitmap_engine_destroy(engine);
   return 0;
 }

@@ -23,9 +23,9 @@ pub struct DamagedRange {
     pub offset: u64,
     /// What did not fit, or why the range was marked as a whole.
     pub what: String,
-    /// Was it told of, and nothing came into it since? Only then it can be acknowledged.
+    /// Counts the changes of the ranges: when something came into this one last. No two ranges have the same.
     #[serde(skip)]
-    told: bool,
+    changed: u64,
 }
 
 impl DamagedRange {
@@ -42,7 +42,7 @@ impl DamagedRange {
             file,
             offset,
             what: what.into(),
-            told: false,
+            changed: 0,
         }
     }
 
@@ -72,28 +72,116 @@ impl fmt::Display for DamagedRange {
 /// More ranges than this become one.
 const MOST_RANGES: usize = 1024;
 
+/// Stands for the ranges of a list, as they were when it was made: whoever backed them up acknowledges these and nothing
+/// else. It counts for the engine that gave it, until that is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamageToken(pub u64);
+
+/// Some of an engine's damaged ranges, for whoever backs them up.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DamageList {
+    /// The ranges.
+    pub ranges: Vec<DamagedRange>,
+    /// How many there are in all.
+    pub count: usize,
+    /// What acknowledges the ranges of this list.
+    pub token: DamageToken,
+}
+
+/// All ranges of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Damage {
+    ranges: Vec<DamagedRange>,
+    /// How often something came into one of them.
+    changes: u64,
+}
+
+impl std::ops::Deref for Damage {
+    type Target = [DamagedRange];
+
+    fn deref(&self) -> &[DamagedRange] {
+        &self.ranges
+    }
+}
+
+impl Damage {
+    /// Takes the ranges of a manifest.
+    pub(crate) fn take_over(&mut self, ranges: Vec<DamagedRange>) {
+        for range in ranges {
+            self.push(range);
+        }
+    }
+
+    fn push(&mut self, mut range: DamagedRange) {
+        self.changes += 1;
+        range.changed = self.changes;
+        self.ranges.push(range);
+    }
+
+    fn add(&mut self, range: DamagedRange) {
+        let inside = |a: &DamagedRange, b: &DamagedRange| b.first <= a.first && a.last <= b.last;
+        if let Some(known) = self.ranges.iter_mut().find(|known| inside(&range, known)) {
+            self.changes += 1;
+            known.changed = self.changes;
+            return;
+        }
+        self.ranges.retain(|known| !inside(known, &range));
+        self.push(range);
+        if self.ranges.len() > MOST_RANGES {
+            let first = self.ranges.iter().map(|range| range.first).min();
+            let last = self.ranges.iter().map(|range| range.last).max();
+            let all = self.ranges.pop();
+            if let (Some(first), Some(last), Some(mut all)) = (first, last, all) {
+                all.first = first;
+                all.last = last;
+                self.ranges = vec![all];
+            }
+        }
+    }
+
+    /// Those that were changed longest ago come first: so one number stands for all of them.
+    fn list(&self, limit: usize) -> DamageList {
+        let mut ranges = self.ranges.clone();
+        ranges.sort_by_key(|range| range.changed);
+        ranges.truncate(limit);
+        let token = DamageToken(ranges.last().map_or(0, |range| range.changed));
+        DamageList {
+            ranges,
+            count: self.ranges.len(),
+            token,
+        }
+    }
+}
+
 impl Engine {
     /// The ranges whose records were damaged on disk, or that were marked as a whole. All their blocks count as DIRTY,
     /// but a range query can only name those it knows: back up each range as a whole, then acknowledge the damage.
+    ///
+    /// This only looks; who backs the ranges up takes them from [`Engine::list_damage`].
     pub fn damage(&self) -> Vec<DamagedRange> {
-        self.damage_up_to(usize::MAX).0
+        self.inner.damaged.read().to_vec()
     }
 
-    /// The first `limit` of these ranges, and how many there are.
-    pub fn damage_up_to(&self, limit: usize) -> (Vec<DamagedRange>, usize) {
-        let mut damaged = self.inner.damaged.write();
-        let told = damaged.iter().take(limit).cloned().collect();
-        damaged.iter_mut().take(limit).for_each(|r| r.told = true);
-        (told, damaged.len())
+    /// At most `limit` of these ranges, with a token for [`Engine::acknowledge_damage`]. Nothing is changed: any number of
+    /// callers may ask at the same time.
+    pub fn list_damage(&self, limit: usize) -> DamageList {
+        self.inner.damaged.read().list(limit)
     }
 
-    /// Forgets the ranges that [`Engine::damage`] told of: they were backed up whole. A range stays that came in since,
-    /// or that was marked again. It does not matter who asked: let nobody ask while a backup runs but who acknowledges.
+    /// Forgets the ranges of the list that `token` came with: they were backed up whole. A range stays that was not in that
+    /// list, that came since, or into which something came since.
     ///
     /// # Errors
-    /// `Io`; the damage is forgotten in memory, and reported again after a restart.
-    pub fn acknowledge_damage(&self) -> Result<(), EngineError> {
-        self.inner.damaged.write().retain(|range| !range.told);
+    /// `UnknownToken`: nothing was changed. `Io`: the damage is forgotten in memory, and reported again after a restart.
+    pub fn acknowledge_damage(&self, token: DamageToken) -> Result<(), EngineError> {
+        {
+            let mut damaged = self.inner.damaged.write();
+            if token.0 > damaged.changes {
+                return Err(EngineError::UnknownToken(token.0));
+            }
+            damaged.ranges.retain(|range| range.changed > token.0);
+        }
         self.inner.persist()
     }
 
@@ -149,24 +237,7 @@ impl Engine {
 
 impl crate::engine::Inner {
     pub(crate) fn add_damage(&self, range: DamagedRange) {
-        let mut damaged = self.damaged.write();
-        let inside = |a: &DamagedRange, b: &DamagedRange| b.first <= a.first && a.last <= b.last;
-        if let Some(known) = damaged.iter_mut().find(|known| inside(&range, known)) {
-            known.told = false;
-            return;
-        }
-        damaged.retain(|known| !inside(known, &range));
-        damaged.push(range);
-        if damaged.len() > MOST_RANGES {
-            let first = damaged.iter().map(|range| range.first).min();
-            let last = damaged.iter().map(|range| range.last).max();
-            let all = damaged.pop();
-            if let (Some(first), Some(last), Some(mut all)) = (first, last, all) {
-                all.first = first;
-                all.last = last;
-                *damaged = vec![all];
-            }
-        }
+        self.damaged.write().add(range);
     }
 }
 
@@ -226,12 +297,13 @@ mod tests {
         drop(engine);
         let engine = Engine::open(&config).unwrap();
         check(&engine);
-        engine.acknowledge_damage().unwrap();
+        let list = engine.list_damage(usize::MAX);
+        engine.acknowledge_damage(list.token).unwrap();
         assert!(engine.damage().is_empty());
     }
 
     #[test]
-    fn only_what_was_told_of_is_acknowledged() {
+    fn only_the_ranges_of_a_list_as_they_were_then_are_acknowledged() {
         let engine = Engine::open(&EngineConfig::default()).unwrap();
         let mark = |first, last| {
             let (first, last) = (BlockId(first), BlockId(last));
@@ -241,15 +313,56 @@ mod tests {
         for first in [0, 100, 200] {
             mark(first, first + 9).unwrap();
         }
-        let (told, all) = engine.damage_up_to(2);
-        assert_eq!((told.len(), all), (2, 3));
-        // While the two are backed up, one changes again, and another one comes.
+        let list = engine.list_damage(2);
+        assert_eq!((list.ranges.len(), list.count), (2, 3));
+        // While the two are backed up, one changes again, and another one comes. Somebody else looks, and lists all.
         mark(105, 106).unwrap();
         mark(300, 309).unwrap();
-        engine.acknowledge_damage().unwrap();
+        assert_eq!(left(), [0, 100, 200, 300]);
+        let other = engine.list_damage(usize::MAX);
+        engine.acknowledge_damage(list.token).unwrap();
         assert_eq!(left(), [100, 200, 300]);
-        engine.acknowledge_damage().unwrap();
-        assert!(left().is_empty());
+        // One that was widened since the list is not the one that was listed.
+        mark(290, 320).unwrap();
+        engine.acknowledge_damage(other.token).unwrap();
+        assert_eq!(left(), [290]);
+        engine.acknowledge_damage(other.token).unwrap();
+        assert_eq!(left(), [290], "twice is as once");
+        let nothing = engine.list_damage(0);
+        assert_eq!((nothing.ranges.len(), nothing.count), (0, 1));
+        engine.acknowledge_damage(nothing.token).unwrap();
+        assert_eq!(left(), [290]);
+        let unknown = engine.acknowledge_damage(crate::DamageToken(u64::MAX));
+        assert!(matches!(unknown, Err(crate::EngineError::UnknownToken(_))));
+        assert_eq!(left(), [290]);
+    }
+
+    #[test]
+    fn ranges_found_when_an_engine_is_opened_are_acknowledged_by_their_list_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = EngineConfig {
+            max_memory_mb: 16,
+            persistence_path: Some(dir.path().into()),
+        };
+        let engine = Engine::open(&config).unwrap();
+        for first in [0, 100, 200] {
+            engine
+                .mark_range(
+                    BlockId(first),
+                    BlockId(first + 9),
+                    MarkedAt::default(),
+                    "a test",
+                )
+                .unwrap();
+        }
+        drop(engine);
+        let engine = Engine::open(&config).unwrap();
+        let list = engine.list_damage(2);
+        engine.acknowledge_damage(list.token).unwrap();
+        drop(engine);
+        let left = Engine::open(&config).unwrap().damage();
+        assert_eq!(left.len(), 1);
+        assert!(list.ranges.iter().all(|range| range.first != left[0].first));
     }
 
     #[test]

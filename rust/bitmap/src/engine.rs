@@ -1,7 +1,7 @@
 //! The engine: marks, lookups and statistics. Range queries are in `query`, merging in `maintenance`.
 
 use crate::config::{EngineConfig, check_limit};
-use crate::damage::DamagedRange;
+use crate::damage::Damage;
 use crate::disk::{Disk, RunFile, TreeKind};
 use crate::error::{BatchError, EngineError};
 use crate::maintenance::Worker;
@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     pub(crate) committed: Mutex<HashSet<Serial>>,
     /// Runs that left the trees, or are about to, and may still be read.
     retired: Mutex<Vec<Weak<dyn OnDisk>>>,
-    pub(crate) damaged: RwLock<Vec<DamagedRange>>,
+    pub(crate) damaged: RwLock<Damage>,
     pub(crate) generation: AtomicU64,
     pub(crate) next_serial: AtomicU64,
     next_snapshot: AtomicU64,
@@ -584,7 +584,7 @@ impl Inner {
         disk.write_manifest(&Manifest {
             generation: self.generation.fetch_add(1, Relaxed) + 1,
             next_serial: self.next_serial.load(Relaxed),
-            damaged: self.damaged.read().clone(),
+            damaged: self.damaged.read().to_vec(),
             records: entries_of(&trees.records),
             by_time: entries_of(&trees.by_time),
             by_wal: entries_of(&trees.by_wal),

@@ -79,6 +79,11 @@ pub enum EngineError {
         /// The system's error.
         source: io::Error,
     },
+    /// No list of damaged ranges came with this token.
+    #[error(
+        "no list of damaged ranges of this engine came with token {0}: list the ranges again, then acknowledge with the list's own"
+    )]
+    UnknownToken(u64),
     /// A part of the configuration is out of range.
     #[error("{what} is {value}: {allowed}")]
     InvalidConfig {

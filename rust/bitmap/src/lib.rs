@@ -36,7 +36,7 @@ mod tree;
 
 pub use block::{BlockId, TableOrdinal, WindowNumber};
 pub use config::EngineConfig;
-pub use damage::DamagedRange;
+pub use damage::{DamageList, DamageToken, DamagedRange};
 pub use engine::Engine;
 pub use error::{BatchError, EngineError};
 pub use memory::MemoryUse;

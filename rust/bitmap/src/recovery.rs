@@ -40,14 +40,14 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<(), EngineError> {
         Found::Damaged(what) => {
             let file = disk.path().join("MANIFEST").display().to_string();
             let everything = DamagedRange::new(BlockId(0), BlockId(u64::MAX), file, 0, what);
-            inner.damaged.write().push(everything);
+            inner.add_damage(everything);
             inner.persist()?;
             return disk.remove_leftovers(&HashSet::new());
         }
     };
     inner.generation.store(manifest.generation, Relaxed);
     inner.next_serial.store(manifest.next_serial, Relaxed);
-    *inner.damaged.write() = manifest.damaged.clone();
+    inner.damaged.write().take_over(manifest.damaged.clone());
     let named = serials(&manifest);
     disk.remove_leftovers(&named)?;
     *inner.committed.lock() = named;

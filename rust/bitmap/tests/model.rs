@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bitmap::{
-    BlockCursor, BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Mark, MarkedAt,
+    BlockCursor, BlockId, BlockState, DamageToken, Engine, EngineConfig, EngineError, KeySpan,
+    Mark, MarkedAt,
 };
 use proptest::{
     prelude::*,
@@ -165,13 +166,18 @@ impl Known {
 struct Range {
     first: u64,
     last: u64,
-    told: bool,
+    /// When something came into it last.
+    changed: u64,
 }
 
 #[derive(Default)]
 struct Model {
     blocks: BTreeMap<u64, Known>,
     damage: Vec<Range>,
+    /// How often something came into a range.
+    damaged: u64,
+    /// The latest change in the ranges that were listed last.
+    listed: u64,
     /// What was changed since everything was durable: the block, and what was known of it before.
     changes: Vec<(u64, Option<Known>)>,
     /// Which ranges there were since one of them was durable.
@@ -248,22 +254,27 @@ impl Model {
 
     fn add_damage(&mut self, first: u64, last: u64) {
         let inside = |a: (u64, u64), b: (u64, u64)| b.0 <= a.0 && a.1 <= b.1;
+        self.damaged += 1;
+        let changed = self.damaged;
         let known = self.damage.iter_mut();
         for known in known {
             if inside((first, last), (known.first, known.last)) {
-                known.told = false;
+                known.changed = changed;
                 return;
             }
         }
         self.damage
             .retain(|known| !inside((known.first, known.last), (first, last)));
-        let told = false;
-        self.damage.push(Range { first, last, told });
+        self.damage.push(Range {
+            first,
+            last,
+            changed,
+        });
         self.damages.push(self.damage.clone());
     }
 
     fn acknowledge(&mut self) {
-        self.damage.retain(|range| !range.told);
+        self.damage.retain(|range| range.changed > self.listed);
         self.damages.push(self.damage.clone());
     }
 
@@ -326,6 +337,8 @@ struct World {
     config: EngineConfig,
     engine: Option<Engine>,
     model: Model,
+    /// Of the last list of damage.
+    token: DamageToken,
     /// Open cursors, and what they have not given yet.
     cursors: Vec<(BlockCursor, Vec<BlockId>)>,
     /// Can no manifest be written?
@@ -352,8 +365,10 @@ impl World {
             max_memory_mb: 64,
             persistence_path: path,
         };
+        let engine = Engine::open(&config).unwrap();
         Self {
-            engine: Some(Engine::open(&config).unwrap()),
+            token: engine.list_damage(0).token,
+            engine: Some(engine),
             config,
             model: Model {
                 damages: vec![Vec::new()],
@@ -440,14 +455,18 @@ impl World {
         self.disk(false);
     }
 
-    /// Opens it again. Returns what it knows of the model's blocks, and its damage, which was told of.
+    /// Opens it again. Returns what it knows of the model's blocks, and its damage.
     fn open_again(&mut self) -> (BTreeMap<u64, Known>, Vec<Range>) {
         let engine = Engine::open(&self.config).unwrap();
-        let damage = engine.damage().into_iter().map(|range| Range {
-            first: range.first.0,
-            last: range.last.0,
-            told: true,
-        });
+        let damage = engine
+            .damage()
+            .into_iter()
+            .zip(1..)
+            .map(|(range, changed)| Range {
+                first: range.first.0,
+                last: range.last.0,
+                changed,
+            });
         let damage = damage.collect();
         self.engine = Some(engine);
         let ids = self.model.blocks.keys();
@@ -456,6 +475,10 @@ impl World {
     }
 
     fn go_on_with(&mut self, damage: Vec<Range>) {
+        // Tokens of the engine that was closed mean nothing to this one.
+        let list = self.engine.as_ref().map(|engine| engine.list_damage(0));
+        self.token = list.unwrap().token;
+        (self.model.damaged, self.model.listed) = (damage.len() as u64, 0);
         self.model.damage = damage;
         self.model.all_is_durable();
         self.check_counts();
@@ -754,19 +777,23 @@ impl World {
             Operation::Lookup(block) => self.look_up(block),
             Operation::Counts => self.check_counts(),
             Operation::Damage(limit) => {
-                let (told, all) = e.damage_up_to(limit);
-                let damage = &mut self.model.damage;
-                assert_eq!(all, damage.len());
-                damage
-                    .iter_mut()
-                    .take(limit)
-                    .for_each(|range| range.told = true);
-                let expected = damage.iter().take(limit);
-                let told = told.iter().map(|range| (range.first.0, range.last.0));
-                assert!(told.eq(expected.map(|range| (range.first, range.last))));
+                let list = e.list_damage(limit);
+                let mut damage = self.model.damage.clone();
+                assert_eq!(list.count, damage.len());
+                damage.sort_by_key(|range| range.changed);
+                damage.truncate(limit);
+                self.model.listed = damage.last().map_or(0, |range| range.changed);
+                let expected = damage.iter().map(|range| (range.first, range.last));
+                let listed = list.ranges.iter();
+                assert!(
+                    listed
+                        .map(|range| (range.first.0, range.last.0))
+                        .eq(expected)
+                );
+                self.token = list.token;
             }
             Operation::Acknowledge => {
-                let result = e.acknowledge_damage();
+                let result = e.acknowledge_damage(self.token);
                 self.model.acknowledge();
                 if persistent && self.wrote(&result) {
                     self.model.damage_is_durable();

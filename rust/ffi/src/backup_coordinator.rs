@@ -6,6 +6,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::{
+    binary_rows::Joined,
     bitmap_engine::{Handle, engine_of},
     boundary::{Place, Places, boundary, coded, lent, lent_array},
     codes::Code,
@@ -21,10 +22,12 @@ use crate::{
 };
 use bitmap::{BlockId, BlockRecord};
 use config::Program;
-use host::coordinator::{Coordinator, CoordinatorConfig, Cursor, CursorKind, Selection};
+use host::coordinator::{
+    Coordinator, CoordinatorConfig, Cursor, CursorKind, ReadFailure, Selection,
+};
 use ops::block_rows;
 use parking_lot::{Mutex, MutexGuard};
-use repository::archive::{self, Key, LONGEST};
+use repository::archive::{self, BlockSink, Key, LONGEST};
 use std::{
     ffi::{c_char, c_void},
     path::Path,
@@ -97,10 +100,14 @@ enum BlockReader {
 }
 
 impl BlockReader {
-    fn read(&self, record: &BlockRecord) -> Result<Vec<u8>, String> {
+    fn read(&self, record: &BlockRecord, sink: &mut BlockSink<'_>) -> Result<(), ReadFailure> {
         match self {
-            Self::Host(reader) => reader.read(record),
-            Self::Followed(followed) => followed.read(record).map_err(|failure| failure.words),
+            Self::Host(reader) => {
+                let data = reader.read(record).map_err(ReadFailure::Block)?;
+                let refused = |refused: rows::sink::Refused| ReadFailure::Block(refused.0);
+                sink.bytes(&data).map_err(refused)
+            }
+            Self::Followed(followed) => followed.read(record, sink),
         }
     }
 }
@@ -139,20 +146,24 @@ impl OfServer {
         Ok(Arc::clone(&followed))
     }
 
-    fn read(&self, record: &BlockRecord) -> Result<Vec<u8>, Failure> {
-        let followed = self.followed(record.block)?;
+    fn read(&self, record: &BlockRecord, sink: &mut BlockSink<'_>) -> Result<(), ReadFailure> {
+        let no_server = |failure: Failure| ReadFailure::Everything(failure.words);
+        let followed = self.followed(record.block).map_err(no_server)?;
         let idle = self.connections.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => followed.connect()?,
+            None => followed.connect().map_err(no_server)?,
         };
-        let block = record.block.0;
-        let rows =
-            block_rows::read_or_gone(block, &followed.numbering, &connection, &self.confirmed);
-        let rows = rows.map_err(|error| Failure::new(Code::READ, error))?;
+        let (block, numbering) = (record.block.0, &followed.numbering);
+        block_rows::read_or_gone(block, numbering, &connection, &self.confirmed, sink).map_err(
+            |error| match error.concerns_everything() {
+                true => ReadFailure::Everything(error.to_string()),
+                false => ReadFailure::Block(error.to_string()),
+            },
+        )?;
         // One that failed is not used again.
         self.connections.lock().push(connection);
-        Ok(rows)
+        Ok(())
     }
 }
 
@@ -414,7 +425,7 @@ pub unsafe extern "C" fn backup_coordinator_export(coordinator: *mut SBackupCoor
             };
             let done = shared
                 .coordinator
-                .export(selection, &|record| reader.read(record))?;
+                .export(selection, &|record, sink| reader.read(record, sink))?;
             metrics::global().backup_done(began.elapsed(), done.bytes);
             Ok(())
         })
@@ -534,7 +545,7 @@ pub unsafe extern "C" fn backup_coordinator_estimate_backup_size(
                 .map_err(engine_failure)?;
             let size = shared
                 .coordinator
-                .estimate(&ids, &|record| reader.read(record))?;
+                .estimate(&ids, &|record, sink| reader.read(record, sink))?;
             Ok(size)
         });
         failure::remember(size).unwrap_or(0)
@@ -680,28 +691,39 @@ pub unsafe extern "C" fn backup_archive_read(
                 }
             };
             let path = Path::new(&path);
-            archive::verify(path, key.as_ref())?;
             let Some(visitor) = visitor else {
+                archive::verify(path, key.as_ref())?;
                 return Ok(());
             };
-            archive::read(path, key.as_ref(), &mut |found| {
+            let mut visit = |(block_id, wal_offset, timestamp), data: &[u8]| {
                 let block = SIncrementalBlock {
-                    block_id: found.block,
-                    wal_offset: found.wal,
-                    timestamp: found.time,
-                    data_size: found.data.len() as u32,
+                    block_id,
+                    wal_offset,
+                    timestamp,
+                    data_size: data.len() as u32,
                     data: ptr::null_mut(),
                 };
                 // SAFETY: the host's function; both pointers live until it returns.
                 unsafe {
                     visitor(
                         &raw const block,
-                        found.data.as_ptr().cast(),
+                        data.as_ptr().cast(),
                         block.data_size,
                         user_data,
                     );
                 }
+            };
+            let (mut joined, mut unreadable) = (Joined::default(), None);
+            archive::read(path, key.as_ref(), &mut |part| {
+                if unreadable.is_none() {
+                    unreadable = joined.add(&part, &mut visit).err();
+                }
             })?;
+            if let Some(error) = unreadable {
+                let words = format_args!("{}: {error}", path.display()).to_string();
+                return Err(Failure::new(Code::ARCHIVE, words));
+            }
+            joined.end(&mut visit);
             Ok(())
         })())
     })

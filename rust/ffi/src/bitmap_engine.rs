@@ -13,10 +13,11 @@ use crate::{
     },
     settings::environment,
 };
-use bitmap::{BlockId, Engine, EngineConfig, EngineError, Mark, MarkedAt};
+use bitmap::{BlockId, DamageToken, Engine, EngineConfig, EngineError, Mark, MarkedAt};
 use config::Program;
 use events::bitmap_sink::EngineGauges;
 use metrics::Source;
+use parking_lot::Mutex;
 use std::{cell::Cell, ffi::CStr, ptr, sync::Arc};
 
 pub use crate::header::SBitmapEngine;
@@ -27,6 +28,8 @@ pub(crate) type Handle = Arc<Engine>;
 /// What a `SBitmapEngine *` points to.
 struct Opened {
     engine: Handle,
+    /// Of the damaged ranges that this handle's holder asked for last, without taking the token.
+    listed: Mutex<Option<DamageToken>>,
     /// The metrics ask it as long as the handle lives.
     _gauges: Arc<dyn Source>,
 }
@@ -36,8 +39,15 @@ struct Opened {
 /// # Safety
 /// `engine` is NULL or a live handle.
 pub(crate) unsafe fn engine_of<'a>(engine: *const SBitmapEngine) -> Result<&'a Handle, Code> {
+    // SAFETY: the caller's promise.
+    unsafe { opened(engine) }.map(|opened| &opened.engine)
+}
+
+/// # Safety
+/// As [`engine_of`].
+unsafe fn opened<'a>(engine: *const SBitmapEngine) -> Result<&'a Opened, Code> {
     // SAFETY: handles are made of `Opened` by `into_handle`, and the caller promises that this one is live.
-    unsafe { lent(engine.cast::<Opened>()) }.map(|opened| &opened.engine)
+    unsafe { lent(engine.cast::<Opened>()) }
 }
 
 fn into_handle(engine: Engine) -> *mut SBitmapEngine {
@@ -46,6 +56,7 @@ fn into_handle(engine: Engine) -> *mut SBitmapEngine {
     metrics::global().register(&gauges);
     Box::into_raw(Box::new(Opened {
         engine,
+        listed: Mutex::default(),
         _gauges: gauges,
     }))
     .cast()
@@ -141,7 +152,11 @@ pub unsafe extern "C" fn bitmap_engine_destroy(engine: *mut SBitmapEngine) {
         if !engine.is_null() {
             // SAFETY: a live handle is an `Opened` in a box, and the caller gives it back.
             let opened = unsafe { Box::from_raw(engine.cast::<Opened>()) };
-            let Opened { engine, _gauges } = *opened;
+            let Opened {
+                engine,
+                listed: _,
+                _gauges,
+            } = *opened;
             drop(_gauges);
             // Whoever else uses the engine now ends it, later: what was marked is written before this returns.
             if let Err(shared) = Arc::try_unwrap(engine) {
@@ -535,19 +550,16 @@ pub unsafe extern "C" fn bitmap_engine_get_damaged_ranges(
 ) -> i32 {
     coded(|| {
         // SAFETY: the caller's promise.
-        let (engine, places, count) = unsafe {
+        let (opened, token) = unsafe {
             (
-                engine_of(engine)?,
-                Places::new(ranges, max_count)?,
-                Place::new(count)?,
+                opened(engine)?,
+                list_damage(engine, ranges, max_count, count)?,
             )
         };
-        let (damage, all) = engine.damage_up_to(max_count);
-        places.fill(damage.iter().map(|range| SDamagedRange {
-            first_block_id: range.first.0,
-            last_block_id: range.last.0,
-        }));
-        count.store(all);
+        // Who asks only how many there are has backed nothing up.
+        if max_count > 0 {
+            *opened.listed.lock() = Some(token);
+        }
         Ok(())
     })
 }
@@ -557,7 +569,73 @@ pub unsafe extern "C" fn bitmap_engine_get_damaged_ranges(
 pub unsafe extern "C" fn bitmap_engine_acknowledge_damage(engine: *mut SBitmapEngine) -> i32 {
     coded(|| {
         // SAFETY: the caller's promise.
-        unsafe { engine_of(engine) }?.acknowledge_damage()?;
+        let opened = unsafe { opened(engine) }?;
+        let listed = *opened.listed.lock();
+        if let Some(token) = listed {
+            opened.engine.acknowledge_damage(token)?;
+        }
         Ok(())
     })
+}
+
+/// See `bitmap_engine.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bitmap_engine_get_damaged_ranges_with_token(
+    engine: *mut SBitmapEngine,
+    ranges: *mut SDamagedRange,
+    max_count: usize,
+    count: *mut usize,
+    token: *mut u64,
+) -> i32 {
+    coded(|| {
+        // SAFETY: the caller's promise.
+        let (place, listed) = unsafe {
+            (
+                Place::new(token)?,
+                list_damage(engine, ranges, max_count, count)?,
+            )
+        };
+        place.store(listed.0);
+        Ok(())
+    })
+}
+
+/// See `bitmap_engine.h`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bitmap_engine_acknowledge_damage_with_token(
+    engine: *mut SBitmapEngine,
+    token: u64,
+) -> i32 {
+    coded(|| {
+        // SAFETY: the caller's promise.
+        unsafe { engine_of(engine) }?.acknowledge_damage(DamageToken(token))?;
+        Ok(())
+    })
+}
+
+/// Stores damaged ranges and how many there are.
+///
+/// # Safety
+/// `engine` is NULL or a live handle, `ranges` NULL or with room for `max_count`, `count` NULL or a place for one.
+unsafe fn list_damage(
+    engine: *const SBitmapEngine,
+    ranges: *mut SDamagedRange,
+    max_count: usize,
+    count: *mut usize,
+) -> Result<DamageToken, Code> {
+    // SAFETY: the caller's promise.
+    let (engine, places, count) = unsafe {
+        (
+            engine_of(engine)?,
+            Places::new(ranges, max_count)?,
+            Place::new(count)?,
+        )
+    };
+    let list = engine.list_damage(max_count);
+    places.fill(list.ranges.iter().map(|range| SDamagedRange {
+        first_block_id: range.first.0,
+        last_block_id: range.last.0,
+    }));
+    count.store(list.count);
+    Ok(list.token)
 }

@@ -53,7 +53,9 @@ impl From<EngineError> for Code {
             EngineError::UnknownFormat { .. } => header::ERR_UNKNOWN_FORMAT,
             EngineError::Damaged { .. } => header::ERR_DAMAGED,
             EngineError::Io { .. } | EngineError::CursorFailed => header::ERR_IO,
-            EngineError::InvalidConfig { .. } => header::ERR_INVALID_PARAM,
+            EngineError::InvalidConfig { .. } | EngineError::UnknownToken(_) => {
+                header::ERR_INVALID_PARAM
+            }
             _ => header::ERR_INTERNAL,
         })
     }

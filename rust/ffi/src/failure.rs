@@ -1,7 +1,10 @@
 //! Why the last call of a thread failed, in words.
 
 use crate::{boundary::coded, codes::Code};
-use host::{coordinator::CoordinatorError, session::SessionError};
+use host::{
+    coordinator::{CoordinatorError, FailedStep},
+    session::SessionError,
+};
 use ops::detect::FindError;
 use plan::detect::DetectError;
 use repository::archive::ArchiveError;
@@ -66,6 +69,7 @@ impl From<ArchiveError> for Failure {
             ArchiveError::Io { .. } => Code::IO,
             ArchiveError::Key { .. } | ArchiveError::WrongKey { .. } => Code::KEY,
             ArchiveError::Damaged { .. } => Code::ARCHIVE,
+            ArchiveError::Format { .. } => Code(crate::header::ERR_UNKNOWN_FORMAT),
             ArchiveError::Block { .. } => Code::READ,
         };
         Self::new(code, error)
@@ -80,8 +84,19 @@ impl From<CoordinatorError> for Failure {
                 let words = error.to_string();
                 Self::new(error.into(), words)
             }
-            error @ CoordinatorError::Read { .. } => Self::new(Code::READ, error),
-            error @ CoordinatorError::Timeout { .. } => Self::new(Code::TIMEOUT, error),
+            // The first block says what kind of failure it is; the words name them all.
+            CoordinatorError::Blocks { ref failed, .. } => {
+                let code = match failed.named.first().map(|failed| failed.step) {
+                    Some(FailedStep::Write) => Code::IO,
+                    Some(FailedStep::Timeout) => Code::TIMEOUT,
+                    _ => Code::READ,
+                };
+                Self::new(code, error)
+            }
+            error @ (CoordinatorError::Read { .. } | CoordinatorError::Source(_)) => {
+                Self::new(Code::READ, error)
+            }
+            error @ CoordinatorError::Timeout(_) => Self::new(Code::TIMEOUT, error),
             error @ CoordinatorError::Ranges { .. } => Self::new(Code::BACKUP_INCOMPLETE, error),
             error @ CoordinatorError::Cancelled => Self::new(Code::CANCELLED, error),
         }

@@ -5,6 +5,7 @@
 
 mod agreement;
 mod backup_coordinator;
+mod binary_rows;
 mod bitmap_cursor;
 mod bitmap_engine;
 mod boundary;

@@ -5,6 +5,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::{
+    binary_rows::BinaryRows,
     boundary::{Place, Places, boundary},
     codes::Code,
     failure::{self, Failure, explained},
@@ -281,20 +282,21 @@ pub unsafe extern "C" fn read_data_block(
             let error = BlockRowsError::UnknownBlock(block_id);
             return Err(Failure::new(Code::BLOCK_NOT_FOUND, error));
         }
-        let bytes = block_rows::read(block_id, &followed.numbering, &followed.connect()?).map_err(
+        let mut rows = BinaryRows::default();
+        let connection = followed.connect()?;
+        block_rows::read(block_id, &followed.numbering, &connection, &mut rows).map_err(
             |error| {
                 let code = match error {
                     BlockRowsError::UnknownBlock(_) | BlockRowsError::TableGone { .. } => {
                         Code::BLOCK_NOT_FOUND
                     }
                     BlockRowsError::Sql(_) | BlockRowsError::OtherServer { .. } => Code::SERVER,
-                    BlockRowsError::TooLarge(_) | BlockRowsError::LongName(_) => {
-                        Code::NOT_SUPPORTED
-                    }
+                    BlockRowsError::Refused { .. } => Code::NOT_SUPPORTED,
                 };
                 Failure::new(code, error)
             },
         )?;
+        let bytes = rows.finish();
         // SAFETY: malloc takes any size.
         let memory = unsafe { libc::malloc(bytes.len()) };
         if memory.is_null() {

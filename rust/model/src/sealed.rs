@@ -125,8 +125,12 @@ fn first_format(bytes: &[u8]) -> Option<u64> {
         .ok()
 }
 
-/// Checks that `bytes` are what [`seal`] made.
-fn check(bytes: &[u8]) -> Result<(), SealedError> {
+/// Checks that `bytes` are what [`seal`] made, without looking at their format: for files that another file says the
+/// format of.
+///
+/// # Errors
+/// There is no checksum, or it does not fit.
+pub fn check(bytes: &[u8]) -> Result<(), SealedError> {
     let body = bytes
         .strip_suffix(END.as_bytes())
         .ok_or(SealedError::Unsealed)?;

@@ -1,19 +1,39 @@
 //! Archives: exported blocks in one file, compressed and encrypted if wanted.
 //!
 //! ```text
-//! file    = [age] [zstd] stream
-//! stream  = "IBBLOCKS" version:u32  record…  end
-//! record  = block:u64 wal:u64 time:i64 length:u32 data crc:u32
-//! end     = count:u64 0:u64 0:i64 u32::MAX crc:u32
+//! file = [age] [zstd] tar of: format.json, a file for each part of a block, manifest.json
 //! ```
 //!
-//! All numbers are little-endian. A record's CRC-32C is over the record, the last one over all records' CRCs; so a file
-//! that was cut off at any place, or had a byte changed, is refused. What a file is, its first bytes say.
+//! So an archive, unpacked by `age`, `zstd` and `tar`, is a directory as a link is: Avro files of rows and a sealed manifest
+//! with a SHA-256 for each. A file that was cut off at any place, or had a byte changed, is refused. What a file is, its
+//! first bytes say.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `contents` | the manifest |
+//! | `pack` | files one after the other, as tar has them |
+//! | `sink` | what one block holds, on its way into an archive |
+//! | `read` | an archive from its beginning to its end |
+//! | `old` | archives of earlier versions |
+//! | `names` | what archives are called, and their order |
 //!
 //! Encryption is [age](https://age-encryption.org/v1): authenticated, and written as a stream. The key file holds an age
 //! identity (`AGE-SECRET-KEY-1…`), or a passphrase on its first line.
 
+mod contents;
+mod names;
+mod old;
+mod pack;
+mod read;
+mod sink;
+
+pub use names::{file_name, in_order, next_number};
+pub use sink::BlockSink;
+
 use age::secrecy::SecretString;
+use model::sealed;
+use rows::block::{BlockRows, NoBlockRows, RowsFile};
+use sha2::{Digest as _, Sha256};
 use std::{
     fmt,
     fs::{self, File},
@@ -22,17 +42,12 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr as _,
 };
-use store::atomic_file::directory;
+use store::{FileEntry, atomic_file::directory, hex};
 
-const MAGIC: &[u8; 8] = b"IBBLOCKS";
-const VERSION: u32 = 2;
 const AGE: &[u8] = b"age-encryption.org/";
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// No block's data is so long: it ends the records.
-const END: u32 = u32::MAX;
-
-/// Longer data is no block's.
+/// No part of a block is longer, whether rows or what a host gave.
 pub const LONGEST: u32 = 1 << 30;
 
 /// The cost of a guess at a passphrase: 2^15 rounds of scrypt, 32 MiB.
@@ -73,13 +88,21 @@ pub enum ArchiveError {
         /// What is wrong.
         problem: String,
     },
+    /// The archive has a format of another version.
+    #[error("{path}: {problem}")]
+    Format {
+        /// The archive.
+        path: PathBuf,
+        /// Which one, and what to do.
+        problem: String,
+    },
     /// A block can't stand in an archive.
     #[error("block {block}: {problem}")]
     Block {
         /// Its id.
         block: u64,
         /// Why not.
-        problem: &'static str,
+        problem: String,
     },
 }
 
@@ -139,7 +162,7 @@ impl Key {
     }
 }
 
-/// One block in an archive.
+/// One block in an archive, or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivedBlock {
     /// The block.
@@ -148,8 +171,29 @@ pub struct ArchivedBlock {
     pub wal: u64,
     /// The time of its mark, in ns since 1970.
     pub time: i64,
-    /// Its data.
-    pub data: Vec<u8>,
+    /// Which part it is, from 0 on. Only rows have more than one part, each with a window of its own.
+    pub part: usize,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a block holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// What a host's reader gave; in archives of earlier versions, rows too, in their binary form.
+    Bytes(Vec<u8>),
+    /// Rows.
+    Rows(RowsFile),
+}
+
+impl ArchivedBlock {
+    /// Its rows, if it has any.
+    pub fn rows(&self) -> Result<BlockRows<'_>, NoBlockRows> {
+        match &self.content {
+            Content::Bytes(bytes) => BlockRows::decode(bytes),
+            Content::Rows(rows) => rows.rows(),
+        }
+    }
 }
 
 /// A writer that has something to write at its end.
@@ -195,21 +239,21 @@ pub struct ArchiveWriter {
     path: PathBuf,
     temporary: tempfile::TempPath,
     layers: Box<dyn Layer>,
-    count: u64,
-    crc: u32,
+    contents: contents::Contents,
+    files: u64,
 }
 
 impl fmt::Debug for ArchiveWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ArchiveWriter")
             .field("path", &self.path)
-            .field("count", &self.count)
+            .field("blocks", &self.blocks())
             .finish_non_exhaustive()
     }
 }
 
 impl ArchiveWriter {
-    /// Begins an archive. What stands at the path stays there until [`Self::finish`].
+    /// Begins an archive. There must be nothing at the path when it ends.
     pub fn create(path: &Path, compress: bool, key: Option<&Key>) -> Result<Self, ArchiveError> {
         let io = |source| ArchiveError::Io {
             path: path.into(),
@@ -233,10 +277,10 @@ impl ArchiveWriter {
             path: path.into(),
             temporary,
             layers,
-            count: 0,
-            crc: 0,
+            contents: contents::Contents::default(),
+            files: 0,
         };
-        writer.write(&[MAGIC, &VERSION.to_le_bytes()])?;
+        writer.pack_json(contents::FORMAT_FILE, &contents::Format::ours())?;
         Ok(writer)
     }
 
@@ -252,7 +296,46 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Adds a block.
+    /// Adds a file.
+    fn pack(&mut self, name: &str, bytes: &[u8]) -> Result<(), ArchiveError> {
+        let length = bytes.len() as u64;
+        let header = pack::header(name, length).ok_or_else(|| ArchiveError::Io {
+            path: self.path.clone(),
+            source: io::Error::other(format!("{name} has {length} bytes: that is too much")),
+        })?;
+        self.write(&[&header, bytes, pack::padding(length)])
+    }
+
+    fn pack_json<T: serde::Serialize>(
+        &mut self,
+        name: &str,
+        value: &T,
+    ) -> Result<(), ArchiveError> {
+        let bytes = sealed::seal(value).map_err(|error| ArchiveError::Io {
+            path: self.path.clone(),
+            source: error.into(),
+        })?;
+        self.pack(name, &bytes)
+    }
+
+    fn next_name(&mut self, ending: &str) -> String {
+        self.files += 1;
+        format!("{:08}.{ending}", self.files)
+    }
+
+    /// Adds a file of bytes.
+    fn data(&mut self, bytes: &[u8]) -> Result<FileEntry, ArchiveError> {
+        let path = self.next_name("data");
+        self.pack(&path, bytes)?;
+        Ok(FileEntry {
+            path,
+            bytes: bytes.len() as u64,
+            sha256: hex(&Sha256::digest(bytes)),
+            rows: 0,
+        })
+    }
+
+    /// Adds a block of bytes.
     pub fn add(
         &mut self,
         block: u64,
@@ -260,22 +343,25 @@ impl ArchiveWriter {
         time: i64,
         data: &[u8],
     ) -> Result<(), ArchiveError> {
-        let refuse = |problem| ArchiveError::Block { block, problem };
-        let length = u32::try_from(data.len())
-            .ok()
-            .filter(|length| *length <= LONGEST);
-        let length = length.ok_or_else(|| refuse("its data is longer than 1 GiB"))?;
-        let head = head(block, wal, time, length);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&head), data).to_le_bytes();
-        self.crc = crc32c::crc32c_append(self.crc, &crc);
-        self.count += 1;
-        self.write(&[&head, data, &crc])
+        let mut sink = BlockSink::new(self, block, wal, time);
+        // What it refuses, its failure says.
+        let _ = sink.bytes(data);
+        match sink.failure() {
+            Some(error) => Err(error),
+            None => sink.finish(),
+        }
+    }
+
+    /// How many blocks there are in it.
+    pub fn blocks(&self) -> usize {
+        self.contents.blocks.len()
     }
 
     /// Ends the archive, makes it durable and gives it its name. Returns its length.
     pub fn finish(mut self) -> Result<u64, ArchiveError> {
-        let (end, crc) = (head(self.count, 0, 0, END), self.crc.to_le_bytes());
-        self.write(&[&end, &crc])?;
+        let contents = std::mem::take(&mut self.contents);
+        self.pack_json(contents::MANIFEST_FILE, &contents)?;
+        self.write(&[&pack::END])?;
         let path = self.path;
         let io = |source| ArchiveError::Io {
             path: path.clone(),
@@ -284,7 +370,7 @@ impl ArchiveWriter {
         self.layers.finish().map_err(io)?;
         let bytes = fs::metadata(&self.temporary).map_err(io)?.len();
         self.temporary
-            .persist(&path)
+            .persist_noclobber(&path)
             .map_err(|error| io(error.error))?;
         File::open(directory(&path))
             .and_then(|dir| dir.sync_all())
@@ -293,116 +379,105 @@ impl ArchiveWriter {
     }
 }
 
-fn head(block: u64, wal: u64, time: i64, length: u32) -> [u8; 28] {
-    let mut head = [0; 28];
-    let numbers = [block.to_le_bytes(), wal.to_le_bytes(), time.to_le_bytes()];
-    let (fixed, rest) = head.split_at_mut(24);
-    fixed.copy_from_slice(numbers.as_flattened());
-    rest.copy_from_slice(&length.to_le_bytes());
-    head
-}
-
-/// Reads an archive from beginning to end, and calls `each` with every block. An error after some blocks means that
-/// the archive can't be relied on: [`verify`] it first where that matters.
+/// Checks all of an archive, then calls `each` with every block, a block of several parts part by part. An error after
+/// some blocks means that the file was changed meanwhile. Returns how many blocks there are.
 pub fn read(
     path: &Path,
     key: Option<&Key>,
     each: &mut dyn FnMut(ArchivedBlock),
 ) -> Result<u64, ArchiveError> {
-    let damaged = |problem: String| ArchiveError::Damaged {
-        path: path.into(),
-        problem,
-    };
-    let io = |source: io::Error| match source.kind() {
-        io::ErrorKind::UnexpectedEof => damaged("it is cut off".to_owned()),
-        // Of the operating system's errors, only those of the device have a number.
-        _ if source.raw_os_error().is_some() => ArchiveError::Io {
-            path: path.into(),
-            source,
-        },
-        _ => damaged(source.to_string()),
-    };
-    let file = File::open(path).map_err(|source| ArchiveError::Io {
-        path: path.into(),
-        source,
-    })?;
-    let mut input: Box<dyn Read> = Box::new(BufReader::with_capacity(1 << 16, file));
-    let (begin, rest) = peek(input, AGE.len()).map_err(io)?;
-    input = rest;
-    if begin == AGE {
-        input = decrypted(path, input, key)?;
-    }
-    let (begin, rest) = peek(input, ZSTD.len()).map_err(io)?;
-    input = rest;
-    if begin == ZSTD {
-        input = Box::new(zstd::Decoder::new(input).map_err(io)?);
-    }
-    let mut magic = [0; 12];
-    input.read_exact(&mut magic).map_err(io)?;
-    if magic.get(..8) != Some(MAGIC.as_slice()) {
-        return Err(damaged("it is no archive of blocks".to_owned()));
-    }
-    if magic.get(8..) != Some(VERSION.to_le_bytes().as_slice()) {
-        return Err(damaged("its version is not known here".to_owned()));
-    }
-    let (mut count, mut all) = (0_u64, 0_u32);
-    let said = loop {
-        let block = u64::from_le_bytes(bytes(&mut input).map_err(io)?);
-        let wal = u64::from_le_bytes(bytes(&mut input).map_err(io)?);
-        let time = i64::from_le_bytes(bytes(&mut input).map_err(io)?);
-        let length = u32::from_le_bytes(bytes(&mut input).map_err(io)?);
-        if length == END {
-            break (block, wal, time);
+    let io = |source| read_error(path, source);
+    match checked(path, key)? {
+        Checked::Old(_) => {
+            let mut stream = Stream::open(path, key)?;
+            old::each(&mut stream.input, each).map_err(io)
         }
-        if length > LONGEST {
-            return Err(damaged(format!("record {count} has an impossible length")));
+        Checked::Contents(contents) => {
+            let mut stream = Stream::open(path, key)?;
+            read::each(&mut stream.input, &contents, each).map_err(io)?;
+            Ok(contents.blocks.len() as u64)
         }
-        // Grows as data comes, whatever the length says.
-        let mut data = Vec::new();
-        let read = (&mut input)
-            .take(length.into())
-            .read_to_end(&mut data)
-            .map_err(io)?;
-        if read != length as usize {
-            return Err(damaged("it is cut off".to_owned()));
-        }
-        let crc: [u8; 4] = bytes(&mut input).map_err(io)?;
-        let head = head(block, wal, time, length);
-        if crc32c::crc32c_append(crc32c::crc32c(&head), &data).to_le_bytes() != crc {
-            return Err(damaged(format!("record {count} does not fit its checksum")));
-        }
-        all = crc32c::crc32c_append(all, &crc);
-        count += 1;
-        each(ArchivedBlock {
-            block,
-            wal,
-            time,
-            data,
-        });
-    };
-    let crc = u32::from_le_bytes(bytes(&mut input).map_err(io)?);
-    if (said, crc) != ((count, 0, 0), all) {
-        return Err(damaged(format!(
-            "it holds {count} records, its end says {}",
-            said.0
-        )));
     }
-    let mut beyond = [0];
-    if input.read(&mut beyond).map_err(io)? != 0 {
-        return Err(damaged("it goes on after its end".to_owned()));
-    }
-    Ok(count)
 }
 
 /// Reads an archive and checks all of it; returns how many blocks it holds.
 pub fn verify(path: &Path, key: Option<&Key>) -> Result<u64, ArchiveError> {
-    read(path, key, &mut |_| {})
+    Ok(match checked(path, key)? {
+        Checked::Old(count) => count,
+        Checked::Contents(contents) => contents.blocks.len() as u64,
+    })
 }
 
-fn bytes<const N: usize>(input: &mut dyn Read) -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    input.read_exact(&mut bytes)?;
-    Ok(bytes)
+/// What an archive holds, all of which is as it was written.
+enum Checked {
+    /// So many blocks, in the form of earlier versions.
+    Old(u64),
+    Contents(contents::Contents),
+}
+
+fn checked(path: &Path, key: Option<&Key>) -> Result<Checked, ArchiveError> {
+    let mut stream = Stream::open(path, key)?;
+    let checked = match stream.is_old {
+        true => old::each(&mut stream.input, &mut |_| {}).map(Checked::Old),
+        false => read::check(&mut stream.input).map(Checked::Contents),
+    };
+    checked.map_err(|source| read_error(path, source))
+}
+
+/// An archive's content, decrypted and decompressed.
+struct Stream {
+    input: Box<dyn Read>,
+    is_old: bool,
+}
+
+impl Stream {
+    fn open(path: &Path, key: Option<&Key>) -> Result<Self, ArchiveError> {
+        let io = |source| read_error(path, source);
+        let file = File::open(path).map_err(|source| ArchiveError::Io {
+            path: path.into(),
+            source,
+        })?;
+        let mut input: Box<dyn Read> = Box::new(BufReader::with_capacity(1 << 16, file));
+        let (begin, rest) = peek(input, AGE.len()).map_err(io)?;
+        input = rest;
+        if begin == AGE {
+            input = decrypted(path, input, key)?;
+        }
+        let (begin, rest) = peek(input, ZSTD.len()).map_err(io)?;
+        input = rest;
+        if begin == ZSTD {
+            input = Box::new(zstd::Decoder::new(input).map_err(io)?);
+        }
+        let (begin, input) = peek(input, old::MAGIC.len()).map_err(io)?;
+        Ok(Self {
+            input,
+            is_old: begin == old::MAGIC,
+        })
+    }
+}
+
+fn read_error(path: &Path, source: io::Error) -> ArchiveError {
+    let problem = match source.kind() {
+        io::ErrorKind::UnexpectedEof => "it is cut off".to_owned(),
+        io::ErrorKind::Unsupported => {
+            return ArchiveError::Format {
+                path: path.into(),
+                problem: source.to_string(),
+            };
+        }
+        // Of the operating system's errors, only those of the device have a number.
+        _ if source.raw_os_error().is_some() => {
+            return ArchiveError::Io {
+                path: path.into(),
+                source,
+            };
+        }
+        _ => source.to_string(),
+    };
+    ArchiveError::Damaged {
+        path: path.into(),
+        problem,
+    }
 }
 
 /// The first bytes, fewer if there are no more, and everything from the beginning.
@@ -481,17 +556,24 @@ mod tests {
                 block: if n == 49 { u64::MAX } else { n << 32 | 7 },
                 wal: n * 3,
                 time: -(n as i64),
-                data: format!("rows of block {n} ")
-                    .repeat(n as usize)
-                    .into_bytes(),
+                part: 0,
+                content: Content::Bytes(
+                    format!("rows of block {n} ")
+                        .repeat(n as usize)
+                        .into_bytes(),
+                ),
             })
             .collect()
     }
 
     fn write(path: &Path, compress: bool, key: Option<&Key>) -> u64 {
+        let _ = fs::remove_file(path);
         let mut writer = ArchiveWriter::create(path, compress, key).unwrap();
         for b in blocks() {
-            writer.add(b.block, b.wal, b.time, &b.data).unwrap();
+            let Content::Bytes(data) = &b.content else {
+                panic!("{b:?}");
+            };
+            writer.add(b.block, b.wal, b.time, data).unwrap();
         }
         writer.finish().unwrap()
     }
@@ -580,6 +662,92 @@ mod tests {
                 .to_string()
                 .contains("none")
         );
+    }
+
+    #[test]
+    fn nothing_that_stands_at_the_path_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "another one").unwrap();
+        let writer = ArchiveWriter::create(&path, true, None).unwrap();
+        assert!(matches!(writer.finish(), Err(ArchiveError::Io { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"another one");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn archives_of_earlier_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let records: Vec<_> = blocks()
+            .into_iter()
+            .map(|b| match b.content {
+                Content::Bytes(data) => (b.block, b.wal, b.time, data),
+                Content::Rows(_) => panic!("there are none"),
+            })
+            .collect();
+        let good = old::write(&records);
+        for compress in [false, true] {
+            let good = match compress {
+                true => zstd::encode_all(good.as_slice(), 3).unwrap(),
+                false => good.clone(),
+            };
+            fs::write(&path, &good).unwrap();
+            let mut found = Vec::new();
+            let count = read(&path, None, &mut |block| found.push(block)).unwrap();
+            assert_eq!((count, found), (50, blocks()));
+        }
+        for at in (0..good.len()).step_by(97) {
+            let mut bad = good.clone();
+            bad[at] ^= 0x20;
+            fs::write(&path, &bad).unwrap();
+            assert!(verify(&path, None).is_err(), "byte {at}");
+            fs::write(&path, &good[..at]).unwrap();
+            assert!(verify(&path, None).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn an_archive_of_a_newer_format_is_not_called_damaged_before_its_format_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let json = sealed::seal(&serde_json::json!({
+            "archive": "blocks", "format": 4, "what nobody knows yet": true
+        }));
+        let json = json.unwrap();
+        let length = json.len() as u64;
+        let header = pack::header(contents::FORMAT_FILE, length).unwrap();
+        fs::write(
+            &path,
+            [&header, json.as_slice(), pack::padding(length)].concat(),
+        )
+        .unwrap();
+        let error = verify(&path, None).unwrap_err();
+        assert!(matches!(error, ArchiveError::Format { .. }), "{error}");
+        assert!(error.to_string().contains("format is 4"), "{error}");
+        assert!(!error.to_string().contains("another copy"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_exchanged_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write(&path, false, None);
+        let good = fs::read(&path).unwrap();
+        // A file of one of the last blocks, with what stands before and behind it.
+        let name = b"00000040.data";
+        let at = good.windows(name.len()).position(|w| w == name).unwrap();
+        let next = at
+            + good[at..]
+                .windows(13)
+                .position(|w| w == b"00000041.data")
+                .unwrap();
+        fs::write(&path, [&good[..at], &good[next..]].concat()).unwrap();
+        let error = verify(&path, None).unwrap_err().to_string();
+        assert!(error.contains("00000040.data is not in it"), "{error}");
+        fs::write(&path, [&good[..next], &good[at..]].concat()).unwrap();
+        let error = verify(&path, None).unwrap_err().to_string();
+        assert!(error.contains("00000040.data is not the file"), "{error}");
     }
 
     #[test]

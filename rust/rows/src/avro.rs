@@ -303,15 +303,15 @@ impl Serialize for Record<'_, '_> {
 }
 
 /// Writes a data or tags file.
-pub struct FileWriter<'l> {
+pub struct FileWriter<'l, W: Write = Box<dyn Write + Send>> {
     layout: &'l Layout,
     name: String,
     place: String,
-    writer: Writer<'l, Hashing<Box<dyn Write + Send>>>,
+    writer: Writer<'l, Hashing<W>>,
     rows: u64,
 }
 
-impl std::fmt::Debug for FileWriter<'_> {
+impl<W: Write> std::fmt::Debug for FileWriter<'_, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileWriter")
             .field("place", &self.place)
@@ -329,8 +329,28 @@ impl<'l> FileWriter<'l> {
         compression: Compression,
     ) -> Result<Self, DataFileError> {
         let place = store.place(name);
-        let file = Hashing::new(store.create(name)?);
-        let writer = Writer::with_codec(&layout.schema, file, compression.codec())
+        Self::over(store.create(name)?, name, place, layout, compression)
+    }
+
+    /// Finishes the file. It is not yet durable.
+    pub fn finish(self) -> Result<FileEntry, DataFileError> {
+        let place = self.place.clone();
+        let (mut file, entry) = self.into_parts()?;
+        file.flush().map_err(StoreError::io(place))?;
+        Ok(entry)
+    }
+}
+
+impl<'l, W: Write> FileWriter<'l, W> {
+    /// Writes a file called `name` to something else than a store; errors name `place`.
+    pub fn over(
+        to: W,
+        name: &str,
+        place: String,
+        layout: &'l Layout,
+        compression: Compression,
+    ) -> Result<Self, DataFileError> {
+        let writer = Writer::with_codec(&layout.schema, Hashing::new(to), compression.codec())
             .map_err(|source| write_error(&place, source))?;
         Ok(Self {
             layout,
@@ -368,15 +388,13 @@ impl<'l> FileWriter<'l> {
         Ok(())
     }
 
-    /// Finishes the file. It is not yet durable.
-    pub fn finish(self) -> Result<FileEntry, DataFileError> {
+    /// Ends what was written: where it was written to, and the entry for it.
+    pub fn into_parts(self) -> Result<(W, FileEntry), DataFileError> {
         let hashing = self
             .writer
             .into_inner()
             .map_err(|source| write_error(&self.place, source))?;
-        let (mut file, entry) = hashing.finish(self.name, self.rows);
-        file.flush().map_err(StoreError::io(self.place))?;
-        Ok(entry)
+        Ok(hashing.finish(self.name, self.rows))
     }
 }
 
@@ -388,14 +406,14 @@ fn write_error(place: &str, source: apache_avro::Error) -> DataFileError {
 }
 
 /// Reads a data or tags file.
-pub struct FileReader {
+pub struct FileReader<R: Read = BufReader<Box<dyn Read + Send>>> {
     place: String,
     types: Vec<DataType>,
     leading: usize,
-    reader: Reader<'static, BufReader<Box<dyn Read + Send>>>,
+    reader: Reader<'static, R>,
 }
 
-impl std::fmt::Debug for FileReader {
+impl<R: Read> std::fmt::Debug for FileReader<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileReader")
             .field("place", &self.place)
@@ -416,12 +434,24 @@ impl FileReader {
     ) -> Result<Self, DataFileError> {
         let place = store.place(name);
         let file = BufReader::with_capacity(1 << 16, store.open(name)?);
-        let reader = Reader::new(file).map_err(|error| DataFileError::Corrupt {
-            place: place.clone(),
+        Self::over(file, &place, types, leading)
+    }
+}
+
+impl<R: Read> FileReader<R> {
+    /// Reads from something else than a store; errors name `place`.
+    pub fn over(
+        from: R,
+        place: &str,
+        types: Vec<DataType>,
+        leading: usize,
+    ) -> Result<Self, DataFileError> {
+        let reader = Reader::new(from).map_err(|error| DataFileError::Corrupt {
+            place: place.to_owned(),
             problem: error.to_string(),
         })?;
         Ok(Self {
-            place,
+            place: place.to_owned(),
             types,
             leading,
             reader,

@@ -26,7 +26,9 @@ fn is_zero(value: &u64) -> bool {
 
 /// Hexadecimal digits of a digest.
 pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(digit).collect()
 }
 
 /// Counts and hashes what is written through it.

@@ -2,11 +2,9 @@
 
 use crate::server::ServerArgs;
 use clap::Args;
-use ops::{
-    block_rows::BlockRows,
-    restore::blocks::{BlockRestoreError, BlockWriter},
-};
+use ops::restore::blocks::{BlockRestoreError, BlockWriter};
 use repository::archive::{self, Key};
+use rows::block::BlockRows;
 use std::{
     error::Error,
     path::{Path, PathBuf},
@@ -20,7 +18,7 @@ pub struct ArchiveArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// An archive; several times, the oldest first
+    /// An archive; several times. Those of one directory are taken in the order in which they were written
     #[arg(long, value_name = "FILE", required = true)]
     archive: Vec<PathBuf>,
 
@@ -67,12 +65,13 @@ pub fn run(args: &ArchiveArgs) -> Result<Exit, Box<dyn Error>> {
     };
     let mut found = 0;
     let mut done = Done::default();
-    for path in &args.archive {
-        found += each_block(path, key.as_ref(), |block| {
-            match block.table {
+    let archives = archive::in_order(&args.archive);
+    for path in &archives {
+        found += each_part(path, key.as_ref(), |part, rows| {
+            match rows.table {
                 Some(_) => {
-                    done.blocks += 1;
-                    done.rows += block.count();
+                    done.blocks += u64::from(part == 0);
+                    done.rows += readable(rows)?;
                 }
                 None => done.gone += 1,
             }
@@ -83,9 +82,9 @@ pub fn run(args: &ArchiveArgs) -> Result<Exit, Box<dyn Error>> {
         let (_, connection) = args.server.connect(&settings)?;
         let mut writer = BlockWriter::new(&connection, args.database.as_deref());
         (done.rows, done.expired) = (0, 0);
-        for path in &args.archive {
-            each_block(path, key.as_ref(), |block| {
-                let written = writer.write(block)?.unwrap_or_default();
+        for path in &archives {
+            each_part(path, key.as_ref(), |_, rows| {
+                let written = writer.write(rows)?.unwrap_or_default();
                 done.rows += written.rows;
                 done.expired += written.expired;
                 Ok(())
@@ -121,24 +120,38 @@ pub fn run(args: &ArchiveArgs) -> Result<Exit, Box<dyn Error>> {
     })
 }
 
-/// Calls `then` with each block of an archive until one fails; returns how many there are.
-fn each_block(
+/// How many rows there are, if all of them can be read.
+fn readable(rows: &BlockRows<'_>) -> Result<u64, BlockRestoreError> {
+    let mut count = 0;
+    for row in rows.rows() {
+        row.map_err(|source| BlockRestoreError::NotRows {
+            block: rows.block,
+            source,
+        })?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Calls `then` with each part of the blocks of an archive, and its number in its block, until one fails; returns how many
+/// blocks there are.
+fn each_part(
     path: &Path,
     key: Option<&Key>,
-    mut then: impl FnMut(&BlockRows<'_>) -> Result<(), BlockRestoreError>,
+    mut then: impl FnMut(usize, &BlockRows<'_>) -> Result<(), BlockRestoreError>,
 ) -> Result<u64, Box<dyn Error>> {
     let mut failed = None;
-    let mut found = 0;
-    archive::read(path, key, &mut |archived| {
-        found += 1;
+    let found = archive::read(path, key, &mut |archived| {
         if failed.is_some() {
             return;
         }
-        let rows = BlockRows::decode(&archived.data).map_err(|source| BlockRestoreError::NotRows {
-            block: archived.block,
-            source,
-        });
-        failed = rows.and_then(|rows| then(&rows)).err();
+        let rows = archived
+            .rows()
+            .map_err(|source| BlockRestoreError::NotRows {
+                block: archived.block,
+                source,
+            });
+        failed = rows.and_then(|rows| then(archived.part, &rows)).err();
     })?;
     match failed {
         Some(error) => Err(format!("{}: {error}", path.display()).into()),

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use assert_cmd::Command;
+use bitmap::{BlockId, Engine, EngineConfig, Mark, MarkedAt};
+use host::coordinator::{Coordinator, CoordinatorConfig, ReadFailure, Selection};
 use predicates::prelude::*;
 use repository::archive::{ArchiveWriter, Key};
+use rows::sink::{RowSink as _, RowsOf};
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -23,7 +26,7 @@ fn tool(arguments: &[&str]) -> Command {
     command
 }
 
-/// One row with a key alone, as docs/c-api.md says.
+/// One row with a key alone, as docs/c-api.md says, and as archives of earlier versions have it.
 fn rows(block: u64, table: &str) -> Vec<u8> {
     let mut bytes = b"IBROWS2\0".to_vec();
     for number in [block, 0, 999] {
@@ -95,6 +98,92 @@ fn archives_are_checked_and_counted() {
     check(&other, &right)
         .code(1)
         .stderr(predicate::str::contains("block 8").and(predicate::str::contains("host")));
+}
+
+#[test]
+fn archives_of_a_coordinator_are_checked_and_counted_and_hide_names_if_they_are_encrypted() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = key(dir.path(), "secret", "correct horse battery");
+    for encrypt in [false, true] {
+        let out = dir.path().join(format!("encrypted-{encrypt}"));
+        fs::create_dir(&out).unwrap();
+        let engine = std::sync::Arc::new(Engine::open(&EngineConfig::default()).unwrap());
+        for block in 0..3 {
+            let at = MarkedAt::new(block, 1);
+            engine.mark(BlockId(block), Mark::Dirty, at).unwrap();
+        }
+        let coordinator = Coordinator::new(
+            engine,
+            CoordinatorConfig {
+                batch_size: 10,
+                max_retries: 0,
+                retry_interval: std::time::Duration::ZERO,
+                timeout: std::time::Duration::from_secs(600),
+                compress: false,
+                key: encrypt.then(|| Key::load(&secret).unwrap()),
+                backup_path: out.clone(),
+                temp_path: None,
+                workers: 1,
+            },
+        );
+        let exported = coordinator.export(Selection::BehindCursor, &|record, sink| {
+            // The table of the last one was dropped.
+            let table = (record.block.0 < 2).then(|| "a table".to_owned());
+            let columns = match table {
+                Some(_) => vec![("ts".to_owned(), model::DataType::Timestamp)],
+                None => Vec::new(),
+            };
+            let keys = if table.is_some() { 0..5 } else { 0..0 };
+            let of = RowsOf {
+                block: record.block.0,
+                first: 0,
+                last: 999,
+                database: "a database".to_owned(),
+                table,
+                columns,
+            };
+            let refused = |_| ReadFailure::Block("refused".to_owned());
+            sink.begin(&of).map_err(refused)?;
+            for key in keys {
+                sink.row(&[model::Value::Int(key)]).map_err(refused)?;
+            }
+            Ok(())
+        });
+        assert_eq!(exported.unwrap().blocks, 3);
+        let path = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+        tool(&["--restore-archive", "--check", "--key-file"])
+            .arg(&secret)
+            .arg("--archive")
+            .arg(&path)
+            .assert()
+            .code(0)
+            .stdout("1 archives with 3 blocks hold 10 rows in 2 windows of tables\n1 blocks are of tables that were dropped before they were exported\n");
+        let bytes = fs::read(&path).unwrap();
+        let names = ["a database", "a table", "manifest.json"];
+        let readable = names.map(|name| bytes.windows(name.len()).any(|w| w == name.as_bytes()));
+        assert_eq!(readable, [!encrypt; 3]);
+        if encrypt {
+            continue;
+        }
+        // Any tar unpacks it.
+        let listed = std::process::Command::new("tar")
+            .arg("-tf")
+            .arg(&path)
+            .output();
+        if let Ok(listed) = listed {
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            let files: Vec<_> = listed.lines().collect();
+            assert_eq!(
+                files,
+                [
+                    "format.json",
+                    "00000001.avro",
+                    "00000002.avro",
+                    "manifest.json"
+                ]
+            );
+        }
+    }
 }
 
 #[test]

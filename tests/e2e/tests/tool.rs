@@ -5,7 +5,7 @@
 use e2e::{Cell, Connection, Content, Installation, Run, Server, SqlError};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{DataType, OwnedValue};
-use ops::block_rows::BlockRows;
+use rows::block::BlockRows;
 use std::{
     env, fs,
     path::{Path, PathBuf},

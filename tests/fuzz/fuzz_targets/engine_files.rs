@@ -140,6 +140,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = engine.block(BlockId(10));
         let _ = engine.mark(BlockId(11), Mark::Dirty, MarkedAt::new(9999, 1));
         let _ = engine.compact();
-        let _ = engine.acknowledge_damage();
+        let list = engine.list_damage(usize::MAX);
+        let _ = engine.acknowledge_damage(list.token);
     }
 });

@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (what, data) in (0..).zip(calls) {
         written.add("c_api", &[&[what][..], data].concat())?;
     }
+    written.add("c_api", &[&[3][..], &archive()?].concat())?;
     let chain = links::Chain::new()?;
     for link in ["full", "inc1", "inc2"] {
         for path in chain.files(link)? {
@@ -96,6 +97,17 @@ impl Corpus<'_> {
             bytes,
         )?)
     }
+}
+
+/// An archive of two blocks, neither compressed nor encrypted.
+fn archive() -> Result<Vec<u8>, Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("archive");
+    let mut writer = backup::archive::ArchiveWriter::create(&path, false, None)?;
+    writer.add(7, 1, 2, b"what a host gave")?;
+    writer.add(8, 2, 3, b"")?;
+    writer.finish()?;
+    Ok(fs::read(path)?)
 }
 
 fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {

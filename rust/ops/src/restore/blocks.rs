@@ -1,6 +1,6 @@
 //! Writing blocks from archives back: what their windows hold becomes what they held.
 
-use crate::block_rows::{BlockRows, NoBlockRows};
+use ::rows::block::{BlockRows, NoBlockRows};
 use model::{Key, KeySpan};
 use server::{
     Connection, SqlError,

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cap::Cap;
-use ops::block_rows::BlockRows;
+use rows::block::BlockRows;
 use std::alloc::System;
 
 #[global_allocator]

@@ -197,8 +197,11 @@ fn push(bytes: &mut Vec<u8>, data_type: DataType, value: Value<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backup::block_rows::{BlockRows, RowsFile};
-    use backup::data_file::OwnedValue;
+    use model::OwnedValue;
+    use rows::{
+        avro::{Compression, FileWriter, Layout},
+        block::{BlockRows, RowsFile},
+    };
 
     #[test]
     fn values_are_written_in_their_columns_width() {
@@ -244,19 +247,20 @@ mod tests {
     fn part(number: usize, first: i64, last: i64, keys: &[i64]) -> ArchivedBlock {
         let of = of(first, last);
         let types: Vec<_> = of.columns.iter().map(|(_, t)| *t).collect();
-        let layout = backup::data_file::Layout::rows("db", types, Default::default()).unwrap();
-        let mut file = backup::data_file::FileWriter::over(
+        let layout = Layout::rows("db", types, Default::default()).unwrap();
+        let mut file = FileWriter::over(
             Vec::new(),
-            std::path::Path::new("a part"),
+            "a part",
+            "a part".to_owned(),
             &layout,
-            backup::data_file::Compression::Null,
+            Compression::Null,
         )
         .unwrap();
         for key in keys {
             let value = |at: usize| [Value::Int(*key), Value::Bytes(b"text")][at];
             file.append(&["t 1"], &value).unwrap();
         }
-        let (bytes, entry) = file.into_parts(String::new()).unwrap();
+        let (bytes, entry) = file.into_parts().unwrap();
         ArchivedBlock {
             block: of.block,
             wal: 3,

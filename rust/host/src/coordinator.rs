@@ -555,8 +555,8 @@ fn all(mut cursor: bitmap::BlockCursor) -> Result<Vec<BlockId>, EngineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block_rows::{RowSink as _, RowsOf};
     use bitmap::{EngineConfig, Mark, MarkedAt};
+    use rows::sink::{RowSink as _, RowsOf};
     use std::collections::BTreeSet;
     use std::sync::atomic::AtomicU64;
 
@@ -813,7 +813,7 @@ mod tests {
     fn what_a_block_gave_before_it_failed_is_in_no_archive() {
         let bench = bench(4, 1);
         (0..4).for_each(|n| bench.mark(n, n, 0));
-        let columns = vec![("ts".to_owned(), taos::DataType::Timestamp)];
+        let columns = vec![("ts".to_owned(), model::DataType::Timestamp)];
         let result = bench
             .coordinator
             .export(Selection::BehindCursor, &|record, sink| {
@@ -829,7 +829,7 @@ mod tests {
                 sink.every_row_is_a_part();
                 sink.begin(&of).map_err(fail)?;
                 for key in 0..5 {
-                    sink.row(&[taos::Value::Int(key)]).map_err(fail)?;
+                    sink.row(&[model::Value::Int(key)]).map_err(fail)?;
                 }
                 match record.block.0 {
                     2 => Err(ReadFailure::Block("the connection is lost".to_owned())),

@@ -58,7 +58,9 @@ pub enum DetectError {
     #[error(transparent)]
     Capture(#[from] CaptureError),
     /// The checkpoint is of another database.
-    #[error("the checkpoint is of database {found:?}, not of {wanted:?}; give that database's own")]
+    #[error(
+        "the start is a checkpoint of database {found:?}, not of {wanted:?}; give that database's own"
+    )]
     OtherDatabase {
         /// Its database.
         found: String,

@@ -11,9 +11,9 @@ use std::{
 /// Writes `bytes` to `path`, replacing what is there. What stood there before still does if this fails, unless only the
 /// last step failed, which makes the new name durable.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    try_write(path, bytes).map_err(|source| StoreError::Io {
+    try_write(path, bytes).map_err(|source| StoreError::Write {
         place: path.display().to_string(),
-        source: io::Error::new(source.kind(), format!("it could not be written: {source}")),
+        source,
     })
 }
 

@@ -14,6 +14,15 @@ pub enum StoreError {
         /// Its answer.
         source: io::Error,
     },
+    /// A file could not be written. What stood at its place before still does, unless only the last step failed, which
+    /// makes the new name durable.
+    #[error("{place} could not be written: {source}")]
+    Write {
+        /// The file.
+        place: String,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// The object is not what was written.
     #[error("{place}: {problem}; the file is damaged: take it from another copy of the backup")]
     Differs {
@@ -63,7 +72,7 @@ impl MayPass for StoreError {
     /// What the system refuses may be otherwise in a moment, but for what is not there or not allowed.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Io { source, .. } => !matches!(
+            Self::Io { source, .. } | Self::Write { source, .. } => !matches!(
                 source.kind(),
                 io::ErrorKind::NotFound
                     | io::ErrorKind::PermissionDenied

@@ -103,7 +103,7 @@ impl Corpus<'_> {
 fn archive() -> Result<Vec<u8>, Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("archive");
-    let mut writer = backup::archive::ArchiveWriter::create(&path, false, None)?;
+    let mut writer = repository::archive::ArchiveWriter::create(&path, false, None)?;
     writer.add(7, 1, 2, b"what a host gave")?;
     writer.add(8, 2, 3, b"")?;
     writer.finish()?;

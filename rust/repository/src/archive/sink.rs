@@ -59,7 +59,7 @@ impl<'a> BlockSink<'a> {
     }
 
     /// Makes parts as small as they can be.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internals"))]
     pub fn every_row_is_a_part(&mut self) {
         self.part_bytes = 1;
     }

@@ -16,9 +16,10 @@ use crate::{
         BackupBlockReader, BackupBlockVisitor, ERR_SUCCESS, SBackupConfig, SBackupCursor,
         SBackupStats, SBitmapEngine, SIncrementalBlock,
     },
-    incremental_backup_tool::{processors, text},
+    incremental_backup_tool::processors,
     settings::environment,
     storage_engine::Followed,
+    texts::text,
 };
 use bitmap::{BlockId, BlockRecord};
 use config::Program;

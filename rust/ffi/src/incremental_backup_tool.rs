@@ -11,6 +11,7 @@ use crate::{
     failure::{self, Failure},
     header::SIncrementalBackupConfig,
     settings::{environment, must_be_plain, retry, server},
+    texts::text,
 };
 use config::{Program, Settings};
 use host::session::Session;
@@ -18,7 +19,7 @@ use ops::detect::StartAt;
 use parking_lot::Mutex;
 use rows::avro::Compression;
 use std::{
-    ffi::{CStr, c_char},
+    ffi::c_char,
     path::{Path, PathBuf},
     ptr,
     sync::atomic::AtomicU32,
@@ -47,23 +48,6 @@ struct Stats {
     total: u64,
     processed: u64,
     failed: u64,
-}
-
-/// A text that C lent.
-///
-/// # Safety
-/// `text` is NULL or ends with a NUL.
-pub(crate) unsafe fn text(text: *const c_char, what: &str) -> Result<String, Failure> {
-    if text.is_null() {
-        return Err(Failure::param(format_args!("{what} is NULL")));
-    }
-    // SAFETY: not NULL, and the caller promises the NUL.
-    let text = unsafe { CStr::from_ptr(text) }.to_str();
-    match text {
-        Ok("") => Err(Failure::param(format_args!("{what} is empty"))),
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(Failure::param(format_args!("{what} is not UTF-8"))),
-    }
 }
 
 /// # Safety
@@ -120,9 +104,9 @@ unsafe fn create(config: *const SIncrementalBackupConfig) -> Result<Tool, Failur
     // SAFETY: as above.
     unsafe {
         Ok(Tool {
-            host: text((*c).source_host, "source_host")?,
+            host: text((*c).source_host, "source_host")?.to_owned(),
             port,
-            database: text((*c).database, "database")?,
+            database: text((*c).database, "database")?.to_owned(),
             backup_path: text((*c).backup_path, "backup_path")?.into(),
             cache: text((*c).bitmap_cache_path, "bitmap_cache_path")?.into(),
             first: since,

@@ -10,8 +10,9 @@ use crate::{
     codes::Code,
     failure::{self, Failure},
     header::{BACKUP_PLUGIN_ABI, SBackupPluginInterface, SBackupStats, SIncrementalBlock},
-    incremental_backup_tool::{processors, text},
+    incremental_backup_tool::processors,
     settings::{self, must_be_plain, refused, retry, server},
+    texts::text,
 };
 use bitmap::BlockId;
 use config::{Layers, Live, Program, Settings};
@@ -535,7 +536,7 @@ unsafe extern "C" fn detect(
             let database = match database.is_null() {
                 true => None,
                 // SAFETY: the caller's promise.
-                false => Some(unsafe { text(database, "database") }?),
+                false => Some(unsafe { text(database, "database") }?.to_owned()),
             };
             let exact = plugin.timed(|plugin| plugin.detect(database, since_timestamp))?;
             let found = plugin.found()?;

@@ -10,7 +10,7 @@ use crate::{
     failure::{Failure, explained},
     followed_storage::{self as followed, Engine, Follow, Host, Kind, Table},
     header::{SStorageEngineInterface, STdengineStorageConfig},
-    storage_engine::{optional, text},
+    texts::{optional, text},
 };
 use capture::DataDirs;
 use follow::files::{CatchUp, FollowConfig, FollowStats, Follower};

@@ -12,7 +12,7 @@ use crate::{
     header::{SStorageEngineInterface, STmqStorageConfig},
     plugin,
     settings::refused,
-    storage_engine::optional,
+    texts::optional,
 };
 use config::{Config, Program};
 use follow::tmq::{CatchUp, DEFAULT_GROUP, FollowStats, TmqConfig, TmqError, TmqFollower};

@@ -209,7 +209,7 @@ pub fn run(
     let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
 
     let server = cluster::version(&connection);
-    let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_parent));
+    let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_base));
     let (mut notes, mut failed) = (Vec::new(), Vec::new());
     let backup = Backup {
         job,

@@ -287,7 +287,7 @@ fn first_step(
         {
             return Ok(position + usize::from(at.finished));
         }
-        let parent = first.manifest.parent.as_ref().map(|parent| &parent.id);
+        let parent = first.manifest.base.as_ref().map(|parent| &parent.id);
         if database.incremental && parent == Some(&at.link) {
             if at.finished {
                 return Ok(0);
@@ -304,7 +304,7 @@ fn first_step(
         ));
     }
     if database.incremental {
-        return refuse(match &first.manifest.parent {
+        return refuse(match &first.manifest.base {
             Some(parent) => format!(
                 "it holds only what changed since link {}, and the database was not restored to that link; give the \
                  chain from its first link on",

@@ -2,7 +2,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`link`] | a link: its manifest and its lists |
+//! | [`link`] | a link that is opened for reading |
+//! | `manifest` | the manifest of a link, and what its lists hold |
+//! | `list` | the lists of a link |
+//! | `link_error` | why a link can't be used |
 //! | [`layout`] | where the files of a link lie |
 //! | [`chain`] | links that follow each other |
 //! | [`local`] | single files that an operator names: checkpoints and lists of blocks |
@@ -13,5 +16,8 @@ pub mod archive;
 pub mod chain;
 pub mod layout;
 pub mod link;
+mod link_error;
+mod list;
 pub mod local;
+mod manifest;
 pub mod verify;

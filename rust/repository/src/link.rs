@@ -11,252 +11,23 @@
 //!
 //! `N` numbers the link's databases. The manifest names every other file with its SHA-256.
 
-use model::{
-    Cancelled, KeySpan, LinkId, MayPass, Progress, Uid, Version, VgId,
-    catalogue::{Database, SuperTable, Table},
-    schema_change::Alter,
-    sealed::{self, NewerFormat},
+pub use crate::{
+    link_error::LinkError,
+    list::ListWriter,
+    manifest::{
+        AlteredStable, Base, DatabaseLink, MANIFEST, Manifest, TableChange, TagFile, Totals,
+        VgroupLink, new_id,
+    },
 };
-use rows::avro::DataFileError;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{list, manifest::FORMAT};
+use model::{LinkId, Progress, catalogue::Table, sealed};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashSet},
-    io::{self, BufRead, BufReader, Write},
     sync::Arc,
 };
-use store::{FileEntry, Hashing, Store, StoreError, hex, is_plain};
-
-/// The only format there is.
-const FORMAT: u32 = 1;
-
-/// Where the manifest is, from the link's directory.
-pub const MANIFEST: &str = "incremental/manifest.json";
-
-/// Longer lines of a list are not ours.
-const LONGEST_LINE: u64 = 64 << 20;
-
-/// A link that can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// There is no manifest.
-    #[error(
-        "{place} is no link of a backup chain: it has no {MANIFEST}; give the directory that a dump with --incremental finished"
-    )]
-    NotALink {
-        /// Where it was looked for.
-        place: String,
-    },
-    /// A file is not what was written.
-    #[error("{place}: {problem}; take the link from another copy, or take a new full backup")]
-    Damaged {
-        /// The file.
-        place: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A file is of a newer format.
-    #[error(transparent)]
-    Newer(#[from] NewerFormat),
-    /// A data file can't be written or read.
-    #[error(transparent)]
-    Data(#[from] DataFileError),
-    /// A file can't be written or read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// It was cancelled.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-}
-
-impl MayPass for LinkError {
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Data(error) => error.may_pass(),
-            Self::Store(error) => error.may_pass(),
-            Self::NotALink { .. } | Self::Damaged { .. } | Self::Newer(_) | Self::Cancelled(_) => {
-                false
-            }
-        }
-    }
-}
-
-/// The link that another one follows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parent {
-    /// Its id.
-    pub id: LinkId,
-    /// The SHA-256 of its manifest.
-    pub manifest_sha256: String,
-}
-
-/// What a link is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The format's number.
-    pub format: u32,
-    /// The program that wrote it.
-    pub written_by: String,
-    /// The link's id.
-    pub id: LinkId,
-    /// The link it follows; `None` for the first one.
-    pub parent: Option<Parent>,
-    /// Whether it is an export of a list of blocks, which follows no link and none follows.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub export: bool,
-    /// The cluster's id.
-    pub cluster: String,
-    /// The server's version.
-    pub server: String,
-    /// When the dump began and ended, RFC 3339.
-    pub started: String,
-    /// See `started`.
-    pub finished: String,
-    /// What could not be dumped. A link with any is incomplete and can't be a base.
-    pub failures: Vec<String>,
-    /// What the databases hold that no link does.
-    pub not_covered: Vec<String>,
-    /// The databases.
-    pub databases: Vec<DatabaseLink>,
-    /// The files that no list names.
-    pub files: Vec<FileEntry>,
-}
-
-/// One database of a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseLink {
-    /// Its name and options.
-    pub database: Database,
-    /// Where its files are.
-    pub directory: String,
-    /// Whether this link holds what changed since the parent; else it holds everything.
-    pub incremental: bool,
-    /// The versions it covers, by vgroup.
-    pub vgroups: Vec<VgroupLink>,
-    /// The width of its windows, in ticks.
-    pub window: i64,
-    /// Its super tables.
-    pub stables: Vec<SuperTable>,
-    /// Super tables to drop before anything else.
-    pub dropped_stables: Vec<String>,
-    /// Super tables to alter.
-    pub altered_stables: Vec<AlteredStable>,
-    /// Tags files.
-    pub tag_files: Vec<TagFile>,
-    /// The list of its tables.
-    pub tables: FileEntry,
-    /// The list of changes.
-    pub changes: FileEntry,
-    /// Where the next link starts.
-    pub checkpoint: FileEntry,
-    /// Sums over the changes.
-    pub totals: Totals,
-}
-
-/// The versions that a link covers in a vgroup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VgroupLink {
-    /// The vgroup.
-    pub vgroup: VgId,
-    /// Changes later than this are in the link.
-    pub from: Version,
-    /// Changes up to this are in the link.
-    pub to: Version,
-    /// Why ranges were copied as a whole.
-    pub widened: Vec<String>,
-}
-
-/// How a super table changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AlteredStable {
-    /// Its name.
-    pub name: String,
-    /// The changes in order.
-    pub alters: Vec<Alter>,
-}
-
-/// The tags of some children of a super table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TagFile {
-    /// The super table.
-    pub stable: String,
-    /// The file.
-    pub file: FileEntry,
-}
-
-/// Sums over a link's changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "they are counts of what their names say")]
-pub struct Totals {
-    pub tables: u64,
-    pub tables_changed: u64,
-    pub tables_dropped: u64,
-    pub rows: u64,
-    pub bytes: u64,
-}
-
-/// What a link does to a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TableChange {
-    /// The table's name.
-    pub name: String,
-    /// Its id; `None` when it is gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uid: Option<Uid>,
-    /// Whether a table of this name was there that is to be dropped first.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub drop: bool,
-    /// Whether to create it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub create: bool,
-    /// Whether its tags are in a tags file, to be set.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub set_tags: bool,
-    /// Its own changes of schema or options.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alters: Vec<Alter>,
-    /// Ranges of keys to delete before the rows are written.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub deletes: Vec<KeySpan>,
-    /// The ranges whose rows are in the file.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub spans: Vec<KeySpan>,
-    /// Its rows, if there are any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<FileEntry>,
-}
-
-impl TableChange {
-    /// A change that does nothing, to a table that is gone.
-    pub fn named(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            uid: None,
-            drop: false,
-            create: false,
-            set_tags: false,
-            alters: Vec::new(),
-            deletes: Vec::new(),
-            spans: Vec::new(),
-            file: None,
-        }
-    }
-
-    /// A change that does nothing.
-    pub fn empty(table: &Table) -> Self {
-        Self {
-            uid: Some(table.uid),
-            ..Self::named(&table.name)
-        }
-    }
-}
+use store::{FileEntry, Store, hex, is_plain};
 
 /// Why a link does not follow another one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -353,7 +124,7 @@ impl Link {
     /// # Errors
     /// Why it does not.
     pub fn must_follow(&self, before: &Self) -> Result<(), NotFollowing> {
-        match &self.manifest.parent {
+        match &self.manifest.base {
             None => Err(NotFollowing::First),
             Some(parent) if parent.id != before.manifest.id => Err(NotFollowing::Other {
                 parent: parent.id.clone(),
@@ -373,8 +144,8 @@ impl Link {
     }
 
     /// As another link's parent.
-    pub fn as_parent(&self) -> Parent {
-        Parent {
+    pub fn as_base(&self) -> Base {
+        Base {
             id: self.manifest.id.clone(),
             manifest_sha256: self.manifest_sha256.clone(),
         }
@@ -405,7 +176,7 @@ impl Link {
         database: &DatabaseLink,
         each: &mut dyn FnMut(Table) -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {
-        self.read_list(&database.tables, each)
+        list::read(&*self.store, &database.tables, each)
     }
 
     /// Reads the list of a database's changes, after checking it.
@@ -414,40 +185,16 @@ impl Link {
         database: &DatabaseLink,
         each: &mut dyn FnMut(TableChange) -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {
-        self.read_list(&database.changes, &mut |change: TableChange| {
-            if let Some(file) = &change.file {
-                self.must_be_inside(file)?;
-            }
-            each(change)
-        })
-    }
-
-    fn read_list<T: DeserializeOwned>(
-        &self,
-        entry: &FileEntry,
-        each: &mut dyn FnMut(T) -> Result<(), LinkError>,
-    ) -> Result<(), LinkError> {
-        store::check(&*self.store, entry)?;
-        let place = self.store.place(&entry.path);
-        let io = |source| StoreError::io(place.clone())(source);
-        let decoder = zstd::Decoder::new(self.store.open(&entry.path)?).map_err(io)?;
-        let mut lines = BufReader::with_capacity(1 << 16, decoder);
-        let mut line = Vec::new();
-        for number in 1_u64.. {
-            line.clear();
-            let read = io::Read::take(&mut lines, LONGEST_LINE)
-                .read_until(b'\n', &mut line)
-                .map_err(io)?;
-            if read == 0 {
-                break;
-            }
-            let item = serde_json::from_slice(&line).map_err(|error| LinkError::Damaged {
-                place: place.clone(),
-                problem: format!("line {number}: {error}"),
-            })?;
-            each(item)?;
-        }
-        Ok(())
+        list::read(
+            &*self.store,
+            &database.changes,
+            &mut |change: TableChange| {
+                if let Some(file) = &change.file {
+                    self.must_be_inside(file)?;
+                }
+                each(change)
+            },
+        )
     }
 
     /// Reads every file and holds it against its SHA-256.
@@ -483,11 +230,14 @@ impl Link {
     }
 }
 
+/// The tables of a database by name.
+pub type Tables = BTreeMap<String, Table>;
+
 /// What lists of tables and changes contradict each other in, if anything: a restore would leave it out, or do it twice
 /// at a time.
 pub fn disagreement(
     database: &DatabaseLink,
-    tables: &BTreeMap<String, Table>,
+    tables: &Tables,
     changes: &[TableChange],
 ) -> Option<String> {
     let mut seen = HashSet::new();
@@ -510,101 +260,9 @@ pub fn disagreement(
 }
 
 /// Whether the change needs the table's tags: to create a child, or to set them.
-pub fn needs_tags(tables: &BTreeMap<String, Table>, change: &TableChange) -> bool {
+pub fn needs_tags(tables: &Tables, change: &TableChange) -> bool {
     let is_child = |table: &Table| table.stable.is_some();
     change.set_tags || change.create && tables.get(&change.name).is_some_and(is_child)
-}
-
-/// A random name for a link.
-pub fn new_id() -> LinkId {
-    LinkId(uuid::Uuid::new_v4().to_string())
-}
-
-impl Manifest {
-    /// A manifest of nothing, with an id of its own, that begins now.
-    pub fn new(cluster: String, server: String, parent: Option<Parent>) -> Self {
-        Self {
-            format: FORMAT,
-            written_by: format!("incremental-bitmap {}", env!("CARGO_PKG_VERSION")),
-            id: new_id(),
-            parent,
-            export: false,
-            cluster,
-            server,
-            started: jiff::Timestamp::now().to_string(),
-            finished: String::new(),
-            failures: Vec::new(),
-            not_covered: Vec::new(),
-            databases: Vec::new(),
-            files: Vec::new(),
-        }
-    }
-
-    /// The bytes of the file that makes a directory a link.
-    ///
-    /// # Errors
-    /// None that is known: JSON has a form for everything that a manifest holds.
-    pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        sealed::seal(self)
-    }
-}
-
-/// Writes a list, one JSON object per line, compressed.
-pub struct ListWriter {
-    place: String,
-    name: String,
-    encoder: zstd::Encoder<'static, Hashing<Box<dyn Write + Send>>>,
-    rows: u64,
-}
-
-impl std::fmt::Debug for ListWriter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListWriter")
-            .field("place", &self.place)
-            .field("rows", &self.rows)
-            .finish_non_exhaustive()
-    }
-}
-
-impl ListWriter {
-    /// Creates the list `name`; there must be none.
-    pub fn create(store: &dyn Store, name: String) -> Result<Self, LinkError> {
-        let place = store.place(&name);
-        let file = Hashing::new(store.create(&name)?);
-        let encoder = zstd::Encoder::new(file, 1).map_err(StoreError::io(place.clone()))?;
-        Ok(Self {
-            place,
-            name,
-            encoder,
-            rows: 0,
-        })
-    }
-
-    fn failed(&self, source: io::Error) -> LinkError {
-        StoreError::io(self.place.clone())(source).into()
-    }
-
-    /// Adds an item. One that is too long to be read again is refused.
-    pub fn add<T: Serialize>(&mut self, item: &T) -> Result<(), LinkError> {
-        let mut line = serde_json::to_vec(item).map_err(|error| self.failed(error.into()))?;
-        line.push(b'\n');
-        if line.len() as u64 > LONGEST_LINE {
-            let problem = "a table changed in too many ranges; take a full backup";
-            return Err(self.failed(io::Error::other(problem)));
-        }
-        self.rows += 1;
-        let written = self.encoder.write_all(&line);
-        written.map_err(|error| self.failed(error))
-    }
-
-    /// Finishes the list. It is not yet durable.
-    pub fn finish(self) -> Result<FileEntry, LinkError> {
-        let failed = |source| StoreError::io(self.place.clone())(source);
-        let hashing = self.encoder.finish().map_err(failed)?;
-        let (mut file, entry) = hashing.finish(self.name, self.rows);
-        file.flush().map_err(failed)?;
-        Ok(entry)
-    }
 }
 
 #[cfg(test)]
@@ -618,42 +276,6 @@ mod tests {
             manifest: Manifest::new("1".into(), "v".into(), None),
             manifest_sha256: String::new(),
         }
-    }
-
-    #[test]
-    fn a_list_is_read_as_it_was_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Directory::new(dir.path());
-        let mut list = ListWriter::create(&store, "incremental/l.zst".to_owned()).unwrap();
-        let spans = |n: i64| {
-            vec![KeySpan {
-                first: model::Key(n),
-                last: model::Key(n + 1),
-            }]
-        };
-        for n in 0..1000 {
-            list.add(&spans(n)).unwrap();
-        }
-        let entry = list.finish().unwrap();
-        assert_eq!(entry.rows, 1000);
-        let link = link(store);
-        let mut read: Vec<Vec<KeySpan>> = Vec::new();
-        link.read_list(&entry, &mut |item| {
-            read.push(item);
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(read, (0..1000).map(spans).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_line_that_could_not_be_read_again_is_not_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut list = ListWriter::create(&Directory::new(dir.path()), "l.zst".to_owned()).unwrap();
-        // With quotes and the end of the line, one byte too long.
-        let too_long = "x".repeat(LONGEST_LINE as usize - 2);
-        let error = list.add(&too_long).unwrap_err().to_string();
-        assert!(error.contains("l.zst"), "{error}");
     }
 
     #[test]

@@ -279,7 +279,7 @@ pub fn run(job: &Job, progress: &dyn Progress) -> Result<Report, Cancelled> {
             continue;
         };
         if number == 0
-            && let Some(parent) = &opened.manifest.parent
+            && let Some(parent) = &opened.manifest.base
         {
             notes.push(format!(
                 "{place} follows link {}, which was not given: the chain was checked from here on",

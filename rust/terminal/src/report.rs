@@ -20,7 +20,7 @@ pub fn dumped(outcome: &BackupOutcome, json: bool) -> Exit {
             "result": if exit == Exit::Done { "done" } else { "incomplete" },
             "link": manifest.id,
             "directory": outcome.link.place(),
-            "parent": manifest.parent.as_ref().map(|parent| &parent.id),
+            "parent": manifest.base.as_ref().map(|parent| &parent.id),
             "started": manifest.started,
             "finished": manifest.finished,
             "databases": manifest.databases.iter().map(|database| json!({

@@ -287,7 +287,7 @@ impl Maker {
         let parent = base
             .map(|base| Link::open(Arc::new(Directory::new(base))))
             .transpose()?;
-        let parent = parent.as_ref().map(Link::as_parent);
+        let parent = parent.as_ref().map(Link::as_base);
         let manifest = Manifest::new("4242".into(), "3.3.7.5".into(), parent);
         let table = |name: &&str| Table {
             name: (*name).to_owned(),
@@ -395,7 +395,7 @@ impl Maker {
                 precision: Precision::Milliseconds,
             },
             directory: "taosdump.1".to_owned(),
-            incremental: self.manifest.parent.is_some(),
+            incremental: self.manifest.base.is_some(),
             vgroups: vec![VgroupLink {
                 vgroup: VgId(2),
                 from: Version(self.versions.0),

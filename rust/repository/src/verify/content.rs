@@ -1,6 +1,7 @@
 //! One file: its bytes against the manifest, then its records against the link.
 
-use super::{ProblemCode, link::Tables};
+use super::ProblemCode;
+use crate::link::Tables;
 use model::{Cancelled, DataType, Key, KeySpan, OwnedValue, Progress, pool};
 use parking_lot::Mutex;
 use rows::avro::{DataFileError, FileReader};

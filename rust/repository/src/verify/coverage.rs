@@ -1,6 +1,7 @@
 //! Whether what a detection found is in a chain: every span and delete it names, up to the version it ends at.
 
-use super::{BlocksReport, Checked, ProblemCode, Problems, link::Tables};
+use super::{BlocksReport, Checked, ProblemCode, Problems};
+use crate::link::Tables;
 use crate::link::{DatabaseLink, TableChange, VgroupLink};
 use bitmap::BlockState;
 use capture::ReasonCode;

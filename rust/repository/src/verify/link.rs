@@ -6,16 +6,13 @@ use super::{
     coverage::Coverage,
 };
 use crate::link::{
-    DatabaseLink, Link, LinkError, MANIFEST, NotFollowing, TableChange, VgroupLink, disagreement,
-    needs_tags,
+    DatabaseLink, Link, LinkError, MANIFEST, NotFollowing, TableChange, Tables, VgroupLink,
+    disagreement, needs_tags,
 };
-use model::{
-    DataType, Progress,
-    catalogue::{Column, Table},
-};
+use model::{DataType, Progress, catalogue::Column};
 use parking_lot::Mutex;
 use plan::checkpoint::{Checkpoint, CheckpointError};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use store::FileEntry;
 
 /// How a link is checked.
@@ -32,8 +29,6 @@ pub(super) struct Checked {
     /// Its tables by database and name; a database whose list can't be read is missing.
     pub(super) tables: HashMap<String, Tables>,
 }
-
-pub(super) type Tables = BTreeMap<String, Table>;
 
 impl Check<'_> {
     pub(super) fn run(
@@ -237,7 +232,7 @@ fn manifest(link: &Link) -> ManifestReport {
     ManifestReport {
         id: manifest.id.clone(),
         sha256: link.manifest_sha256.clone(),
-        parent: manifest.parent.as_ref().map(|parent| parent.id.clone()),
+        parent: manifest.base.as_ref().map(|parent| parent.id.clone()),
         cluster: manifest.cluster.clone(),
         server: manifest.server.clone(),
         started: manifest.started.clone(),

@@ -3,7 +3,7 @@
 
 #[path = "c-shim/compile.rs"]
 mod compile;
-#[path = "rust/ffi/read_headers.rs"]
+#[path = "rust/ffi/src/read_headers.rs"]
 mod read_headers;
 
 use compile::Language;

@@ -4,7 +4,7 @@
 mod c_build;
 
 use c_build::{build, compiler, install, root, run};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn command(dir: &Path, program: &Path) -> Command {
@@ -87,13 +87,89 @@ fn a_file_of_settings_can_name_the_engine_that_taosdump_uses() {
 }
 
 #[test]
+fn taosdump_takes_the_server_from_the_configuration_directory_it_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let client = dir.path().join("client.so");
+    run(compiler("client_stand_in.c")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&client));
+    let program = build("taosdump_options.c", dir.path(), "static");
+    for (arguments, expected, named) in [
+        (
+            &["c", "/cfg"][..],
+            "host not given, port 0, taos.cfg in /cfg\n",
+            "connecting to the server of taos.cfg",
+        ),
+        (
+            &["c", "/cfg", "h", "db1"],
+            "host db1, port 0, taos.cfg in /cfg\n",
+            "connecting to db1 at the port of taos.cfg",
+        ),
+        (
+            &["h", "db1", "P", "7030"],
+            "host db1, port 7030, taos.cfg in the usual place\n",
+            "connecting to db1:7030",
+        ),
+    ] {
+        let output = command(dir.path(), &program)
+            .env("LD_PRELOAD", &client)
+            .args(arguments)
+            .args(["D", "d1", "o", "out"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{said}");
+        assert!(said.contains(named), "{said}");
+    }
+}
+
+/// A file of settings that wants backups encrypted.
+fn encrypted(dir: &Path) -> PathBuf {
+    let path = dir.join("encrypted.json");
+    let text = r#"{"backup": {"encryption": true, "key_file": "k"}}"#;
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_dump_that_settings_want_encrypted_is_refused_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path());
+    let program = build("taosdump_options.c", dir.path(), "static");
+    let encrypted = encrypted(dir.path());
+    let call = |arguments: &[&str]| {
+        let output = command(dir.path(), &program)
+            .env("TDENGINE_CONFIG_PATH", &encrypted)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    for more in [&[][..], &["plugin", "here"]] {
+        let (code, said) = call(&[&["D", "d1", "o", "out"], more].concat());
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("backup.encryption is true"), "{said}");
+    }
+    assert!(!dir.path().join("out").exists());
+    // A link that is there is restored all the same: it is as plain as it was.
+    let (code, said) = call(&["i", "nowhere"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(!said.contains("backup.encryption"), "{said}");
+}
+
+#[test]
 fn misuse_of_the_tool_gets_the_documented_codes_and_its_script_is_harmless() {
     let dir = tempfile::tempdir().unwrap();
     install(dir.path());
     for linkage in ["static", "shared"] {
         let program = build("backup_tool.c", dir.path(), linkage);
         let script = dir.path().join(format!("{linkage}.sh"));
+        let encrypted = encrypted(dir.path());
         run(command(dir.path(), &program)
+            .env("ENCRYPTED", encrypted)
             .env("RECORDED", root().join("tests/data/incr_wal"))
             .arg("misuse")
             .arg(&script));

@@ -1,6 +1,6 @@
 //! Reads the plugin's header, as the engine's build does.
 
-#[path = "../ffi/read_headers.rs"]
+#[path = "../ffi/src/read_headers.rs"]
 mod read_headers;
 
 fn main() -> Result<(), read_headers::Failure> {

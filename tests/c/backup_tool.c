@@ -73,6 +73,11 @@ static void misuse(const char *script) {
   setenv("TDENGINE_CONFIG_PATH", "/nonexistent.json", 1);
   CHECK(incremental_backup_tool_start(tool) == ERR_CONFIG);
   CHECK(strstr(incremental_backup_tool_error(), "/nonexistent.json") != NULL);
+  setenv("TDENGINE_CONFIG_PATH", getenv("ENCRYPTED"), 1);
+  CHECK(incremental_backup_tool_start(tool) == ERR_CONFIG);
+  CHECK(incremental_backup_tool_generate_taosdump_script(tool, script) == ERR_CONFIG);
+  CHECK(strstr(incremental_backup_tool_error(), "backup.encryption is true") != NULL);
+  CHECK(fopen(script, "r") == NULL);
   unsetenv("TDENGINE_CONFIG_PATH");
   CHECK(incremental_backup_tool_start(tool) == ERR_SERVER); /* no library, or no such host */
   CHECK(incremental_backup_tool_error()[0] != '\0');

@@ -12,7 +12,7 @@
 //! A run, little-endian:
 //! ```text
 //! 8    magic "TDBMRUN\n"
-//! u32  format version, 1
+//! u32  format version, that of the manifest, which is read first
 //! u32  tree: 0 records, 1 by time, 2 by WAL
 //! u64  rows
 //! u64  bytes of chunks
@@ -23,19 +23,25 @@
 //! the chunks, each with its own checksum (see chunk.rs)
 //! ```
 
-use crate::bytes::Bytes;
-use crate::chunk::{self, Chunk, MAX_CHUNK_BYTES};
-use crate::error::EngineError;
-use crate::manifest::RunEntry;
-use crate::memory::Memory;
-use crate::row::{Key, Row};
-use crate::run::{Fence, Run, RunBuilder, RunParts, Serial};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use crate::{
+    bytes::Bytes,
+    chunk::{self, Chunk, MAX_CHUNK_BYTES},
+    error::EngineError,
+    manifest::RunEntry,
+    memory::Memory,
+    row::{Key, Row},
+    run::{Fence, Run, RunBuilder, RunParts, Serial},
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 /// The format version of every file.
 pub(crate) const FORMAT: u32 = 2;

@@ -3,7 +3,8 @@
 //! Both copies are replaced before a run that only their predecessors name is removed. So each copy is a complete
 //! state, and the newer one holds everything that was ever reported as durable.
 //!
-//! A copy is one line, `tdengine-bitmap-manifest <version> <CRC-32C of the rest, hex>`, and JSON.
+//! A copy is one line, `tdengine-bitmap-manifest <version> <CRC-32C of the rest, hex>`, and JSON. What follows the version
+//! of a newer engine is not known here, so the version is judged before anything else.
 
 use crate::damage::DamagedRange;
 use crate::disk::{Disk, FORMAT, io_error};
@@ -58,7 +59,7 @@ enum Copy {
     Missing,
     State(Manifest),
     Damaged(&'static str),
-    /// Of a format of this version, if it is not damaged.
+    /// Of a format of this version. Of a newer one nothing shows whether it is damaged.
     Unknown(u32),
 }
 
@@ -140,19 +141,24 @@ fn parse(bytes: &[u8]) -> Copy {
         return Copy::Damaged("its first line is not text");
     };
     let mut words = line.split(' ');
-    let (Some(MAGIC), Some(version), Some(crc), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
+    let (Some(MAGIC), Some(version)) = (words.next(), words.next()) else {
+        return Copy::Damaged("it does not start like a manifest");
+    };
+    let Ok(version) = version.parse::<u32>() else {
+        return Copy::Damaged("its version is not a number");
+    };
+    if version > FORMAT {
+        return Copy::Unknown(version);
+    }
+    let (Some(crc), None) = (words.next(), words.next()) else {
         return Copy::Damaged("it does not start like a manifest");
     };
     let json = &bytes[end + 1..];
     if crc != format!("{:08x}", crc32c::crc32c(json)) {
         return Copy::Damaged("its checksum does not match");
     }
-    match version.parse::<u32>() {
-        Ok(FORMAT) => {}
-        Ok(found) => return Copy::Unknown(found),
-        Err(_) => return Copy::Damaged("its version is not a number"),
+    if version < FORMAT {
+        return Copy::Unknown(version);
     }
     match serde_json::from_slice::<Manifest>(json) {
         Ok(manifest) if manifest.generation.max(manifest.next_serial) > MOST => {

@@ -1,17 +1,23 @@
 //! A run: rows in ascending order of their keys, immutable, in chunks; in memory, on disk, or both.
 
-use crate::bytes::Bytes;
-use crate::chunk::{self, CHUNK_ROWS, Chunk};
-use crate::disk::RunFile;
-use crate::error::EngineError;
-use crate::memory::{Charge, Memory};
-use crate::row::{Key, Row};
+use crate::{
+    bytes::Bytes,
+    chunk::{self, CHUNK_ROWS, Chunk},
+    disk::RunFile,
+    error::EngineError,
+    memory::{Charge, Memory},
+    row::{Key, Row},
+};
 use parking_lot::RwLock;
-use std::marker::PhantomData;
-use std::mem::size_of;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::{
+    marker::PhantomData,
+    mem::size_of,
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 /// A run's number, unique in its engine; also the name of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

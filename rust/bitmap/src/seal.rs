@@ -1,18 +1,19 @@
 //! Heads become runs: sorted by block for the records, by position for the indexes.
 
-use crate::BlockId;
-use crate::engine::{Inner, Trees};
-use crate::head::Head;
-use crate::memory::Charge;
-use crate::place::SHARDS;
-use crate::radix::{self, Pair};
-use crate::record::MarkedAt;
-use crate::row::{Entry, Key, Record, Row};
-use crate::run::RunBuilder;
-use crate::shard::SnapshotId;
-use crate::tree::Tree;
-use std::mem::size_of;
-use std::sync::atomic::Ordering::Relaxed;
+use crate::{
+    BlockId,
+    engine::{Inner, Trees},
+    head::Head,
+    memory::Charge,
+    place::SHARDS,
+    radix::{self, Pair},
+    record::MarkedAt,
+    row::{Entry, Key, Record, Row},
+    run::RunBuilder,
+    shard::SnapshotId,
+    tree::Tree,
+};
+use std::{mem::size_of, sync::atomic::Ordering::Relaxed};
 
 /// A row of one of the heads: its number in the lower half.
 fn row_number(head: usize, row: usize) -> u64 {

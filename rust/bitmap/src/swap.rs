@@ -5,10 +5,12 @@
 
 use crate::error::EngineError;
 use parking_lot::Mutex;
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 const NAME: &str = "states.tmp";
 const CRC: usize = 4;

@@ -6,12 +6,16 @@
 use bitmap::{
     BlockCursor, BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Mark, MarkedAt,
 };
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 #[derive(Debug, Clone)]
 enum Operation {

@@ -126,6 +126,30 @@ fn an_unknown_format_is_refused() {
     );
 }
 
+#[test]
+fn a_newer_format_is_refused_whatever_else_its_manifest_holds() {
+    for newer in [
+        "tdengine-bitmap-manifest 3 sha256 0011223344 pages",
+        "tdengine-bitmap-manifest 3",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Engine::open(&config(dir.path())).unwrap());
+        let text = format!("{newer}\n[\"not what this engine knows\"]");
+        for copy in ["MANIFEST", "MANIFEST.copy"] {
+            fs::write(dir.path().join(copy), &text).unwrap();
+        }
+        let refused = Engine::open(&config(dir.path())).err();
+        assert!(
+            matches!(refused, Some(EngineError::UnknownFormat { found: 3, .. })),
+            "{newer}: {refused:?}"
+        );
+        for copy in ["MANIFEST", "MANIFEST.copy"] {
+            let left = fs::read_to_string(dir.path().join(copy)).unwrap();
+            assert_eq!(left, text, "what a newer engine wrote stays");
+        }
+    }
+}
+
 /// The child of the crash test: marks and syncs until it is killed, telling what is durable.
 #[test]
 #[ignore = "run by `acknowledged_marks_survive_kill_9`"]

@@ -5,8 +5,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use capture::{Change, DataDirs, SourceChoice, Start};
+use model::Version;
 use std::{env, fs, path::Path, process::Command};
-use tdfiles::Version;
 
 fn main() {
     match env::var("SCAN_DIR") {

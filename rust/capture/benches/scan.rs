@@ -7,16 +7,14 @@
 
 use capture::{Change, ChangeSource, DataDirs, TsdbSource, VnodeDir};
 use criterion::{BenchmarkId, Criterion, Throughput};
+use model::Version;
 use std::{
     fs::{self, File},
     hint::black_box,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
 };
-use tdfiles::{
-    Version,
-    wal::{Message, SegmentName, SegmentReader},
-};
+use tdfiles::wal::{Message, SegmentName, SegmentReader};
 use tdwriter::{
     Row,
     wal::{Record, SUBMIT, SegmentWriter, TableRows, submit_rows},

@@ -1,8 +1,9 @@
 //! What a source yields: changes, and what it could prove about having seen all of them.
 
 use crate::CaptureError;
+use model::{Key, KeySpan, PkValue, Suid, TableId, Uid, Version};
 use serde::{Deserialize, Serialize};
-use tdfiles::{FormatError, Key, KeySpan, PkValue, Suid, TableId, Uid, Version, wal};
+use tdfiles::{FormatError, wal};
 
 /// Something that can say what changed in one vgroup.
 pub trait ChangeSource {

@@ -1,12 +1,13 @@
 //! Finding vnodes and their files in one or more data directories (tiers).
 
 use crate::{CaptureError, ChangeSource as _, WalSource};
+use model::{Version, VgId};
 use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
-use tdfiles::{FormatError, Version, VgId, vnode_json::VnodeJson, vnodes_json::VnodesJson};
+use tdfiles::{FormatError, vnode_json::VnodeJson, vnodes_json::VnodesJson};
 
 /// The data directories of one server, as in `dataDir` of its taos.cfg.
 #[derive(Debug, Clone)]

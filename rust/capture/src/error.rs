@@ -3,8 +3,9 @@
 //! Rules: every message names the file (and offset) and says what the operator can do. What merely makes a
 //! result wider is a [`Reason`](crate::Reason), not an error.
 
+use model::{Version, VgId};
 use std::{io, path::PathBuf};
-use tdfiles::{FormatError, Version, VgId};
+use tdfiles::FormatError;
 
 /// A scan that could not be done. Nothing it yielded before may be used.
 #[derive(Debug, thiserror::Error)]

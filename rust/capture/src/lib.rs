@@ -13,7 +13,6 @@
 mod change;
 mod data_dirs;
 mod error;
-pub mod intercept;
 mod merge;
 mod retry;
 mod scan;

@@ -4,8 +4,9 @@
 //! yields each key once, with the newest version, and holds one block per run in memory.
 
 use crate::{CaptureError, Change, RowChange};
+use model::{Key, PkValue, TableId, Version};
 use std::{cmp::Ordering, path::PathBuf};
-use tdfiles::{FormatError, Key, PkValue, TableId, Version, tsdb::KeyRows};
+use tdfiles::{FormatError, tsdb::KeyRows};
 
 /// The most rows handed on at once.
 const BATCH: usize = 4096;

@@ -5,8 +5,9 @@ use crate::{
     VnodeDir, WalSource,
     retry::{ATTEMPTS, pause},
 };
+use model::{DbId, FileSetId, KeySpan, TableId, Version};
 use std::collections::{BTreeMap, BTreeSet};
-use tdfiles::{DbId, FileSetId, KeySpan, TableId, Version, vnode_json::VnodeJson};
+use tdfiles::vnode_json::VnodeJson;
 
 /// Where a scan starts.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use crate::{
     data_dirs::{exists, read},
     retry::{ATTEMPTS, pause},
 };
+use model::Version;
 use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
 };
 use tdfiles::{
-    Version,
     current_json::{CurrentJson, FileEntry, FileSet},
     tsdb::PagedFile,
     vnode_json::VnodeJson,

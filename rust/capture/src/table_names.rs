@@ -6,8 +6,8 @@
 //! vnodeProcessSubmitReq). Should the first fail, the second's uid counts. So rows of a second uid belong to
 //! either, and whoever must not miss any takes them for both.
 
+use model::{Suid, TableId, Uid};
 use std::collections::HashMap;
-use tdfiles::{Suid, TableId, Uid};
 
 /// Names of tables that requests created, and uids that may stand for another.
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@ use crate::{
     merge::{Run, merge},
     retry::pause,
 };
+use model::{FileSetId, KeySpan, TableId, Version};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,7 @@ use std::{
     path::Path,
 };
 use tdfiles::{
-    FileSetId, FormatError, KeySpan, TableId, Unreadable, Version,
+    FormatError, Unreadable,
     current_json::{FileEntry, FileKind, FileSet},
     tsdb::{
         BrinRecord, HeadFile, KeyRows, StatisBlk, StatisRecord, SttBlk, SttFile, TombBlk, TombFile,

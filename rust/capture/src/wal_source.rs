@@ -10,6 +10,7 @@ use crate::{
     retry::{ATTEMPTS, pause},
     table_names::TableNames,
 };
+use model::{KeySpan, Suid, TableId, Version};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tdfiles::{
-    FormatError, KeySpan, Suid, TableId, Version,
+    FormatError,
     vnode_json::VnodeJson,
     wal::{Message, Opaque, Record, SegmentEnd, SegmentName, SegmentReader},
 };

@@ -49,7 +49,7 @@ impl Program {
                 "backup.key_file",
                 "source.",
             ],
-            Self::Taosdump => &["plugin.library_path"],
+            Self::Taosdump => &["plugin.library_path", "backup.encryption"],
             Self::Backups => &[
                 "plugin.",
                 "bitmap_engine.persistence_enabled",

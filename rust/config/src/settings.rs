@@ -15,6 +15,25 @@ pub struct Settings {
     pub log: Log,
 }
 
+impl Settings {
+    /// Refuses what can't be encrypted where settings want backups encrypted: taosdump restores links, exports and what
+    /// scripts dump as they are.
+    ///
+    /// # Errors
+    /// `backup.encryption` is true; in words.
+    pub fn must_be_plain(&self) -> Result<(), String> {
+        match self.backup.encryption {
+            true => Err(
+                "backup.encryption is true, and exports and dumps can't be encrypted, as taosdump restores them as \
+                 they are: write them to an encrypted file system and set it to false, or use the archives of a \
+                 coordinator"
+                    .to_owned(),
+            ),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The plugin as such.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "see `table`")]

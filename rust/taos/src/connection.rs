@@ -1,10 +1,10 @@
 //! A connection, statements and their results.
 
 use crate::{
-    Statement, Value,
+    Statement,
     api::{Api, Handle, RawField},
-    value::DataType,
 };
+use model::{DataType, MayPass, Value};
 use std::{
     ffi::{CStr, CString, c_char},
     fmt,
@@ -92,6 +92,12 @@ impl SqlError {
             self.code & 0xffff,
             0x000b | 0x0015 | 0x0018 | 0x0019 | 0x0020..=0x0024
         )
+    }
+}
+
+impl MayPass for SqlError {
+    fn may_pass(&self) -> bool {
+        self.is_disconnected() || self.is_busy()
     }
 }
 

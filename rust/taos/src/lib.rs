@@ -10,18 +10,13 @@
 //! | [`connection`] | statements and their results |
 //! | [`statement`] | prepared INSERTs |
 //! | [`tmq`] | subscriptions |
-//! | [`value`] | data types and values |
-//! | [`sql`] | names and values as SQL text |
 
 mod api;
 pub mod connection;
 pub mod library;
-pub mod sql;
 pub mod statement;
 pub mod tmq;
-pub mod value;
 
 pub use connection::{Connection, Field, Rows, SqlError};
 pub use library::{Library, LoadError, Login};
 pub use statement::{Column, Statement};
-pub use value::{DataType, Value};

@@ -78,34 +78,55 @@ impl fmt::Debug for Login {
     }
 }
 
+/// Where it leads, and what taos.cfg is to say about it.
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.host, self.port) {
+            (Some(host), 0) => write!(f, "{host} at the port of taos.cfg"),
+            (Some(host), port) => write!(f, "{host}:{port}"),
+            (None, 0) => f.write_str("the server of taos.cfg"),
+            (None, port) => write!(f, "the server of taos.cfg at port {port}"),
+        }
+    }
+}
+
 impl Library {
-    /// The library that this process is linked to.
-    pub fn in_process() -> Result<Self, LoadError> {
-        Self::resolve(Dynamic::this(), "this program")
+    /// The library that this process is linked to, with the directory of taos.cfg, if it is not the usual one.
+    pub fn in_process(config_dir: Option<&Path>) -> Result<Self, LoadError> {
+        Self::resolve(Dynamic::this(), "this program", config_dir)
     }
 
-    /// The library that this process is linked to, else the one that the system's linker finds.
-    pub fn find() -> Result<Self, LoadError> {
+    /// The library that this process is linked to, else the one that the system's linker finds; with the directory of
+    /// taos.cfg, if it is not the usual one.
+    pub fn find(config_dir: Option<&Path>) -> Result<Self, LoadError> {
         let name = if cfg!(target_os = "macos") {
             "libtaos.dylib"
         } else {
             "libtaos.so"
         };
-        Self::in_process().or_else(|_| Self::load(name.as_ref()))
+        match Self::in_process(config_dir) {
+            Err(LoadError::Function { .. }) => Self::load(name.as_ref(), config_dir),
+            found => found,
+        }
     }
 
-    /// Loads the library from `path`; a bare file name is looked for where the system's linker looks.
-    pub fn load(path: &Path) -> Result<Self, LoadError> {
+    /// Loads the library from `path`; a bare file name is looked for where the system's linker looks. With the
+    /// directory of taos.cfg, if it is not the usual one.
+    pub fn load(path: &Path, config_dir: Option<&Path>) -> Result<Self, LoadError> {
         // SAFETY: TDengine's client has no constructors that ask anything of its caller.
         let library =
             unsafe { Dynamic::open(Some(path), RTLD_NOW) }.map_err(|error| LoadError::Load {
                 path: path.into(),
                 reason: error.to_string(),
             })?;
-        Self::resolve(library, &path.display().to_string())
+        Self::resolve(library, &path.display().to_string(), config_dir)
     }
 
-    fn resolve(library: Dynamic, place: &str) -> Result<Self, LoadError> {
+    fn resolve(
+        library: Dynamic,
+        place: &str,
+        config_dir: Option<&Path>,
+    ) -> Result<Self, LoadError> {
         // SAFETY: only libtaos exports all of these names.
         let api =
             unsafe { Api::resolve(library, place) }.map_err(|function| LoadError::Function {
@@ -113,19 +134,18 @@ impl Library {
                 function,
             })?;
         let library = Self(Arc::new(api));
+        // First: with any other option the library reads taos.cfg, and where that is counts no more.
+        if let Some(dir) = config_dir {
+            library.option(
+                api::OPTION_CONFIG_DIR,
+                "configuration directory",
+                dir.as_os_str(),
+            )?;
+        }
         // Texts are UTF-8 here whatever the environment says.
         let _ = library.option(api::OPTION_LOCALE, "locale", OsStr::new("C.UTF-8"));
         library.option(api::OPTION_CHARSET, "charset", OsStr::new("UTF-8"))?;
         Ok(library)
-    }
-
-    /// Sets the directory of taos.cfg. Only before the first connection.
-    pub fn set_config_dir(&self, dir: &Path) -> Result<(), LoadError> {
-        self.option(
-            api::OPTION_CONFIG_DIR,
-            "configuration directory",
-            dir.as_os_str(),
-        )
     }
 
     fn option(&self, number: c_int, option: &'static str, value: &OsStr) -> Result<(), LoadError> {
@@ -175,12 +195,7 @@ impl Library {
             )
         };
         if handle.is_null() {
-            let place = format!(
-                "connecting to {}:{}",
-                login.host.as_deref().unwrap_or("localhost"),
-                login.port
-            );
-            return Err(last_error(&self.0, &place));
+            return Err(last_error(&self.0, &format!("connecting to {login}")));
         }
         Ok(Connection::new(self.0.clone(), handle))
     }

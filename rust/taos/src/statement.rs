@@ -1,10 +1,11 @@
 //! Prepared INSERTs: rows are bound column by column, exactly as they are, and sent in batches.
 
 use crate::{
-    Connection, DataType, SqlError, Value,
+    Connection, SqlError,
     api::{Handle, RawBind},
     connection::text_at,
 };
+use model::{DataType, Value};
 use std::{
     ffi::{CString, c_int, c_ulong},
     ptr,

@@ -7,10 +7,11 @@
 //! them still serves everything else.
 
 use crate::{
-    DataType, Library, LoadError, Login, SqlError,
+    Library, LoadError, Login, SqlError,
     api::{Api, Handle, RawAssignment, RawMeta, TmqFunctions},
     connection::{last_error, text_at},
 };
+use model::DataType;
 use parking_lot::Mutex;
 use std::{
     collections::BTreeSet,

@@ -9,11 +9,13 @@
 mod plugin;
 
 use bitmap::BlockId;
-use capture::intercept::{BlockEvent, EventKind};
+use events::intercept::{BlockEvent, EventKind};
 use plugin::{Failure, PLUGIN};
-use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char, c_int};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    cell::RefCell,
+    ffi::{CStr, CString, c_char, c_int},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 /// The types and codes of the header, as the C compiler sees them.
 #[allow(

@@ -2,12 +2,14 @@
 
 use crate::header::{self, TaosX_PluginStats};
 use bitmap::{BlockId, Engine, EngineConfig, EngineError, MarkedAt};
-use capture::intercept::{
-    BlockEvent, EventKind, EventSink, Gap, InterceptError, InterceptStats, Interceptor,
-    InterceptorConfig,
-};
 use config::{Config, Layers, Program, Settings};
-use feed::bitmap_sink::{BitmapSink, EngineGauges, InterceptorGauges};
+use events::{
+    bitmap_sink::{BitmapSink, EngineGauges, InterceptorGauges},
+    intercept::{
+        BlockEvent, EventKind, EventSink, Gap, InterceptError, InterceptStats, Interceptor,
+        InterceptorConfig,
+    },
+};
 use metrics::Source;
 use parking_lot::{Mutex, RwLock};
 use std::{

@@ -1,6 +1,7 @@
 //! `current.json`: the TSDB files that make up a vnode's state, one entry per file set.
 
-use crate::{FileSetId, FormatError, Version, VgId, json};
+use crate::{FormatError, json};
+use model::{FileSetId, Version, VgId};
 use serde::Deserialize;
 use std::fmt;
 

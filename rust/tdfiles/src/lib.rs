@@ -18,7 +18,6 @@ mod codec;
 pub mod current_json;
 mod cursor;
 mod error;
-mod ids;
 mod json;
 mod read_at;
 pub mod tsdb;
@@ -28,9 +27,6 @@ pub mod vnodes_json;
 pub mod wal;
 
 pub use error::{FormatError, Unreadable};
-pub use ids::{
-    DbId, FileSetId, Key, KeySpan, PkText, PkValue, Precision, Suid, TableId, Uid, Version, VgId,
-};
 pub use read_at::ReadAt;
 
 /// What the fuzz targets and property tests drive and no other code should.

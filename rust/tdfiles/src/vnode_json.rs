@@ -1,10 +1,10 @@
 //! `vnode.json`: a vnode's configuration and the version its files are committed up to.
 
-use crate::FileSetId;
 use crate::{
-    DbId, FormatError, Key, KeySpan, Precision, Version, VgId,
+    FormatError,
     json::{self, number, optional_number},
 };
+use model::{DbId, FileSetId, Key, KeySpan, Precision, Version, VgId};
 use serde::Deserialize;
 
 /// What a reader of the vnode's files needs to know.

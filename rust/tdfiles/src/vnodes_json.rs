@@ -1,6 +1,7 @@
 //! `vnodes.json`: the vnodes of a dnode, beside their directories.
 
-use crate::{FormatError, VgId, json};
+use crate::{FormatError, json};
+use model::VgId;
 use serde::Deserialize;
 
 #[derive(Deserialize)]

@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use cap::Cap;
+use model::Version;
 use proptest::prelude::*;
 use std::{alloc::System, fs, path::Path};
 use tdfiles::{
-    Version,
     current_json::CurrentJson,
     tsdb::{HeadFile, KeyRows, PagedFile, SttFile},
     vnode_json::VnodeJson,

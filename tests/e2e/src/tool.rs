@@ -102,12 +102,18 @@ impl Taosdump {
 
     /// The command with all that says where the server is. It writes what it leaves behind into `work_dir`.
     pub fn command(&self, server: &Server, work_dir: &Path) -> Command {
+        let mut command = self.configured_command(server, work_dir);
+        command.args(["-h", "localhost", "-P", &server.port().to_string()]);
+        command
+    }
+
+    /// The command with nothing but the directory of taos.cfg, where the port stands.
+    pub fn configured_command(&self, server: &Server, work_dir: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command
             .env("LD_LIBRARY_PATH", &self.library_dir)
             .arg("-c")
             .arg(server.config_dir())
-            .args(["-h", "localhost", "-P", &server.port().to_string()])
             .current_dir(work_dir);
         command
     }

@@ -4,6 +4,8 @@
 use e2e::{Cell, Content, Installation, Run, Server, Taosdump, Workbench, files_below};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
+    ffi::OsStr,
+    fs,
     path::Path,
     process::ExitCode,
     sync::{
@@ -713,7 +715,7 @@ fn changes() -> Vec<Change> {
     ]
 }
 
-const OTHERS: [(&str, Story); 11] = [
+const OTHERS: [(&str, Story); 12] = [
     ("nul_and_nan_by_prepared_statements", unspeakable),
     ("several_databases_by_name", several_databases),
     ("all_databases", all_databases),
@@ -730,6 +732,10 @@ const OTHERS: [(&str, Story); 11] = [
         published_restore,
     ),
     ("a_branch_of_a_chain", branch),
+    (
+        "a_port_that_stands_only_in_the_configuration_directory_is_used",
+        configured_port,
+    ),
     ("more_links_than_one_block_of_rows", long_chain),
 ];
 
@@ -1023,6 +1029,42 @@ fn branch(mut bench: Workbench) -> Result<(), String> {
     };
     bench.try_restore(&[full, first])?.expect_code(0)?;
     bench.expect_target(&content)
+}
+
+/// `-c DIR` alone, and with the host beside it, as the published tool takes them.
+fn configured_port(bench: Workbench) -> Result<(), String> {
+    usual(&bench, USUAL)?;
+    let (database, target) = (bench.database.clone(), bench.target());
+    let content = bench.content().map_err(|e| e.to_string())?;
+    let run = |more: &[&str], arguments: &[&OsStr]| {
+        let mut command = bench
+            .taosdump
+            .configured_command(bench.server, &bench.path(""));
+        command.arg("--incremental").args(more).args(arguments);
+        let run = Run::of(&mut command).map_err(|e| e.to_string())?;
+        run.expect_code(0).map(|_| ())
+    };
+    for (name, more) in [("alone", &[][..]), ("host", &["-h", "localhost"])] {
+        let out = bench.path(name);
+        fs::create_dir(&out).map_err(|e| e.to_string())?;
+        run(
+            more,
+            &[
+                "-D".as_ref(),
+                database.as_ref(),
+                "-o".as_ref(),
+                out.as_ref(),
+            ],
+        )?;
+        let rename = format!("{database}={target}");
+        run(
+            more,
+            &["-i".as_ref(), out.as_ref(), "-W".as_ref(), rename.as_ref()],
+        )?;
+        bench.expect_target(&content)?;
+        bench.drop_target().map_err(|e| e.to_string())?;
+    }
+    Ok(())
 }
 
 /// Blocks hold up to 4096 rows: rows before, in and behind full blocks change, over several links.

@@ -7,18 +7,19 @@
 
 mod following;
 
-use backup::{
-    checkpoint::Checkpoint,
-    detect::{self, Request, Since},
-    plan::Ordinals,
-};
 use bitmap::{BlockId, BlockState, Engine};
 use capture::SourceChoice;
 use e2e::{Connection, Installation, Server, setting, spawn_bound};
-use feed::follow::{FollowConfig, Follower};
+use follow::files::{FollowConfig, Follower};
 use following::{Listening, Round, disturb, everything_is_dirty, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
+use model::{Key, Uid};
+use plan::{
+    Ordinals,
+    detect::{self, Request, Since},
+};
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use repository::local::load_checkpoint;
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
@@ -31,7 +32,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tdfiles::{Key, Uid};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -307,7 +307,7 @@ fn compare(
     at_start: &Path,
     deleted: &Deleted,
 ) -> Result<Compared, Failed> {
-    let start = Checkpoint::load(at_start)?;
+    let start = load_checkpoint(at_start)?;
     let position = host.follower.position().ok_or("no position")?;
     if position.window != start.window {
         return Err("the windows changed".into());
@@ -317,7 +317,7 @@ fn compare(
             data_dirs: vec![data.into()],
             database: Some("follow".to_owned()),
             vgroup: None,
-            since: Since::Checkpoint(at_start.to_path_buf()),
+            since: Since::Checkpoint(Box::new(start.clone())),
             source: SourceChoice::Tsdb,
             window: None,
         },

@@ -1,16 +1,16 @@
 //! Every storage option that changes how a server writes keys: what the files and the log name is what SQL counts.
 
-use backup::detect::{self, Request, Since};
 use capture::SourceChoice;
 use e2e::{Installation, Server};
 use libtest_mimic::{Arguments, Failed, Trial};
+use model::{Uid, Version};
+use plan::detect::{self, Request, Since};
 use std::{
     process::ExitCode,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
-use tdfiles::{Uid, Version};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -4,14 +4,15 @@
 //!
 //! `E2E_RUNS` sets the number of detection runs per scenario (default 40), `E2E_SEED` the seed.
 
-use backup::{
-    detect::{self, Detection, Request, Since},
-    plan::TablePlan,
-    report::state_name,
-};
 use capture::{SourceChoice, VnodeDir};
 use e2e::{Connection, Installation, Server, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
+use model::{Key, KeySpan, Uid, Version};
+use plan::{
+    TablePlan,
+    detect::{self, Detection, Request, Since},
+    report::state_name,
+};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +25,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tdfiles::{Key, KeySpan, Uid, Version};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -133,8 +133,6 @@ fn watch(
     runs: u64,
     without_log: bool,
 ) -> Result<Totals, Failed> {
-    let ckpt = tempfile::tempdir()?;
-    let ckpt = ckpt.path().join("live.ckpt");
     let mut since = Since::Version(Version::BEGINNING);
     let mut seen: Vec<Detection> = Vec::new();
     let mut checked = 0;
@@ -160,8 +158,7 @@ fn watch(
         if !detection.plan.is_complete() {
             return Err(format!("run {run} is not complete: {:?}", detection.plan.vgroups).into());
         }
-        detection.checkpoint.save(&ckpt)?;
-        since = Since::Checkpoint(ckpt.clone());
+        since = Since::Checkpoint(Box::new(detection.checkpoint.clone()));
         seen.push(detection);
         shared.run.store(seen.len(), Ordering::SeqCst);
         {

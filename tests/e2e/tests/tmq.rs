@@ -5,14 +5,18 @@
 
 mod following;
 
-use backup::detect::{self, Request, Since};
 use bitmap::{BlockId, BlockState, Engine};
-use capture::{SourceChoice, intercept::BlockEvent};
+use capture::SourceChoice;
 use e2e::{Connection, Installation, Server, setting, spawn_bound};
-use feed::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
+use events::intercept::BlockEvent;
+use follow::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
 use following::{Listening, Round, disturb, everything_is_dirty, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
+use model::{Key, Uid};
+use plan::detect::{self, Request, Since};
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use repository::local::{load_checkpoint, save_checkpoint};
+use server::Login;
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
@@ -29,8 +33,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use taos::Login;
-use tdfiles::{Key, Uid};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const START: i64 = 1_704_067_200_000;
@@ -219,12 +221,12 @@ fn checkpoint(data: &Path, to: &Path) -> Result<(), Failed> {
         source: SourceChoice::Tsdb,
         window: bitmap_window(),
     };
-    detect::run(&request, &())?.checkpoint.save(to)?;
-    Ok(())
+    let found = detect::run(&request, &())?;
+    Ok(save_checkpoint(&found.checkpoint, to)?)
 }
 
-fn bitmap_window() -> Option<backup::window::WindowWidth> {
-    backup::window::WindowWidth::from_ticks(HOUR)
+fn bitmap_window() -> Option<plan::window::WindowWidth> {
+    plan::window::WindowWidth::from_ticks(HOUR)
 }
 
 /// Key ranges by table name that were deleted, or may have been; or were written to a table that was dropped since, as
@@ -251,7 +253,7 @@ fn compare(
             data_dirs: vec![data.into()],
             database: Some("follow".to_owned()),
             vgroup: None,
-            since: Since::Checkpoint(since.to_path_buf()),
+            since: Since::Checkpoint(Box::new(load_checkpoint(since)?)),
             source: SourceChoice::Tsdb,
             window: None,
         },

@@ -2,20 +2,20 @@
 //!
 //! The tool is the one of this build: `cargo build -p cli`, in the same profile.
 
-use backup::{block_rows::BlockRows, data_file::OwnedValue};
 use e2e::{Cell, Connection, Content, Installation, Run, Server, SqlError};
 use libtest_mimic::{Arguments, Failed, Trial};
+use model::{DataType, OwnedValue};
+use ops::block_rows::BlockRows;
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use taos::DataType;
 
 type Test = fn(&mut Bench) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 10] = [
     (
         "the_script_backs_up_run_after_run_with_a_stock_taosdump",
         script,
@@ -26,6 +26,14 @@ const TESTS: [(&str, Test); 8] = [
     ),
     ("a_dump_that_lacks_changed_rows_is_found", lacking),
     ("an_export_holds_every_kind_of_change", export),
+    (
+        "a_dropped_super_table_makes_detection_and_export_incomplete",
+        dropped_super_table,
+    ),
+    (
+        "a_port_that_stands_only_in_the_configuration_directory_is_used",
+        configured_port,
+    ),
     (
         "a_c_host_of_the_plugin_exports_and_restores_every_kind_of_change",
         plugin_host,
@@ -448,6 +456,52 @@ fn export(bench: &mut Bench) -> Result<(), String> {
         true => Ok(()),
         false => Err(run.output()),
     }
+}
+
+/// c2 did not change since the start, so nothing names it.
+fn dropped_super_table(bench: &mut Bench) -> Result<(), String> {
+    let since = a_new_second()?.to_string();
+    bench.sql(&[
+        "insert into d1.c1 values (1704067201000, 99, 'updated')",
+        "insert into d1.n values (1704067201000, 9)",
+        "drop table d1.s",
+    ])?;
+    let (blocks, out) = (bench.path("blocks.json"), bench.path("export"));
+    let (blocks, out) = (
+        blocks.to_str().unwrap_or_default(),
+        out.to_str().unwrap_or_default(),
+    );
+    let arguments = ["--database", "d1", "--since", &since, "--output", blocks];
+    let run = bench.tool("--detect", &arguments)?.expect_code(3)?;
+    if !run.stdout.contains("incomplete: a super table was dropped") {
+        return Err(run.output());
+    }
+    let arguments = ["--blocks", blocks, "--output", out];
+    let run = bench.tool("--export", &arguments)?.expect_code(3)?;
+    if !run.stderr.contains("the export is INCOMPLETE") {
+        return Err(run.output());
+    }
+    let run = bench.tool("--verify", &["--backup", out, "--blocks", blocks])?;
+    run.expect_code(0).map(|_| ())
+}
+
+fn configured_port(bench: &mut Bench) -> Result<(), String> {
+    let blocks = bench.path("blocks.json");
+    let config_dir = bench.server.config_dir();
+    let run = |arguments: &[&str]| {
+        let mut command = bench.command(&bench.tool);
+        command.args(arguments).args(["--host", "localhost"]);
+        command.arg("--config-dir").arg(&config_dir);
+        let run = Run::of(&mut command).map_err(text)?;
+        run.expect_code(0).map(|_| ())
+    };
+    let (blocks, out) = (
+        blocks.to_str().unwrap_or_default(),
+        bench.path("export").display().to_string(),
+    );
+    let detect = ["--detect", "--database", "d1", "--since-version", "-1"];
+    run(&[&detect[..], &["--output", blocks]].concat())?;
+    run(&["--export", "--blocks", blocks, "--output", &out])
 }
 
 fn plugin_host(bench: &mut Bench) -> Result<(), String> {

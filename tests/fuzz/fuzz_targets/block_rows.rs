@@ -1,7 +1,7 @@
 #![no_main]
 //! The rows of a block, with and without a checksum that fits.
-use backup::block_rows::BlockRows;
 use libfuzzer_sys::fuzz_target;
+use ops::block_rows::BlockRows;
 
 fuzz_target!(|data: &[u8]| {
     let _ = BlockRows::decode(data);

@@ -1,7 +1,8 @@
 #![no_main]
 //! A current.json, and the file names that follow from it.
 use libfuzzer_sys::fuzz_target;
-use tdfiles::{VgId, current_json::CurrentJson};
+use model::VgId;
+use tdfiles::current_json::CurrentJson;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(current) = CurrentJson::parse(data) {

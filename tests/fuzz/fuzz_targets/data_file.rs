@@ -1,17 +1,17 @@
 #![no_main]
 //! A file of rows: the first byte chooses the columns that it is taken for.
-use backup::data_file::FileReader;
 use libfuzzer_sys::fuzz_target;
+use model::DataType;
+use rows::avro::FileReader;
 use std::fs;
-use taos::DataType;
+use store::Directory;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, file)) = data.split_first() else {
         return;
     };
     let Ok(dir) = tempfile::tempdir() else { return };
-    let path = dir.path().join("rows.avro");
-    if fs::write(&path, file).is_err() {
+    if fs::write(dir.path().join("rows.avro"), file).is_err() {
         return;
     }
     let types = match choice % 4 {
@@ -20,7 +20,8 @@ fuzz_target!(|data: &[u8]| {
         2 => vec![DataType::Timestamp, DataType::UInt, DataType::Geometry],
         _ => vec![DataType::Timestamp, DataType::Decimal, DataType::Nchar],
     };
-    let Ok(mut reader) = FileReader::open(&path, types, 1) else {
+    let Ok(mut reader) = FileReader::open(&Directory::new(dir.path()), "rows.avro", types, 1)
+    else {
         return;
     };
     while let Ok(Some(_)) = reader.next() {}

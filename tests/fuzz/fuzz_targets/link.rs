@@ -1,8 +1,9 @@
 #![no_main]
 //! A manifest whose checksum fits, and a chain check of the directory that holds it.
-use backup::{link::Link, verify};
 use libfuzzer_sys::fuzz_target;
-use std::fs;
+use repository::{link::Link, verify};
+use std::{fs, sync::Arc};
+use store::{Directory, Store};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(dir) = tempfile::tempdir() else { return };
@@ -18,9 +19,10 @@ fuzz_target!(|data: &[u8]| {
     {
         return;
     }
-    if Link::open(dir.path()).is_ok() {
+    let store: Arc<dyn Store> = Arc::new(Directory::new(dir.path()));
+    if Link::open(Arc::clone(&store)).is_ok() {
         let job = verify::Job {
-            links: vec![dir.path().into()],
+            links: vec![store],
             blocks: None,
             threads: 1,
         };

@@ -1,7 +1,8 @@
 #![no_main]
 //! A vnode.json with the key ranges that follow from it, and a vnodes.json.
 use libfuzzer_sys::fuzz_target;
-use tdfiles::{FileSetId, vnode_json::VnodeJson, vnodes_json::VnodesJson};
+use model::FileSetId;
+use tdfiles::{vnode_json::VnodeJson, vnodes_json::VnodesJson};
 
 fuzz_target!(|data: &[u8]| {
     let _ = VnodesJson::parse(data);

@@ -1,10 +1,8 @@
 #![no_main]
 //! A WAL segment by its chain of headers, plain and encrypted.
 use libfuzzer_sys::fuzz_target;
-use tdfiles::{
-    Version,
-    wal::{Message, SegmentName, SegmentReader},
-};
+use model::Version;
+use tdfiles::wal::{Message, SegmentName, SegmentReader};
 
 fuzz_target!(|data: &[u8]| {
     for encrypted in [false, true] {

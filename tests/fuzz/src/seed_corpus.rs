@@ -1,8 +1,8 @@
 //! Writes a first corpus for every target, from the recorded data: `seed_corpus TESTS_DATA CORPUS`.
 
+use model::Version;
 use std::{error::Error, fs, path::Path};
 use tdfiles::{
-    Version,
     current_json::{CurrentJson, FileEntry},
     tsdb::{HeadFile, PagedFile},
     vnode_json::VnodeJson,

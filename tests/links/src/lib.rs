@@ -1,4 +1,4 @@
-//! Chains of links with known contents, made by the writers of `backup`, for tests without a server.
+//! Chains of links with known contents, made by the writers that backups use, for tests without a server.
 //!
 //! [`Chain::new`] makes a first link and two that follow it, of a database `db` with one vgroup:
 //!
@@ -10,27 +10,29 @@
 //!
 //! Row `i` has the key `1000 × i`.
 
-use backup::{
-    catalogue::{Column, Database, Schema, SuperTable, Table, TagsDigest},
-    checkpoint::Checkpoint,
-    data_file::{Compression, FileEntry, FileWriter, Layout},
-    detect::Detection,
-    link::{DatabaseLink, Link, ListWriter, Manifest, TableChange, TagFile, Totals, VgroupLink},
-    plan::{Ordinals, Plan, TablePlan, VgroupPlan},
-    report,
-    window::WindowWidth,
-};
 use bitmap::BlockState;
 use capture::{KnownVnode, SourceKind};
+use model::{
+    DataType, DbId, Key, KeySpan, Precision, Suid, TableId, Uid, Value, Version, VgId,
+    catalogue::{Column, ColumnSize, ColumnType, Database, Schema, SuperTable, Table, TagsDigest},
+};
+use plan::{
+    Ordinals, Plan, TablePlan, VgroupPlan, checkpoint::Checkpoint, detect::Detection, report,
+    window::WindowWidth,
+};
+use repository::link::{
+    DatabaseLink, Link, ListWriter, MANIFEST, Manifest, TableChange, TagFile, Totals, VgroupLink,
+};
+use rows::avro::{Compression, FileWriter, Layout};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
     error::Error,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
-use taos::{DataType, Value};
-use tdfiles::{DbId, Key, KeySpan, Precision, Suid, TableId, Uid, Version, VgId};
+use store::{Directory, FileEntry, Store};
 use tempfile::TempDir;
 
 /// What can go wrong while writing.
@@ -140,9 +142,10 @@ impl Chain {
     /// Reads a link's manifest, lets it be changed, and seals it again.
     pub fn forge(&self, link: &str, change: impl FnOnce(&mut Manifest)) -> Result<(), Failure> {
         let root = self.path(link);
-        let mut manifest = Link::open(&root)?.manifest;
+        let store = Directory::new(root);
+        let mut manifest = Link::open(Arc::new(store.clone()))?.manifest;
         change(&mut manifest);
-        Ok(manifest.save(&root)?)
+        Ok(store.put(MANIFEST, &manifest.to_bytes()?)?)
     }
 
     /// Writes the list of blocks that a detection from version 10 to `to` would: rows 50 to `last` of `c1`, the
@@ -239,20 +242,24 @@ fn checkpoint(version: i64) -> Result<Checkpoint, Failure> {
 }
 
 fn schema() -> Schema {
-    let column = |name: &str, sql_type: &str, id| Column {
+    let column = |name: &str, column_type: ColumnType, id| Column {
         name: name.to_owned(),
-        sql_type: sql_type.to_owned(),
+        column_type,
         id,
         key: false,
         coding: None,
     };
+    let text = ColumnType {
+        data_type: DataType::Varchar,
+        size: ColumnSize::Length(20),
+    };
     Schema {
         columns: vec![
-            column("ts", "TIMESTAMP", Some(1)),
-            column("i", "INT", Some(2)),
-            column("v", "VARCHAR(20)", Some(3)),
+            column("ts", ColumnType::fixed(DataType::Timestamp), Some(1)),
+            column("i", ColumnType::fixed(DataType::Int), Some(2)),
+            column("v", text, Some(3)),
         ],
-        tags: vec![column("t", "INT", None)],
+        tags: vec![column("t", ColumnType::fixed(DataType::Int), None)],
         options: String::new(),
     }
 }
@@ -277,7 +284,9 @@ impl Maker {
         fs::create_dir_all(root.join("incremental"))?;
         fs::create_dir_all(root.join("taosdump.1/data0-0"))?;
         fs::create_dir_all(root.join("taosdump.1/data0-1"))?;
-        let parent = base.map(|base| Link::open(&base)).transpose()?;
+        let parent = base
+            .map(|base| Link::open(Arc::new(Directory::new(base))))
+            .transpose()?;
         let parent = parent.as_ref().map(Link::as_parent);
         let manifest = Manifest::new("4242".into(), "3.3.7.5".into(), parent);
         let table = |name: &&str| Table {
@@ -303,6 +312,10 @@ impl Maker {
         })
     }
 
+    fn store(&self) -> Directory {
+        Directory::new(&self.root)
+    }
+
     fn rows(&mut self, mut change: TableChange, rows: std::ops::Range<i64>) -> Result<(), Failure> {
         let types = vec![DataType::Timestamp, DataType::Int, DataType::Varchar];
         let layout = Layout::rows("db", types, BTreeSet::new())?;
@@ -312,8 +325,7 @@ impl Maker {
             "data0-1"
         };
         let name = format!("taosdump.1/{directory}/db.{}.0.avro", change.name);
-        let path = self.root.join(&name);
-        let mut writer = FileWriter::create(&path, &layout, Compression::Snappy)?;
+        let mut writer = FileWriter::create(&self.store(), &name, &layout, Compression::Snappy)?;
         for row in rows {
             let text = format!("row {row}");
             writer.append(&[&change.name], &|column| match column {
@@ -322,7 +334,7 @@ impl Maker {
                 _ => Value::Bytes(text.as_bytes()),
             })?;
         }
-        change.file = Some(writer.finish(name)?);
+        change.file = Some(writer.finish()?);
         self.changes.push(change);
         Ok(())
     }
@@ -330,13 +342,13 @@ impl Maker {
     fn tags(&mut self, tables: &[&str]) -> Result<(), Failure> {
         let layout = Layout::tags("db", vec![DataType::Int], BTreeSet::new())?;
         let name = "taosdump.1/db.1.avro-tbtags".to_owned();
-        let mut writer = FileWriter::create(&self.root.join(&name), &layout, Compression::Null)?;
+        let mut writer = FileWriter::create(&self.store(), &name, &layout, Compression::Null)?;
         for table in tables {
             writer.append(&["s", table], &|_| Value::Int(uid(table).0))?;
         }
         self.tag_files.push(TagFile {
             stable: "s".to_owned(),
-            file: writer.finish(name)?,
+            file: writer.finish()?,
         });
         Ok(())
     }
@@ -354,11 +366,12 @@ impl Maker {
             )?,
             other("taosdump.1/data0-1/stbname", "s")?,
         ];
-        let mut tables = ListWriter::create(&self.root, "incremental/0.tables.zst".into())?;
+        let store = self.store();
+        let mut tables = ListWriter::create(&store, "incremental/0.tables.zst".into())?;
         for table in &self.tables {
             tables.add(table)?;
         }
-        let mut changes = ListWriter::create(&self.root, "incremental/0.changes.zst".into())?;
+        let mut changes = ListWriter::create(&self.store(), "incremental/0.changes.zst".into())?;
         let mut totals = Totals {
             tables: self.tables.len() as u64,
             ..Totals::default()
@@ -371,7 +384,8 @@ impl Maker {
             totals.bytes += change.file.as_ref().map_or(0, |file| file.bytes);
         }
         let checkpoint_name = "incremental/0.checkpoint";
-        checkpoint(self.versions.1)?.save(&self.root.join(checkpoint_name))?;
+        let bytes = checkpoint(self.versions.1)?.to_bytes()?;
+        self.store().put(checkpoint_name, &bytes)?;
         self.manifest.files = files;
         self.manifest.finished = self.manifest.started.clone();
         self.manifest.databases.push(DatabaseLink {
@@ -404,7 +418,7 @@ impl Maker {
             checkpoint: entry(&self.root, checkpoint_name)?,
             totals,
         });
-        Ok(self.manifest.save(&self.root)?)
+        Ok(store.put(MANIFEST, &self.manifest.to_bytes()?)?)
     }
 }
 

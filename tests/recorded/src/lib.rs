@@ -8,12 +8,12 @@
 mod truth;
 
 use capture::{Change, ChangeSource, DataDirs, SourceChoice, Start, TableChange, VnodeDir};
+use model::{Key, KeySpan, Uid, Version};
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
     path::{Path, PathBuf},
 };
-use tdfiles::{Key, KeySpan, Uid, Version};
 pub use truth::Truth;
 
 /// Both vnodes of `base` are committed up to this version.

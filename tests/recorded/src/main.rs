@@ -1,11 +1,11 @@
 //! Runs the main job on the recorded data and holds every answer against the others: what changed by the
 //! committed files, what changed by the log, and what SQL said.
 
-use backup::detect::{self, Detection, Request, Since};
 use capture::SourceChoice;
+use model::Version;
+use plan::detect::{self, Detection, Request, Since};
 use recorded::{BASE, Result, Truth, check_every_checksum, data_dir, find, live_keys, vnodes};
 use std::{path::Path, process::ExitCode, time::Instant};
-use tdfiles::Version;
 
 fn main() -> ExitCode {
     match run() {
@@ -108,7 +108,7 @@ fn print_changes(by_files: &Detection, by_log: &Detection, truth: &Truth) {
             "{:<6} {:>6}  {:<7}  {:>5}  {:>5}  {:>7}  {}",
             name.map_or("?", String::as_str),
             table.vgroup.0,
-            backup::report::state_name(table.state),
+            plan::report::state_name(table.state),
             table.rows.unwrap_or(0),
             table.spans.len(),
             table.deletes.len(),

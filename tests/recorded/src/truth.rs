@@ -2,13 +2,13 @@
 
 use crate::Result;
 use flate2::read::GzDecoder;
+use model::{Key, Uid, VgId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read,
     path::Path,
 };
-use tdfiles::{Key, Uid, VgId};
 
 /// The tables of a state and the keys of their rows.
 #[derive(Debug, Default)]

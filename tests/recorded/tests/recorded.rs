@@ -2,18 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use backup::{
+use bitmap::BlockState;
+use capture::{ReasonCode, SourceChoice};
+use model::{Version, VgId};
+use plan::{
+    checkpoint::Checkpoint,
     detect::{self, Detection, Request, Since},
     report,
 };
-use bitmap::BlockState;
-use capture::{ReasonCode, SourceChoice};
 use recorded::{BASE, Truth, check_every_checksum, data_dir, find, live_keys, vnodes};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
-use tdfiles::{Version, VgId};
 
 fn request(dir: PathBuf, since: Since, source: SourceChoice) -> Request {
     Request {
@@ -112,7 +113,7 @@ fn every_key_that_sql_sees_differently_lies_in_a_span_or_a_delete() {
 fn both_sources_give_the_same_plan() {
     let by_files = detect("incr_flushed", SourceChoice::Tsdb).plan;
     let by_log = detect("incr_wal", SourceChoice::Wal).plan;
-    let spans = |plan: &backup::plan::Plan| {
+    let spans = |plan: &plan::Plan| {
         plan.tables
             .iter()
             .filter(|table| table.state != BlockState::Deleted)
@@ -171,16 +172,16 @@ fn files_and_the_logs_tail_together_count_an_overwritten_key_once() {
 
 #[test]
 fn a_checkpoint_carries_the_next_run_to_the_changes_and_no_further() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ckpt");
     let since = Since::Version(Version::BEGINNING);
     let first = detect::run(&request(data_dir("base"), since, SourceChoice::Auto), &()).unwrap();
-    first.checkpoint.save(&path).unwrap();
+    let mut checkpoint = first.checkpoint.clone();
 
-    let next = |state| {
-        let since = Since::Checkpoint(path.clone());
+    let mut next = |state| {
+        let bytes = checkpoint.to_bytes().unwrap();
+        let read = Checkpoint::parse(&bytes, "c").unwrap();
+        let since = Since::Checkpoint(Box::new(read));
         let found = detect::run(&request(data_dir(state), since, SourceChoice::Auto), &()).unwrap();
-        found.checkpoint.save(&path).unwrap();
+        checkpoint = found.checkpoint.clone();
         found
     };
     let second = next("incr_flushed");
@@ -220,11 +221,11 @@ fn a_start_the_log_does_not_reach_back_to_makes_the_vgroup_dirty_as_a_whole() {
             .iter()
             .find(|reason| reason.code == ReasonCode::WalPruned)
             .unwrap();
-        assert_eq!(reason.range, Some(tdfiles::KeySpan::ALL));
+        assert_eq!(reason.range, Some(model::KeySpan::ALL));
     }
     for table in &wal.plan.tables {
         if table.state != BlockState::Deleted && table.state != BlockState::New {
-            assert_eq!(table.spans, [tdfiles::KeySpan::ALL]);
+            assert_eq!(table.spans, [model::KeySpan::ALL]);
             assert_eq!(table.rows, None);
         }
     }
@@ -286,8 +287,6 @@ fn another_database_of_the_same_name_is_not_taken_for_the_old_one() {
         &(),
     )
     .unwrap();
-    let path = dir.path().join("ckpt");
-    first.checkpoint.save(&path).unwrap();
     let json = dir.path().join("vnode/vnode2/vnode.json");
     let text = std::fs::read_to_string(&json).unwrap();
     std::fs::write(
@@ -296,7 +295,7 @@ fn another_database_of_the_same_name_is_not_taken_for_the_old_one() {
     )
     .unwrap();
 
-    let since = Since::Checkpoint(path);
+    let since = Since::Checkpoint(Box::new(first.checkpoint));
     let next = detect::run(&request(dir.path().into(), since, SourceChoice::Auto), &()).unwrap();
     let vgroup = next
         .plan

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use backup::{
+use capture::SourceChoice;
+use model::Version;
+use plan::{
     detect::{self, Request, Since},
     report,
 };
-use capture::SourceChoice;
 use recorded::data_dir;
 use serde_json::Value;
 use std::path::Path;
-use tdfiles::Version;
 
 #[test]
 fn reports_and_checkpoints_follow_the_schema() {
@@ -22,8 +22,6 @@ fn reports_and_checkpoints_follow_the_schema() {
     object.retain(|key, _| key.starts_with('$') && key != "$id");
     object.insert("$ref".to_owned(), "#/$defs/checkpoint".into());
     let checkpoint_schema = jsonschema::validator_for(&checkpoint).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let ckpt = dir.path().join("ckpt");
 
     for state in ["base", "incr_wal", "incr_flushed"] {
         for source in [SourceChoice::Auto, SourceChoice::Tsdb, SourceChoice::Wal] {
@@ -44,8 +42,8 @@ fn reports_and_checkpoints_follow_the_schema() {
                     .map(|e| e.to_string())
                     .collect();
                 assert!(wrong.is_empty(), "{state} since {since}: {wrong:?}");
-                detection.checkpoint.save(&ckpt).unwrap();
-                let json: Value = serde_json::from_slice(&std::fs::read(&ckpt).unwrap()).unwrap();
+                let bytes = detection.checkpoint.to_bytes().unwrap();
+                let json: Value = serde_json::from_slice(&bytes).unwrap();
                 let wrong: Vec<_> = checkpoint_schema
                     .iter_errors(&json)
                     .map(|e| e.to_string())

@@ -5,12 +5,14 @@ mod support;
 
 use std::path::Path;
 
-use tdwriter::codec::{DEFAULT_ALG, DISABLED, alg_word};
-use tdwriter::tsdb::{
-    DataSetWriter, DataSource, Format, Place, StoredRow, Tomb, logical_bytes, write_data_file_set,
-    write_stt, write_tomb,
+use tdwriter::{
+    Pk, Row,
+    codec::{DEFAULT_ALG, DISABLED, alg_word},
+    tsdb::{
+        DataSetWriter, DataSource, Format, Place, StoredRow, Tomb, logical_bytes,
+        write_data_file_set, write_stt, write_tomb,
+    },
 };
-use tdwriter::{Pk, Row};
 
 fn place(dir: &Path) -> Place {
     Place::new(dir, 2, 1972, 3)

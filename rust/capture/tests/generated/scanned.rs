@@ -3,11 +3,11 @@
 use capture::{
     CaptureError, Change, DataDirs, ScanReport, SourceChoice, Start, TableChange, VnodeDir,
 };
+use model::{PkValue, Version};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
-use tdfiles::{PkValue, Version};
 use tdwriter::{
     Pk,
     vnode::{Key, Truth},

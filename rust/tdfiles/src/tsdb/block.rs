@@ -9,11 +9,12 @@
 
 use super::PagedFile;
 use crate::{
-    FormatError, Key, PkText, PkValue, ReadAt, Suid, TableId, Uid, Unreadable, Version,
+    FormatError, ReadAt, Unreadable,
     codec::{self, Algorithm, Column, Place},
     cursor::Cursor,
     types,
 };
+use model::{Key, PkText, PkValue, Suid, TableId, Uid, Version};
 
 const WHAT: &str = "row block";
 const DELIMITER: u32 = 0xF00A_FA0F;

@@ -8,7 +8,8 @@ use super::{
     PagedFile,
     index::{ColumnSet, Extent, read_array, read_footer},
 };
-use crate::{FormatError, Key, KeySpan, ReadAt, Suid, TableId, Uid, Version, cursor::Cursor};
+use crate::{FormatError, ReadAt, cursor::Cursor};
+use model::{Key, KeySpan, Suid, TableId, Uid, Version};
 
 const ENTRY: usize = 136;
 /// The server writes at most this many records per BrinBlk by default; MAXROWS bounds it in any case.

@@ -10,7 +10,8 @@ use super::{
     index::{ColumnSet, Extent, read_array},
     tomb,
 };
-use crate::{FormatError, Key, KeySpan, ReadAt, Suid, TableId, Uid, Version, cursor::Cursor};
+use crate::{FormatError, ReadAt, cursor::Cursor};
+use model::{Key, KeySpan, Suid, TableId, Uid, Version};
 
 const FOOTER: usize = 80;
 const STT_ENTRY: usize = 80;

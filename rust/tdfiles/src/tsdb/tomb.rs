@@ -9,7 +9,8 @@ use super::{
     head::table_range,
     index::{ColumnSet, Extent, read_array, read_footer},
 };
-use crate::{FormatError, Key, KeySpan, ReadAt, Suid, TableId, Uid, Version};
+use crate::{FormatError, ReadAt};
+use model::{Key, KeySpan, Suid, TableId, Uid, Version};
 
 const ENTRY: usize = 96;
 const COLUMNS: usize = 5;

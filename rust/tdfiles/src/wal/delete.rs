@@ -7,7 +7,8 @@
 //! (tEncodeDeleteRes and tEncodeSBatchDeleteReq of server 3.3.7.)
 
 use super::{Name, message::plausible};
-use crate::{FormatError, Key, KeySpan, Suid, Uid, cursor::Cursor};
+use crate::{FormatError, cursor::Cursor};
+use model::{Key, KeySpan, Suid, Uid};
 
 /// A resolved DELETE.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use super::{
     AlterTable, BatchDelete, CreatedTable, Delete, DroppedTable, SubmitTable, SuperTable, delete,
     meta, submit,
 };
-use crate::{FormatError, Uid, cursor::Cursor};
+use crate::{FormatError, cursor::Cursor};
+use model::Uid;
 
 const SUBMIT: i16 = 513;
 const CREATE_TABLE: i16 = 515;

@@ -12,7 +12,8 @@
 //! length [string comment]; for a child: string super table; u8 tags; i64 suid; … The leader filled in the uid.
 
 use super::message::plausible;
-use crate::{FormatError, Suid, Uid, cursor::Cursor};
+use crate::{FormatError, cursor::Cursor};
+use model::{Suid, Uid};
 use std::{borrow::Cow, fmt};
 
 /// Table types of the server (taosdef.h). Virtual tables hold references, no rows of their own.

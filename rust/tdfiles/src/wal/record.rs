@@ -11,7 +11,8 @@
 //! | 36 | i16 message type |
 //! | 38 | u8 protocol version, u8 weak flag, i64 sequence number, i64 term (raft) |
 
-use crate::{FormatError, Version, checksum, cursor::Cursor};
+use crate::{FormatError, checksum, cursor::Cursor};
+use model::Version;
 
 /// Size of a record's header in bytes.
 pub const HEADER_SIZE: usize = 56;

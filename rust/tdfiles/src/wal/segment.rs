@@ -1,7 +1,8 @@
 //! Reading one `.log` file by its chain of headers.
 
 use super::{HEADER_SIZE, Header};
-use crate::{FormatError, ReadAt, Version, checksum, read_at::read_full};
+use crate::{FormatError, ReadAt, checksum, read_at::read_full};
+use model::Version;
 
 const WHAT: &str = "WAL record";
 /// Bytes read at once. Small enough that the checksum finds them in the cache.

@@ -5,10 +5,8 @@
 //! (tEncodeSSubmitTbData and tEncodeRow of server 3.3.7; the same in 3.3.1 but for blobs.)
 
 use super::{CreatedTable, message::plausible, meta};
-use crate::{
-    FormatError, Key, KeySpan, PkText, PkValue, Suid, TableId, Uid, Unreadable, cursor::Cursor,
-    types,
-};
+use crate::{FormatError, Unreadable, cursor::Cursor, types};
+use model::{Key, KeySpan, PkText, PkValue, Suid, TableId, Uid};
 
 const REQUEST_VERSION: i64 = 1;
 const AUTO_CREATE: i64 = 1;

@@ -1,9 +1,12 @@
 //! What the tests of followers share: a host with engine and interceptor, and what kills server and follower.
 
 use bitmap::{BlockId, DamagedRange, Engine, EngineConfig};
-use capture::intercept::{BlockEvent, EventSink, Interceptor, InterceptorConfig};
 use e2e::Server;
-use feed::{bitmap_sink::BitmapSink, follow::Listener};
+use events::{
+    bitmap_sink::BitmapSink,
+    intercept::{BlockEvent, EventSink, Interceptor, InterceptorConfig},
+};
+use follow::files::Listener;
 use libtest_mimic::Failed;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{

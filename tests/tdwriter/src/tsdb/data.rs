@@ -1,11 +1,13 @@
 //! Head, data and sma files.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+};
 
-use super::index::{BRIN_GROUP, Columns, distinct_keys, groups, pk_columns, version_range};
 use super::{
     BrinRecord, FileEntry, FileSet, Format, PageWriter, Place, StoredRow, encode_block,
+    index::{BRIN_GROUP, Columns, distinct_keys, groups, pk_columns, version_range},
     logical_bytes,
 };
 use crate::bytes::Put;

@@ -1,8 +1,10 @@
 //! Pages with checksums under a run of logical bytes.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::Path;
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 /// Zero bytes at the start of every file.
 const HEADER: usize = 512;

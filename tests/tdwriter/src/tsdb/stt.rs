@@ -1,11 +1,15 @@
 //! Stt files: rows of many tables per block, key ranges per table, deletes.
 
-use std::fs::File;
-use std::io::{self, BufWriter};
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+};
 
-use super::index::{Columns, Statis, groups, pk_columns, version_range};
-use super::tomb::{tomb_blocks, versions};
-use super::{FileEntry, Format, PageWriter, Place, StoredRow, Tomb, encode_block};
+use super::{
+    FileEntry, Format, PageWriter, Place, StoredRow, Tomb, encode_block,
+    index::{Columns, Statis, groups, pk_columns, version_range},
+    tomb::{tomb_blocks, versions},
+};
 use crate::bytes::Put;
 
 /// Writes one stt file row by row.

@@ -1,10 +1,11 @@
 //! Deletes, in tomb files and at the end of stt files.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+};
 
-use super::index::Columns;
-use super::{FileEntry, Format, PageWriter, Place, Tomb};
+use super::{FileEntry, Format, PageWriter, Place, Tomb, index::Columns};
 use crate::bytes::Put;
 
 /// Lowest and highest version, unless there is nothing.

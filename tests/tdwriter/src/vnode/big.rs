@@ -1,15 +1,15 @@
 //! Large vnodes for benches, streamed to disk.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use super::VnodeJson;
-use crate::row::Row;
-use crate::tsdb::{
-    CurrentJson, DataSetWriter, FileSet, Format, Place, Release, StoredRow, SttLevel, SttWriter,
+use crate::{
+    row::Row,
+    tsdb::{
+        CurrentJson, DataSetWriter, FileSet, Format, Place, Release, StoredRow, SttLevel, SttWriter,
+    },
+    wal::{self, Record, SegmentWriter, TableRows, WalFile, submit_rows},
 };
-use crate::wal::{self, Record, SegmentWriter, TableRows, WalFile, submit_rows};
 
 /// Vnodes written.
 const VNODES: i32 = 2;

@@ -1,15 +1,17 @@
 //! A vnode that is written to like a real one.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use super::file_sets::Sets;
-use super::{TableInfo, Truth, VnodeConfig, WalKeep};
-use crate::row::{PkType, Row};
-use crate::tsdb::{Release, StoredRow, Tomb};
-use crate::wal::{self, CreateTable, DropTable, Record, Segment, Stb, TableKind, TableRows};
+use super::{TableInfo, Truth, VnodeConfig, WalKeep, file_sets::Sets};
+use crate::{
+    row::{PkType, Row},
+    tsdb::{Release, StoredRow, Tomb},
+    wal::{self, CreateTable, DropTable, Record, Segment, Stb, TableKind, TableRows},
+};
 
 /// A vnode being written.
 ///

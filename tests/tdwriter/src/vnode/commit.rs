@@ -1,12 +1,15 @@
 //! Commits and merges.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::{collections::BTreeMap, io};
 
-use super::file_sets::{Edit, Set};
-use super::{VnodeBuilder, WalKeep};
-use crate::tsdb::{StoredRow, Tomb};
-use crate::wal::{self, Segment};
+use super::{
+    VnodeBuilder, WalKeep,
+    file_sets::{Edit, Set},
+};
+use crate::{
+    tsdb::{StoredRow, Tomb},
+    wal::{self, Segment},
+};
 
 impl VnodeBuilder {
     fn fid(&self, ts: i64) -> i32 {

@@ -1,14 +1,17 @@
 //! File sets of a vnode under commits and merges.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    path::Path,
+};
 
-use crate::row::Pk;
-use crate::tsdb::{
-    BrinRecord, DataSetWriter, DataSource, FileSet, Format, Place, StoredRow, SttLevel, Tomb,
-    write_stt, write_tomb,
+use crate::{
+    row::Pk,
+    tsdb::{
+        BrinRecord, DataSetWriter, DataSource, FileSet, Format, Place, StoredRow, SttLevel, Tomb,
+        write_stt, write_tomb,
+    },
 };
 
 /// A file set with what its files hold.

@@ -1,11 +1,12 @@
 //! The files that say what counts, and the log.
 
-use std::fs;
-use std::io;
+use std::{fs, io};
 
 use super::{Truth, VnodeBuilder, VnodeJson, WalKeep};
-use crate::tsdb::CurrentJson;
-use crate::wal::{self, WalFile};
+use crate::{
+    tsdb::CurrentJson,
+    wal::{self, WalFile},
+};
 
 impl VnodeBuilder {
     /// The `current.json` of this moment.

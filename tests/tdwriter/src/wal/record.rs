@@ -1,8 +1,10 @@
 //! Record headers and the files of one segment.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::Path,
+};
 
 use crate::bytes::Put;
 

@@ -1,0 +1,49 @@
+//! How long work goes on, and whether it should end.
+
+/// What a step's progress is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Vnodes that are read.
+    Vnodes,
+    /// Tables that are copied or written.
+    Tables,
+    /// Bytes that are read.
+    Bytes,
+}
+
+/// Told how work goes on, and asked whether it should end. Called from several threads.
+pub trait Progress: Sync {
+    /// A step begins, with `total` units to do; 0 where that is not known.
+    fn step(&self, what: &str, unit: Unit, total: u64) {
+        let _ = (what, unit, total);
+    }
+
+    /// So many more units of the step are done, and they had so many rows.
+    fn advance(&self, units: u64, rows: u64) {
+        let _ = (units, rows);
+    }
+
+    /// Whether whoever asked for the work wants it to end. Work looks often, and ends with [`Cancelled`] soon after.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
+    /// Ends work that is cancelled.
+    ///
+    /// # Errors
+    /// It is cancelled.
+    fn go_on(&self) -> Result<(), Cancelled> {
+        match self.is_cancelled() {
+            true => Err(Cancelled),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Nobody is told, and nobody cancels.
+impl Progress for () {}
+
+/// Work that whoever asked for it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it was cancelled; run it again to do it")]
+pub struct Cancelled;

@@ -1,0 +1,695 @@
+//! Making a link: watermark first, then what changed, then the catalogue, then the rows, the manifest last.
+//!
+//! Everything is written below a temporary directory in the output directory; the last steps make it durable, move
+//! it to its place and write the manifest. Whatever stops a backup before that leaves nothing that can be taken for
+//! a link.
+//!
+//! | module | does |
+//! |---|---|
+//! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
+//! | `tags` | reads the tags of children, and writes those that changed |
+//! | `rows` | reads the changed rows, and writes them |
+//! | `output` | the output directory, and the files that only taosdump's own restore reads |
+
+mod changes;
+pub(crate) mod output;
+mod rows;
+mod tags;
+
+pub(crate) use changes::Changes;
+
+use crate::watermark::{self, WatermarkError};
+use ::rows::avro::{Compression, DataFileError};
+use capture::{SourceChoice, VnodeDir};
+use model::{
+    Cancelled, FailedId, FailedTable, Key, KeySpan, MayPass, Progress, Unit,
+    catalogue::{self, Catalogue},
+    schema_change::NoWay,
+};
+use output::Output;
+use plan::{
+    Plan,
+    checkpoint::{Checkpoint, CheckpointError},
+    detect::{self, DetectError, Request, Since},
+};
+use repository::link::{DatabaseLink, Link, LinkError, ListWriter, Manifest, Totals, VgroupLink};
+use server::{
+    Connection, Library, Login, SqlError,
+    catalogue::{CatalogueError, schema},
+    cluster, database as databases, restore_record, tables,
+};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use store::{Directory, FileEntry, Store, StoreError};
+
+/// What to back up, and how.
+#[derive(Debug, Clone)]
+pub struct BackupJob {
+    /// Where to connect.
+    pub login: Login,
+    /// Which databases.
+    pub databases: Databases,
+    /// The directory to write the link to.
+    pub out: PathBuf,
+    /// The link that this one follows.
+    pub base: Option<Arc<dyn Store>>,
+    /// The server's data directories; empty to ask the server.
+    pub data_dirs: Vec<PathBuf>,
+    /// Whether to take what is not committed from the log, instead of flushing.
+    pub no_flush: bool,
+    /// How many connections read rows.
+    pub threads: usize,
+    /// How data files are compressed.
+    pub compression: Compression,
+}
+
+/// Which databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Databases {
+    /// These.
+    Named(Vec<String>),
+    /// All but the server's own, and the one that restores are recorded in.
+    All,
+}
+
+/// What a backup did.
+#[derive(Debug)]
+pub struct BackupOutcome {
+    /// The finished link.
+    pub link: Link,
+    /// Whether it was known exactly what to copy, and no dropped table can be missing; if not, the notes say why.
+    pub exact: bool,
+    /// Things the operator should know.
+    pub notes: Vec<String>,
+    /// What could not be copied. The manifest names it, too.
+    pub failed: Vec<FailedTable>,
+}
+
+/// A backup that did not make a link.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The server refused a statement.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The catalogue could not be read.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The base, or a file of the new link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The watermark could not be set.
+    #[error(transparent)]
+    Watermark(#[from] WatermarkError),
+    /// What changed could not be told.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// A data file could not be written.
+    #[error(transparent)]
+    Data(#[from] DataFileError),
+    /// The output can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The base's checkpoint can't be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// It was cancelled.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// A database was dropped while it was dumped.
+    #[error("database {database} was dropped while it was dumped; run the dump again")]
+    DatabaseGone {
+        /// The database.
+        database: String,
+    },
+    /// The base can't be followed.
+    #[error("{place} can't be the base: {problem}")]
+    Base {
+        /// Where it is.
+        place: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
+    /// A list of blocks does not fit the server.
+    #[error("database {database}: {problem}; detect again on this server")]
+    Blocks {
+        /// The database.
+        database: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// There is nothing to dump.
+    #[error("there is no database to dump on the server")]
+    NoDatabase,
+    /// A change of schema that can't be expressed.
+    #[error(
+        "super table {stable} of database {database}: {source}; take a new full backup (without --base)"
+    )]
+    Schema {
+        /// The database.
+        database: String,
+        /// The super table.
+        stable: String,
+        /// What changed.
+        source: NoWay,
+    },
+    /// A table is listed, but not among its super table's children.
+    #[error("the server lists table {table}, but did not tell its tags; run the dump again")]
+    NoTags {
+        /// The table.
+        table: String,
+    },
+    /// The connection was lost and did not come back.
+    #[error(
+        "the server went away while table {table} was read: {source}; the dump was given up, run it again"
+    )]
+    Disconnected {
+        /// The table.
+        table: String,
+        /// What the client library said.
+        source: SqlError,
+    },
+}
+
+impl MayPass for BackupError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Sql(error) => error.may_pass(),
+            Self::Catalogue(error) => error.may_pass(),
+            Self::Link(error) => error.may_pass(),
+            Self::Watermark(error) => error.may_pass(),
+            Self::Data(error) => error.may_pass(),
+            Self::Store(error) => error.may_pass(),
+            Self::NoTags { .. } | Self::Disconnected { .. } | Self::DatabaseGone { .. } => true,
+            Self::Detect(_)
+            | Self::Checkpoint(_)
+            | Self::Cancelled(_)
+            | Self::Base { .. }
+            | Self::Blocks { .. }
+            | Self::NoDatabase
+            | Self::Schema { .. } => false,
+        }
+    }
+}
+
+/// Makes a link.
+pub fn run(
+    job: &BackupJob,
+    library: &Library,
+    progress: &dyn Progress,
+) -> Result<BackupOutcome, BackupError> {
+    let mut out = Output::open(&job.out)?;
+    let connection = library.connect(&job.login)?;
+    let cluster = cluster::id(&connection)?;
+    let base = job
+        .base
+        .as_ref()
+        .map(|base| open_base(base, &cluster))
+        .transpose()?;
+    let databases = databases(&connection, &job.databases)?;
+    check_databases(base.as_ref(), &databases)?;
+    let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
+
+    let server = cluster::version(&connection);
+    let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_parent));
+    let (mut notes, mut failed) = (Vec::new(), Vec::new());
+    let backup = Backup {
+        job,
+        library,
+        connection: &connection,
+        base: base.as_ref(),
+        dirs: &dirs,
+        progress,
+    };
+    for (number, database) in databases.iter().enumerate() {
+        let done = backup.database(&mut out, number, database)?;
+        let failures = done.failed.iter().map(ToString::to_string);
+        manifest.failures.extend(failures);
+        manifest.not_covered.extend(done.not_covered);
+        manifest.files.extend(done.files);
+        manifest.databases.push(done.link);
+        notes.extend(done.notes);
+        failed.extend(done.failed);
+    }
+    let held = |name: &String| databases.contains(name);
+    for before in base.iter().flat_map(|base| &base.manifest.databases) {
+        if !held(&before.database.name) {
+            notes.push(format!(
+                "database {} of the base is not in this link; a restore leaves it as the base has it",
+                before.database.name
+            ));
+        }
+    }
+    let link = finish(out, manifest, &job.out, progress)?;
+    Ok(BackupOutcome {
+        link,
+        // What could not be told was copied whole, and the base's catalogue says which tables are gone.
+        exact: true,
+        notes,
+        failed,
+    })
+}
+
+/// Writes the last files and makes the output a link.
+pub(crate) fn finish(
+    out: Output,
+    mut manifest: Manifest,
+    path: &std::path::Path,
+    progress: &dyn Progress,
+) -> Result<Link, BackupError> {
+    manifest.files.push(out.write_main_dbs_sql(&manifest)?);
+    manifest.finished = jiff::Timestamp::now().to_string();
+    progress.go_on()?;
+    progress.step("sealing", Unit::Tables, 0);
+    out.seal(&manifest)?;
+    Ok(Link::open(Arc::new(Directory::new(path)))?)
+}
+
+fn open_base(store: &Arc<dyn Store>, cluster: &str) -> Result<Link, BackupError> {
+    let link = Link::open(Arc::clone(store))?;
+    let refuse = |problem: String| {
+        Err(BackupError::Base {
+            place: store.place(""),
+            problem,
+        })
+    };
+    if let Some(failure) = link.manifest.failures.first() {
+        return refuse(format!(
+            "it is incomplete ({failure}); use the link before it, or take a new full backup"
+        ));
+    }
+    if link.manifest.export {
+        return refuse(
+            "it is an export of blocks, which is no part of a chain; give a link of a dump"
+                .to_owned(),
+        );
+    }
+    if link.manifest.cluster != cluster {
+        return refuse(format!(
+            "it is of cluster {}, the server is cluster {cluster}; take a new full backup of this one",
+            link.manifest.cluster
+        ));
+    }
+    Ok(link)
+}
+
+fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>, BackupError> {
+    if let Databases::Named(names) = wanted {
+        return Ok(names.clone());
+    }
+    let mut names = databases::list(connection)?;
+    names.retain(|name| name != restore_record::DATABASE);
+    if names.is_empty() {
+        return Err(BackupError::NoDatabase);
+    }
+    Ok(names)
+}
+
+/// A base must know at least one of the databases.
+fn check_databases(base: Option<&Link>, databases: &[String]) -> Result<(), BackupError> {
+    let Some(base) = base else { return Ok(()) };
+    if databases.iter().any(|name| base.database(name).is_some()) {
+        return Ok(());
+    }
+    let held: Vec<&str> = base
+        .manifest
+        .databases
+        .iter()
+        .map(|link| link.database.name.as_str())
+        .collect();
+    Err(BackupError::Base {
+        place: base.place(),
+        problem: format!(
+            "it holds database {}, and not {}; give a base of this database, or take a new full backup",
+            held.join(", "),
+            databases.join(", ")
+        ),
+    })
+}
+
+/// What a backup of one database needs.
+pub(crate) struct Backup<'a> {
+    pub(crate) job: &'a BackupJob,
+    pub(crate) library: &'a Library,
+    pub(crate) connection: &'a Connection,
+    pub(crate) base: Option<&'a Link>,
+    pub(crate) dirs: &'a [PathBuf],
+    pub(crate) progress: &'a dyn Progress,
+}
+
+/// A database that was backed up.
+pub(crate) struct Done {
+    pub(crate) link: DatabaseLink,
+    pub(crate) files: Vec<FileEntry>,
+    pub(crate) failed: Vec<FailedTable>,
+    pub(crate) not_covered: Vec<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// What the base says about a database.
+pub(crate) struct Known {
+    pub(crate) link: DatabaseLink,
+    pub(crate) tables: BTreeMap<String, catalogue::Table>,
+}
+
+impl Backup<'_> {
+    fn database(
+        &self,
+        out: &mut Output,
+        number: usize,
+        database: &str,
+    ) -> Result<Done, BackupError> {
+        let known = self.known(database)?;
+        self.progress.go_on()?;
+        let step = format!("finding what changed in {database}");
+        self.progress.step(&step, Unit::Vnodes, 0);
+        let (plan, checkpoint) = self.detect(database, known.as_ref())?;
+        self.progress.go_on()?;
+        let step = format!("reading the catalogue of {database}");
+        self.progress.step(&step, Unit::Tables, 0);
+        let catalogue = server::catalogue::read(self.connection, database)?;
+        self.write(out, number, catalogue, known.as_ref(), &plan, &checkpoint)
+    }
+
+    /// Writes what a plan says of a database, and what differs from `known`.
+    pub(crate) fn write(
+        &self,
+        out: &mut Output,
+        number: usize,
+        mut catalogue: Catalogue,
+        known: Option<&Known>,
+        plan: &Plan,
+        checkpoint: &Checkpoint,
+    ) -> Result<Done, BackupError> {
+        let database = &catalogue.database.name.clone();
+        let mut notes = Vec::new();
+        let vgroups = vgroup_links(plan, &mut notes);
+        let layout = out.add_database(&catalogue);
+        let store = out.files();
+
+        let mut failed = Vec::new();
+        for (table, reason) in &catalogue.unreadable {
+            let before = known.and_then(|known| known.tables.get(table));
+            failed.push(FailedTable {
+                database: database.clone(),
+                name: table.clone(),
+                id: before.map_or(FailedId::Unknown, |before| FailedId::Table(before.uid)),
+                problem: reason.clone(),
+            });
+            // It stays what it was in the base.
+            if let Some(before) = before {
+                catalogue.tables.insert(table.clone(), before.clone());
+            }
+        }
+        let created = databases::created(self.connection, database)?;
+        let reappeared = known.and_then(|known| self.reappeared(known, &catalogue));
+        let mut changes = Changes::between(known, &catalogue, plan, reappeared)?;
+        changes
+            .tables
+            .retain(|name, _| !catalogue.unreadable.contains_key(name));
+        let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
+        let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
+        notes.extend(changes.notes.iter().cloned());
+        failed.extend(copied.failed);
+        failed.extend(self.altered_meanwhile(&catalogue, &changes)?);
+        if created.is_none() || databases::created(self.connection, database)? != created {
+            return Err(BackupError::DatabaseGone {
+                database: database.to_owned(),
+            });
+        }
+
+        let full = known.is_none();
+        let mut files = output::write_stock_files(store, &layout, &catalogue, &changes, full)?;
+        files.extend(copied.stable_names);
+        let tables = write_tables(store, number, &catalogue)?;
+        let (changed, mut totals) = write_changes(store, number, &changes)?;
+        totals.tables = catalogue.tables.len() as u64;
+        let checkpoint = write_checkpoint(store, number, checkpoint)?;
+        let link = DatabaseLink {
+            database: catalogue.database.clone(),
+            directory: layout.directory().to_owned(),
+            incremental: known.is_some(),
+            vgroups,
+            window: plan.window.ticks(),
+            stables: catalogue.stables.values().cloned().collect(),
+            dropped_stables: changes.dropped_stables,
+            altered_stables: changes.altered_stables,
+            tag_files,
+            tables,
+            changes: changed,
+            checkpoint,
+            totals,
+        };
+        let not_covered = catalogue
+            .not_covered
+            .iter()
+            .map(|what| format!("{database}: {what}"))
+            .collect();
+        Ok(Done {
+            link,
+            files,
+            failed,
+            not_covered,
+            notes,
+        })
+    }
+
+    /// The rows that the server hid when the base was made, as they were older than KEEP, and shows again now that KEEP
+    /// is longer. Their versions are old, so no plan names them.
+    fn reappeared(&self, known: &Known, now: &Catalogue) -> Option<KeySpan> {
+        let before = catalogue::keep_seconds(&known.link.database.create)?;
+        if catalogue::keep_seconds(&now.database.create)? <= before {
+            return None;
+        }
+        let started: jiff::Timestamp = self.base?.manifest.started.parse().ok()?;
+        let ticks = now.database.precision.ticks_per_second();
+        // A day for clocks that differ.
+        let last = started.as_second() - before + 86_400;
+        Some(KeySpan {
+            first: KeySpan::ALL.first,
+            last: Key(last.saturating_mul(ticks)),
+        })
+    }
+
+    /// Super and normal tables whose schema is not any more what it was when the catalogue was read: their rows may
+    /// not fit what the link says of them.
+    fn altered_meanwhile(
+        &self,
+        catalogue: &Catalogue,
+        changes: &Changes,
+    ) -> Result<Vec<FailedTable>, BackupError> {
+        let database = &catalogue.database.name;
+        tables::reset_cache(self.connection)?;
+        let mut copied = BTreeMap::new();
+        for change in changes
+            .tables
+            .values()
+            .filter(|change| change.uid.is_some())
+        {
+            let Some(table) = catalogue.tables.get(&change.name) else {
+                continue;
+            };
+            match (&table.stable, &table.schema) {
+                (Some(stable), _) => {
+                    if let Some(stable) = catalogue.stables.get(stable) {
+                        let id = FailedId::SuperTable(stable.suid);
+                        copied.insert(&stable.name, (id, &stable.schema, &stable.comment));
+                    }
+                }
+                (None, Some(schema)) if change.file.is_some() => {
+                    let id = FailedId::Table(table.uid);
+                    copied.insert(&table.name, (id, schema, &table.comment));
+                }
+                _ => {}
+            }
+        }
+        let mut altered = Vec::new();
+        for (name, (id, before, comment)) in copied {
+            let now = schema(self.connection, database, name, comment.as_deref());
+            let same = match now {
+                // Dropped: the next link drops it too.
+                Ok(None) => true,
+                Ok(Some(now)) => now.looks_like(before),
+                Err(CatalogueError::NotUnderstood { .. }) => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !same {
+                altered.push(FailedTable {
+                    database: database.clone(),
+                    name: name.clone(),
+                    id,
+                    problem: "it was altered while it was dumped; run the dump again".to_owned(),
+                });
+            }
+        }
+        Ok(altered)
+    }
+
+    fn known(&self, database: &str) -> Result<Option<Known>, BackupError> {
+        let Some(base) = self.base else {
+            return Ok(None);
+        };
+        let Some(link) = base.database(database) else {
+            return Ok(None);
+        };
+        let mut tables = BTreeMap::new();
+        base.tables(link, &mut |table| {
+            tables.insert(table.name.clone(), table);
+            Ok(())
+        })?;
+        Ok(Some(Known {
+            link: link.clone(),
+            tables,
+        }))
+    }
+
+    /// Sets the watermark, and finds what changed up to it.
+    fn detect(
+        &self,
+        database: &str,
+        known: Option<&Known>,
+    ) -> Result<(Plan, Checkpoint), BackupError> {
+        let vnodes = watermark::vnodes(self.connection, database, self.dirs)?;
+        let mut by_log = self.job.no_flush;
+        for vnode in &vnodes {
+            let config = vnode.config().map_err(WatermarkError::from)?;
+            by_log |= config.tsdb_encrypted;
+            if by_log && config.wal_level == 0 {
+                return Err(WatermarkError::NoLog {
+                    database: database.to_owned(),
+                }
+                .into());
+            }
+        }
+        if !by_log {
+            watermark::flush(self.connection, database, &vnodes, self.progress)?;
+        }
+        let since = match (self.base, known) {
+            (Some(base), Some(known)) => {
+                let checkpoint = read_checkpoint(base, &known.link)?;
+                check_ids(base, database, &checkpoint, &vnodes)?;
+                Since::Checkpoint(Box::new(checkpoint))
+            }
+            _ => Since::Committed,
+        };
+        let request = Request {
+            data_dirs: self.dirs.to_vec(),
+            database: Some(database.to_owned()),
+            vgroup: None,
+            since,
+            source: if by_log {
+                SourceChoice::Auto
+            } else {
+                SourceChoice::Tsdb
+            },
+            window: None,
+        };
+        let found = detect::run(&request, self.progress)?;
+        if by_log {
+            let versions = found
+                .plan
+                .vgroups
+                .iter()
+                .filter(|vgroup| vgroup.db_id.is_some());
+            let versions = versions.map(|vgroup| (vgroup.vgroup, vgroup.to)).collect();
+            watermark::wait_applied(self.connection, database, &versions, self.progress)?;
+        }
+        Ok((found.plan, found.checkpoint))
+    }
+}
+
+/// Where the next link of a database starts, checked against the manifest.
+fn read_checkpoint(base: &Link, link: &DatabaseLink) -> Result<Checkpoint, BackupError> {
+    let entry = &link.checkpoint;
+    store::check(&*base.store, entry)?;
+    let bytes = base.store.get(&entry.path)?;
+    Ok(Checkpoint::parse(&bytes, &base.store.place(&entry.path))?)
+}
+
+/// A database that was dropped and created again has another id.
+fn check_ids(
+    base: &Link,
+    database: &str,
+    checkpoint: &Checkpoint,
+    vnodes: &[VnodeDir],
+) -> Result<(), BackupError> {
+    for vnode in vnodes {
+        let now = vnode.config().map_err(WatermarkError::from)?.db_id;
+        let mut known = checkpoint.vgroups.values();
+        if known.all(|(_, known)| known.db_id != now) {
+            return Err(BackupError::Base {
+                place: base.place(),
+                problem: format!(
+                    "database {database} was dropped and created again since; take a new full backup (without \
+                     --base)"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn write_tables(
+    store: &dyn Store,
+    number: usize,
+    catalogue: &Catalogue,
+) -> Result<FileEntry, LinkError> {
+    let mut list = ListWriter::create(store, format!("incremental/{number}.tables.zst"))?;
+    for table in catalogue.tables.values() {
+        list.add(table)?;
+    }
+    list.finish()
+}
+
+fn write_changes(
+    store: &dyn Store,
+    number: usize,
+    changes: &Changes,
+) -> Result<(FileEntry, Totals), LinkError> {
+    let mut list = ListWriter::create(store, format!("incremental/{number}.changes.zst"))?;
+    let mut totals = Totals::default();
+    for change in changes.tables.values() {
+        list.add(change)?;
+        totals.tables_dropped += u64::from(change.uid.is_none());
+        totals.tables_changed += u64::from(change.uid.is_some());
+        if let Some(file) = &change.file {
+            totals.rows += file.rows;
+            totals.bytes += file.bytes;
+        }
+    }
+    Ok((list.finish()?, totals))
+}
+
+fn write_checkpoint(
+    store: &dyn Store,
+    number: usize,
+    checkpoint: &Checkpoint,
+) -> Result<FileEntry, StoreError> {
+    let name = format!("incremental/{number}.checkpoint");
+    let bytes = checkpoint
+        .to_bytes()
+        .map_err(|error| StoreError::io(store.place(&name))(error.into()))?;
+    output::write_file(store, name, &bytes)
+}
+
+fn vgroup_links(plan: &Plan, notes: &mut Vec<String>) -> Vec<VgroupLink> {
+    let mut links = Vec::new();
+    for vgroup in plan.vgroups.iter().filter(|vgroup| vgroup.db_id.is_some()) {
+        let widening = vgroup
+            .reasons
+            .iter()
+            .filter(|reason| reason.range.is_some());
+        let widened: Vec<String> = widening.map(|reason| reason.text.clone()).collect();
+        notes.extend(widened.iter().map(|text| {
+            format!(
+                "vgroup {}: copied more than the changed rows: {text}",
+                vgroup.vgroup
+            )
+        }));
+        links.push(VgroupLink {
+            vgroup: vgroup.vgroup,
+            from: vgroup.from,
+            to: vgroup.to,
+            widened,
+        });
+    }
+    links
+}

@@ -1,0 +1,178 @@
+//! Tags: every child's values are read and digested; those of tables that are new, or whose values changed, go to
+//! a tags file.
+
+use super::{Backup, BackupError, Changes, Known};
+use ::rows::avro::{self, DataFileError, FileWriter};
+use model::{
+    DataType, Value,
+    catalogue::{Catalogue, SuperTable, TagsDigest},
+};
+use repository::{layout::Layout, link::TagFile};
+use server::{
+    ddl::column_list,
+    select, sql,
+    tables::{self, if_there},
+};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use store::{FileEntry, Store, hex};
+
+pub(super) fn copy(
+    backup: &Backup<'_>,
+    store: &dyn Store,
+    layout: &Layout,
+    catalogue: &mut Catalogue,
+    changes: &mut Changes,
+    known: Option<&Known>,
+) -> Result<Vec<TagFile>, BackupError> {
+    let mut files = Vec::new();
+    let mut without_tags: BTreeSet<String> = catalogue
+        .tables
+        .values()
+        .filter(|table| table.stable.is_some())
+        .map(|table| table.name.clone())
+        .collect();
+    for stable in catalogue.stables.clone().into_values() {
+        let mut as_bytes = BTreeSet::new();
+        let file = loop {
+            let mut seen = BTreeMap::new();
+            match one(
+                backup, store, layout, catalogue, changes, known, &stable, &as_bytes, &mut seen,
+            ) {
+                // Only known once it is met: that tag is written as bytes then.
+                Err(BackupError::Data(DataFileError::NotText(tag))) => {
+                    as_bytes.insert(tag);
+                    store.remove(&layout.tags_name(&stable.name))?;
+                }
+                Err(error) => return Err(error),
+                Ok(file) => {
+                    for (name, digest) in seen {
+                        without_tags.remove(&name);
+                        if let Some(table) = catalogue.tables.get_mut(&name) {
+                            table.tags = Some(digest);
+                        }
+                    }
+                    break file;
+                }
+            }
+        };
+        files.extend(file.map(|file| TagFile {
+            stable: stable.name.clone(),
+            file,
+        }));
+    }
+    if without_tags.is_empty() {
+        return Ok(files);
+    }
+    // Dropped since the catalogue was read.
+    let listed = tables::uids(backup.connection, &catalogue.database.name)?;
+    for name in without_tags {
+        let uid = catalogue.tables.get(&name).map(|table| table.uid);
+        if listed.get(&name).copied() == uid {
+            return Err(BackupError::NoTags {
+                table: sql::table(&catalogue.database.name, &name),
+            });
+        }
+        catalogue.tables.remove(&name);
+        match known.is_some_and(|known| known.tables.contains_key(&name)) {
+            true => changes.drop_table(&name),
+            false => drop(changes.tables.remove(&name)),
+        }
+    }
+    Ok(files)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of one function, repeated when a tag is not text"
+)]
+fn one(
+    backup: &Backup<'_>,
+    store: &dyn Store,
+    layout: &Layout,
+    catalogue: &Catalogue,
+    changes: &mut Changes,
+    known: Option<&Known>,
+    stable: &SuperTable,
+    as_bytes: &BTreeSet<usize>,
+    seen: &mut BTreeMap<String, TagsDigest>,
+) -> Result<Option<FileEntry>, BackupError> {
+    let database = &catalogue.database.name;
+    let tags = &stable.schema.tags;
+    let list = column_list(tags);
+    let rows = if_there(backup.connection, database, &stable.name, || {
+        select::tags(backup.connection, database, &stable.name, &list)
+    })?;
+    let Some(mut rows) = rows else {
+        return Ok(None);
+    };
+    let types: Vec<DataType> = rows
+        .fields()
+        .iter()
+        .skip(1)
+        .map(|field| field.data_type)
+        .collect();
+    let file_layout = avro::Layout::tags(database, types, as_bytes.clone()).map_err(|problem| {
+        DataFileError::Corrupt {
+            place: store.place(&layout.tags_name(&stable.name)),
+            problem,
+        }
+    })?;
+    let mut writer: Option<FileWriter<'_>> = None;
+    let moved = changes.tags_moved.contains(&stable.name);
+    while let Some(row) = rows.next()? {
+        let name = row.text(0);
+        let Some(table) = catalogue.tables.get(&name) else {
+            continue;
+        };
+        let digest = digest((0..tags.len()).map(|tag| row.get(tag + 1)));
+        let before = known
+            .and_then(|known| known.tables.get(&name))
+            .filter(|before| before.uid == table.uid);
+        let created = changes
+            .tables
+            .get(&name)
+            .is_some_and(|change| change.create);
+        let changed = moved || before.is_none_or(|before| before.tags.as_ref() != Some(&digest));
+        seen.insert(name.clone(), digest);
+        if !(created || changed) {
+            continue;
+        }
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => writer.insert(FileWriter::create(
+                store,
+                &layout.tags_name(&stable.name),
+                &file_layout,
+                backup.job.compression,
+            )?),
+        };
+        writer.append(&[&stable.name, &name], &|tag| row.get(tag + 1))?;
+        if !created {
+            changes.of(table).set_tags = true;
+        }
+    }
+    Ok(writer.map(FileWriter::finish).transpose()?)
+}
+
+/// A digest that two rows of tag values share only if they are the same.
+fn digest<'v>(values: impl Iterator<Item = Value<'v>>) -> TagsDigest {
+    let mut hash = Sha256::new();
+    for value in values {
+        let mut add = |kind: u8, bytes: &[u8]| {
+            hash.update([kind]);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        match value {
+            Value::Null => add(0, &[]),
+            Value::Bool(value) => add(1, &[value.into()]),
+            Value::Int(value) => add(2, &value.to_le_bytes()),
+            Value::UInt(value) => add(3, &value.to_le_bytes()),
+            Value::Float(value) => add(4, &value.to_le_bytes()),
+            Value::Double(value) => add(5, &value.to_le_bytes()),
+            Value::Bytes(bytes) => add(6, bytes),
+        }
+    }
+    TagsDigest(hex(hash.finalize().get(..16).unwrap_or_default()))
+}

@@ -1,0 +1,203 @@
+//! Deleting ranges and writing rows, over several connections.
+
+use super::{Apply, Failures, RestoreError, RestoreJob};
+use ::rows::avro::{DataFileError, FileReader};
+use model::catalogue::Table;
+use model::{
+    Cancelled, FailedId, FailedTable, Key, MayPass as _, Progress, Unit, pool, retry::pause,
+};
+use parking_lot::Mutex;
+use repository::link::{Link, LinkError, TableChange};
+use server::{
+    Connection, Library, SqlError,
+    database::oldest_key,
+    insert::{Batch, InsertError, Sent, Shape},
+    tables,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    pub(super) tables: u64,
+    /// Rows that are older than the database keeps.
+    pub(super) expired: u64,
+}
+
+/// How often a lost connection is made again for a table, and how long to wait before that.
+const RETRIES: u32 = 5;
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) fn write(
+    apply: &Apply<'_>,
+    tables: &BTreeMap<String, Table>,
+    changes: &[TableChange],
+) -> Result<Written, RestoreError> {
+    let mut jobs = Vec::new();
+    for change in changes {
+        if change.file.is_none() && (change.create || change.deletes.is_empty()) {
+            continue;
+        }
+        let Some(table) = tables.get(&change.name) else {
+            continue;
+        };
+        match apply.schema_of(table) {
+            Some(schema) => jobs.push((change, Shape::of(schema))),
+            None => apply.fail(
+                &change.name,
+                FailedId::Table(table.uid),
+                "the link does not know its columns",
+            ),
+        }
+    }
+    let step = format!("restoring {} to {}", apply.link.place(), apply.target);
+    apply.progress.step(&step, Unit::Tables, jobs.len() as u64);
+    let writer = Writer {
+        job: apply.job,
+        library: apply.library,
+        link: apply.link,
+        target: apply.target,
+        oldest: oldest_key(apply.connection, apply.target),
+        sent: Mutex::default(),
+        failures: &apply.failures,
+        progress: apply.progress,
+    };
+    let no_connection = || None;
+    pool::run(
+        &jobs,
+        apply.job.threads,
+        no_connection,
+        |slot, (change, shape)| writer.table(slot, change, shape),
+    )?;
+    let sent = writer.sent.into_inner();
+    Ok(Written {
+        rows: sent.rows,
+        tables: jobs.len() as u64,
+        expired: sent.expired,
+    })
+}
+
+struct Writer<'a> {
+    job: &'a RestoreJob,
+    library: &'a Library,
+    link: &'a Link,
+    target: &'a str,
+    oldest: Option<Key>,
+    sent: Mutex<Sent>,
+    failures: &'a Failures,
+    progress: &'a dyn Progress,
+}
+
+/// Why a table's ranges could not be written.
+enum TableError {
+    Sql(SqlError),
+    Link(LinkError),
+    Value(String),
+    Cancelled(Cancelled),
+}
+
+impl From<SqlError> for TableError {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<InsertError> for TableError {
+    fn from(error: InsertError) -> Self {
+        match error {
+            InsertError::Sql(error) => Self::Sql(error),
+            InsertError::Value(problem) => Self::Value(problem),
+        }
+    }
+}
+
+impl From<DataFileError> for TableError {
+    fn from(error: DataFileError) -> Self {
+        Self::Link(error.into())
+    }
+}
+
+impl Writer<'_> {
+    /// Writes one table, again if the connection is lost. What the server refuses is kept as a failure.
+    fn table(
+        &self,
+        slot: &mut Option<Connection>,
+        change: &TableChange,
+        shape: &Shape,
+    ) -> Result<(), RestoreError> {
+        let mut lost = 0;
+        let problem = loop {
+            match self.try_table(slot, change, shape) {
+                Ok(sent) => {
+                    *self.sent.lock() += sent;
+                    self.progress.advance(1, sent.rows);
+                    return Ok(());
+                }
+                Err(TableError::Link(error)) => return Err(error.into()),
+                Err(TableError::Cancelled(error)) => return Err(error.into()),
+                Err(TableError::Sql(error)) if error.may_pass() => {
+                    lost += 1;
+                    if lost > RETRIES {
+                        return Err(error.into());
+                    }
+                    *slot = None;
+                    pause(RETRY_PAUSE, self.progress)?;
+                }
+                Err(TableError::Sql(error)) => break error.to_string(),
+                Err(TableError::Value(problem)) => break problem,
+            }
+        };
+        let failed = FailedTable {
+            database: self.target.to_owned(),
+            name: change.name.clone(),
+            id: change.uid.map_or(FailedId::Unknown, FailedId::Table),
+            problem,
+        };
+        self.failures.add(failed.to_string());
+        self.progress.advance(1, 0);
+        Ok(())
+    }
+
+    /// Deletes and writes one table's ranges.
+    fn try_table(
+        &self,
+        slot: &mut Option<Connection>,
+        change: &TableChange,
+        shape: &Shape,
+    ) -> Result<Sent, TableError> {
+        let connection = match slot {
+            Some(connection) => connection,
+            None => slot.insert(self.library.connect(&self.job.login)?),
+        };
+        if !change.create {
+            for span in &change.deletes {
+                self.progress.go_on().map_err(TableError::Cancelled)?;
+                tables::delete(connection, self.target, &change.name, shape.key(), *span)?;
+            }
+        }
+        let Some(file) = &change.file else {
+            return Ok(Sent::default());
+        };
+        let types = shape.types().to_vec();
+        let mut reader = FileReader::open(&*self.link.store, &file.path, types, 1)?;
+        let mut batch = Batch::new(shape, self.target, &change.name);
+        let mut sent = Sent::default();
+        while let Some((_, values)) = reader.next()? {
+            batch.add(values);
+            if batch.len() >= self.job.batch || batch.is_full() {
+                self.progress.go_on().map_err(TableError::Cancelled)?;
+                sent += batch.send(connection, self.oldest)?;
+            }
+        }
+        sent += batch.send(connection, self.oldest)?;
+        let rows = sent.rows + sent.expired;
+        if rows != file.rows {
+            return Err(TableError::Value(format!(
+                "{} holds {rows} rows, the manifest says {}",
+                file.path, file.rows
+            )));
+        }
+        Ok(sent)
+    }
+}

@@ -1,0 +1,304 @@
+//! Databases, super tables, tables and tags.
+
+use super::{Apply, RestoreError};
+use ::rows::avro::{DataFileError, FileReader};
+use model::{
+    DataType, FailedId, OwnedValue, Unit,
+    catalogue::{Column, Schema, SuperTable, Table, database_options},
+    schema_change::{Alter, alters},
+};
+use repository::link::{LinkError, TableChange, needs_tags};
+use server::{
+    Connection, SqlError,
+    catalogue::schema,
+    database,
+    ddl::{self, Altered, CreateChildren},
+    sql, tables,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Options that ALTER DATABASE can change.
+const ALTERABLE: [&str; 12] = [
+    "BUFFER",
+    "CACHEMODEL",
+    "CACHESIZE",
+    "KEEP",
+    "MINROWS",
+    "PAGES",
+    "REPLICA",
+    "STT_TRIGGER",
+    "WAL_FSYNC_PERIOD",
+    "WAL_LEVEL",
+    "WAL_RETENTION_PERIOD",
+    "WAL_RETENTION_SIZE",
+];
+
+/// Gives the target the options of `create`. An option that can't be changed is reported.
+pub(super) fn alter_database(
+    connection: &Connection,
+    target: &str,
+    create: &str,
+    fail: &mut dyn FnMut(String),
+) -> Result<(), SqlError> {
+    let present = database::options(connection, target)?;
+    for (option, value) in database_options(create) {
+        if !ALTERABLE.contains(&option.as_str()) || present.get(&option) == Some(&value) {
+            continue;
+        }
+        if let Err(error) = database::set_option(connection, target, &option, &value) {
+            fail(error.to_string());
+        }
+    }
+    Ok(())
+}
+
+impl Apply<'_> {
+    pub(super) fn stables(&self) -> Result<(), RestoreError> {
+        let present = tables::super_tables(self.connection, self.target)?;
+        let altered: BTreeMap<&str, &[Alter]> = self
+            .database
+            .altered_stables
+            .iter()
+            .map(|altered| (altered.name.as_str(), altered.alters.as_slice()))
+            .collect();
+        for stable in &self.database.stables {
+            let alters = altered
+                .get(stable.name.as_str())
+                .copied()
+                .unwrap_or_default();
+            if !present.contains(&stable.name) {
+                self.try_sql(&ddl::create_super_table(stable, self.target));
+            } else if !alters.is_empty() {
+                self.alter(
+                    Altered::SuperTable,
+                    &stable.name,
+                    stable.comment.as_deref(),
+                    alters,
+                )?;
+            } else if self.link.manifest.export {
+                let comment = stable.comment.as_deref();
+                self.follow(
+                    Altered::SuperTable,
+                    FailedId::SuperTable(stable.suid),
+                    &stable.name,
+                    comment,
+                    &stable.schema,
+                )?;
+            } else if self.database.incremental {
+                continue;
+            }
+            self.check_stable(stable)?;
+        }
+        Ok(())
+    }
+
+    fn alter(
+        &self,
+        what: Altered,
+        name: &str,
+        comment: Option<&str>,
+        alters: &[Alter],
+    ) -> Result<(), RestoreError> {
+        for alter in alters {
+            let needed = match alter {
+                Alter::Comment { .. } | Alter::Ttl { .. } => true,
+                // Columns are looked at anew each time: the change before may have changed them.
+                alter => match self.present(name, comment)? {
+                    Some(schema) => alter.is_needed(&schema),
+                    None => true,
+                },
+            };
+            if needed {
+                self.try_sql(&ddl::alter(what, self.target, name, alter));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a table of the target the source's columns and tags. An export does not say what changed about them, as
+    /// nobody knows what they were: what has to change shows only here.
+    fn follow(
+        &self,
+        what: Altered,
+        id: FailedId,
+        name: &str,
+        comment: Option<&str>,
+        wanted: &Schema,
+    ) -> Result<(), RestoreError> {
+        let Some(present) = self.present(name, comment)? else {
+            return Ok(());
+        };
+        match alters(&present, wanted) {
+            Ok(alters) => self.alter(what, name, comment, &alters)?,
+            Err(problem) => self.fail(
+                name,
+                id,
+                format_args!(
+                    "it can't get the source's columns: {problem}; drop it, and take a full backup of the source"
+                ),
+            ),
+        }
+        Ok(())
+    }
+
+    /// The schema of a table of the target. Its comment may be the old or the new one.
+    fn present(&self, name: &str, comment: Option<&str>) -> Result<Option<Schema>, RestoreError> {
+        let present = match tables::comment(self.connection, self.target, name)? {
+            Some(present) => present,
+            None => comment.map(str::to_owned),
+        };
+        Ok(schema(
+            self.connection,
+            self.target,
+            name,
+            present.as_deref(),
+        )?)
+    }
+
+    /// A super table that does not look like the source's would take rows wrongly.
+    fn check_stable(&self, stable: &SuperTable) -> Result<(), RestoreError> {
+        let id = FailedId::SuperTable(stable.suid);
+        match self.present(&stable.name, stable.comment.as_deref())? {
+            Some(schema) if schema.looks_like(&stable.schema) => {}
+            Some(schema) => self.fail(
+                &stable.name,
+                id,
+                format_args!(
+                    "the super table was to get the columns ({}) and tags ({}), and has ({}) and ({})",
+                    described(&stable.schema.columns),
+                    described(&stable.schema.tags),
+                    described(&schema.columns),
+                    described(&schema.tags),
+                ),
+            ),
+            None => self.fail(&stable.name, id, "it is not there after it was created"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn tables_and_tags(
+        &self,
+        tables: &BTreeMap<String, Table>,
+        changes: &[TableChange],
+    ) -> Result<(), RestoreError> {
+        let by_name: BTreeMap<&str, &TableChange> = changes
+            .iter()
+            .map(|change| (change.name.as_str(), change))
+            .collect();
+        let mut tagged = BTreeSet::new();
+        for file in &self.database.tag_files {
+            let Some(stable) = self
+                .database
+                .stables
+                .iter()
+                .find(|stable| stable.name == file.stable)
+            else {
+                self.failures.add(format!(
+                    "{}: it is of a super table that the link does not know",
+                    file.file.path
+                ));
+                continue;
+            };
+            self.children(stable, &file.file.path, tables, &by_name, &mut tagged)?;
+        }
+        for change in changes {
+            if needs_tags(tables, change) && !tagged.contains(&change.name) {
+                let id = change.uid.map_or(FailedId::Unknown, FailedId::Table);
+                self.fail(&change.name, id, "its tags are in no file of the link");
+            }
+        }
+        for change in changes {
+            let Some(table) = tables.get(&change.name) else {
+                continue;
+            };
+            if change.create
+                && let Some(create) = ddl::create_table(table, self.target)
+            {
+                self.try_sql(&create);
+            }
+            if self.link.manifest.export
+                && !change.create
+                && let Some(wanted) = &table.schema
+            {
+                let id = FailedId::Table(table.uid);
+                let comment = table.comment.as_deref();
+                self.follow(Altered::Table, id, &table.name, comment, wanted)?;
+            }
+            if !change.alters.is_empty() {
+                self.alter(
+                    Altered::Table,
+                    &table.name,
+                    table.comment.as_deref(),
+                    &change.alters,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates children, or sets their tags.
+    fn children(
+        &self,
+        stable: &SuperTable,
+        file: &str,
+        tables: &BTreeMap<String, Table>,
+        changes: &BTreeMap<&str, &TableChange>,
+        tagged: &mut BTreeSet<String>,
+    ) -> Result<(), RestoreError> {
+        let tags = &stable.schema.tags;
+        let types: Vec<DataType> = tags.iter().map(|tag| tag.column_type.data_type).collect();
+        let failed = |error: DataFileError| LinkError::from(error);
+        let mut reader =
+            FileReader::open(&*self.link.store, file, types.clone(), 2).map_err(failed)?;
+        let step = format!("creating children of {} and setting tags", stable.name);
+        self.progress.step(&step, Unit::Tables, 0);
+        let mut create = CreateChildren::of(self.target, stable);
+        while let Some((names, values)) = reader.next().map_err(failed)? {
+            let Some(name) = names.get(1) else { continue };
+            let (Some(change), Some(table)) = (changes.get(name.as_str()), tables.get(name)) else {
+                continue;
+            };
+            self.progress.go_on()?;
+            self.progress.advance(1, 0);
+            tagged.insert(name.clone());
+            let literals = match literals(&types, &values) {
+                Ok(literals) => literals,
+                Err(problem) => {
+                    let id = FailedId::Table(table.uid);
+                    self.fail(name, id, format_args!("its tags: {problem}"));
+                    continue;
+                }
+            };
+            if change.create {
+                if let Some(statement) = create.add(self.target, table, &literals) {
+                    self.try_sql(&statement);
+                }
+            } else if change.set_tags {
+                for (tag, literal) in tags.iter().zip(&literals) {
+                    self.try_sql(&ddl::set_tag(self.target, name, &tag.name, literal));
+                }
+            }
+        }
+        if let Some(statement) = create.take() {
+            self.try_sql(&statement);
+        }
+        Ok(())
+    }
+}
+
+fn literals(types: &[DataType], values: &[OwnedValue]) -> Result<Vec<String>, String> {
+    types
+        .iter()
+        .zip(values)
+        .map(|(data_type, value)| sql::literal(*data_type, value.as_value()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())
+}
+
+fn described(columns: &[Column]) -> String {
+    columns
+        .iter()
+        .map(|column| format!("{} {}", column.name, column.column_type))
+        .collect::<Vec<_>>()
+        .join(", ")
+}

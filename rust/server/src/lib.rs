@@ -1,0 +1,31 @@
+//! Every question and statement to a TDengine server. Nothing above this crate writes SQL.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cluster`] | the cluster, its version and its data directories |
+//! | [`database`] | databases and their options |
+//! | [`vgroups`] | where the vgroups of a database are, and how far |
+//! | [`catalogue`] | reading super tables, tables and columns |
+//! | [`tables`] | which tables there are, and what they are called |
+//! | [`ddl`] | the statements that create, alter and drop |
+//! | [`select`] | reading rows and tags |
+//! | [`insert`] | writing rows |
+//! | [`topics`] | topics and consumer groups |
+//! | [`restore_record`] | which link a restored database is at |
+//! | [`sql`] | names and values as SQL text |
+
+pub mod catalogue;
+pub mod cluster;
+pub mod database;
+pub mod ddl;
+pub mod insert;
+mod login;
+pub mod restore_record;
+pub mod select;
+pub mod sql;
+pub mod tables;
+pub mod topics;
+pub mod vgroups;
+
+pub use login::login;
+pub use taos::{Connection, Field, Library, LoadError, Login, Rows, SqlError, tmq};

@@ -1,0 +1,77 @@
+//! Writing a file so that it is there whole or not at all: temporary name, fsync, rename, directory fsync.
+
+use crate::StoreError;
+use std::{
+    fs::{File, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+/// Writes `bytes` to `path`, replacing what is there. What stood there before still does if this fails, unless only the
+/// last step failed, which makes the new name durable.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    try_write(path, bytes).map_err(|source| StoreError::Io {
+        place: path.display().to_string(),
+        source: io::Error::new(source.kind(), format!("it could not be written: {source}")),
+    })
+}
+
+fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = directory(path);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut prefix = name.to_os_string();
+    prefix.push(".");
+    let mut file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".tmp")
+        // As any other program's file: the umask decides who may read it.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    File::open(dir)?.sync_all()
+}
+
+/// The directory that a file is in.
+pub fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_else_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.json");
+        write(&path, b"old").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let beside = File::create(dir.path().join("beside"))
+            .unwrap()
+            .metadata()
+            .unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(
+            mode,
+            beside.permissions().mode(),
+            "as readable as any new file"
+        );
+    }
+
+    #[test]
+    fn a_path_that_can_not_be_written_is_named() {
+        let error = write(Path::new("/nonexistent/dir/f.json"), b"x").unwrap_err();
+        assert!(
+            error.to_string().contains("/nonexistent/dir/f.json"),
+            "{error}"
+        );
+    }
+}

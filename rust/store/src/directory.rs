@@ -1,0 +1,159 @@
+//! Objects as files of a directory.
+
+use crate::{Store, StoreError, atomic_file, is_plain};
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+};
+
+/// A directory, whose files are the objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+/// What is gathered before it goes to a file.
+const BUFFER: usize = 1 << 16;
+
+impl Directory {
+    /// The directory at `root`, which need not exist.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    fn file(&self, name: &str) -> Result<PathBuf, StoreError> {
+        match is_plain(name) {
+            true => Ok(self.root.join(name)),
+            false => Err(StoreError::Outside {
+                place: self.place(""),
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    fn add_names(&self, below: &str, names: &mut Vec<String>) -> Result<(), StoreError> {
+        let path = match below {
+            "" => self.root.clone(),
+            below => self.root.join(below),
+        };
+        let failed = |source| StoreError::io(path.display().to_string())(source);
+        for entry in fs::read_dir(&path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let name = match below {
+                "" => name,
+                below => format!("{below}/{name}"),
+            };
+            if entry.file_type().map_err(failed)?.is_dir() {
+                self.add_names(&name, names)?;
+            } else {
+                names.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store for Directory {
+    fn place(&self, name: &str) -> String {
+        match name {
+            "" => self.root.display().to_string(),
+            name => self.root.join(name).display().to_string(),
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError> {
+        self.length(name)?;
+        let file = File::open(self.file(name)?).map_err(StoreError::io(self.place(name)))?;
+        Ok(Box::new(file))
+    }
+
+    /// Refuses a pipe or a device: reading it may not end.
+    fn length(&self, name: &str) -> Result<u64, StoreError> {
+        let metadata =
+            fs::metadata(self.file(name)?).and_then(|metadata| match metadata.is_file() {
+                true => Ok(metadata),
+                false => Err(io::Error::other("it is no file")),
+            });
+        Ok(metadata.map_err(StoreError::io(self.place(name)))?.len())
+    }
+
+    fn names(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        self.add_names("", &mut names)?;
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> Result<Box<dyn Write + Send>, StoreError> {
+        let path = self.file(name)?;
+        let created = match File::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(atomic_file::directory(&path))
+                    .and_then(|()| File::create_new(&path))
+            }
+            created => created,
+        };
+        let file = created.map_err(StoreError::io(self.place(name)))?;
+        Ok(Box::new(BufWriter::with_capacity(BUFFER, file)))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        match fs::remove_file(self.file(name)?) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io(self.place(name))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        atomic_file::write(&self.file(name)?, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_created_once_read_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::new(dir.path());
+        let mut object = store.create("a/b").unwrap();
+        object.write_all(b"text").unwrap();
+        object.flush().unwrap();
+        assert_eq!(store.get("a/b").unwrap(), b"text");
+        assert_eq!(store.length("a/b").unwrap(), 4);
+        assert_eq!(store.names().unwrap(), ["a/b"]);
+        let again = store.create("a/b").err().unwrap().to_string();
+        assert!(again.contains("a/b"), "{again}");
+        store.remove("a/b").unwrap();
+        store.remove("a/b").unwrap();
+        assert!(!store.holds("a/b").unwrap());
+        store.put("c", b"whole").unwrap();
+        assert_eq!(store.get("c").unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_place_is_refused() {
+        let store = Directory::new("/link");
+        for name in ["", "/etc/passwd", "../x", "a/../../x", "./a"] {
+            let error = store.open(name).err().unwrap();
+            assert!(matches!(error, StoreError::Outside { .. }), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::new("/dev");
+        assert!(store.open("null").is_err());
+        assert!(Directory::new(dir.path()).open(".").is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! `taosdump --incremental`: what the patched taosdump hands over, done.
+
+mod options;
+
+use config::Settings;
+use ops::{backup, restore};
+use options::{Job, Options};
+use server::Library;
+use std::{ffi::OsString, time::Instant};
+use terminal::{Exit, progress::Bar, report, say};
+
+/// One option of taosdump's command line, in the order given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// taosdump's own letter, a value of `EIncrementalOption` (`taosdump_engine.h`), or 0 for an argument without an
+    /// option.
+    pub key: i32,
+    /// Its argument, if it takes one.
+    pub arg: Option<OsString>,
+}
+
+/// Does the job, as far as the settings allow it; returns the exit code.
+#[must_use]
+pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> u8 {
+    let options = Options::parse(given, password).and_then(|options| match &options.job {
+        Job::Backup(_) => settings.must_be_plain().map(|()| options),
+        Job::Restore(_) => Ok(options),
+    });
+    let options = match options {
+        Ok(options) => options,
+        Err(problem) => {
+            say(&format!("taosdump: {problem}"));
+            return Exit::Usage as u8;
+        }
+    };
+    let exit = match Library::in_process(options.config_dir.as_deref()) {
+        Ok(library) => start(&options, &library),
+        Err(error) => {
+            report::failed(&error, options.json);
+            Exit::Failed
+        }
+    };
+    exit as u8
+}
+
+fn start(options: &Options, library: &Library) -> Exit {
+    let bar = Bar::new();
+    let began = Instant::now();
+    let outcome = match &options.job {
+        Job::Backup(job) => match backup::run(job, library, &bar) {
+            Ok(outcome) => {
+                bar.finish();
+                let exit = report::dumped(&outcome, options.json);
+                if exit == Exit::Done {
+                    metrics::global().backup_done(began.elapsed(), outcome.link.bytes());
+                }
+                Ok(exit)
+            }
+            Err(error) => Err(error.into()),
+        },
+        Job::Restore(job) => match restore::run(job, library, &bar) {
+            Ok(outcome) => {
+                bar.finish();
+                Ok(report::restored(&outcome, options.json))
+            }
+            Err(error) => Err(Box::<dyn std::error::Error>::from(error)),
+        },
+    };
+    bar.finish();
+    outcome.unwrap_or_else(|error| {
+        report::failed(error.as_ref(), options.json);
+        Exit::Failed
+    })
+}

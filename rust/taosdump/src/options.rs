@@ -1,0 +1,357 @@
+//! The command line of taosdump, as far as it goes with `--incremental`.
+
+use super::Given;
+use ops::{
+    backup::{BackupJob, Databases},
+    restore::RestoreJob,
+};
+use rows::avro::Compression;
+use server::Login;
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use store::{Directory, Store};
+
+/// The options that only the patched taosdump has; the numbers are those of `taosdump_engine.h`.
+const INCREMENTAL: i32 = 0x101;
+const BASE: i32 = 0x102;
+const BITMAP_PLUGIN: i32 = 0x103;
+const DATA_DIR: i32 = 0x104;
+const NO_FLUSH: i32 = 0x105;
+const JSON: i32 = 0x106;
+
+/// Keys from here on are argp's own messages, not options.
+const ARGP_MESSAGES: i32 = 0x0100_0000;
+
+/// taosdump's defaults.
+const THREADS: usize = 8;
+const BATCH: usize = 16_383;
+
+/// A command line that makes sense.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) job: Job,
+    pub(super) config_dir: Option<PathBuf>,
+    pub(super) json: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Job {
+    Backup(BackupJob),
+    Restore(RestoreJob),
+}
+
+#[derive(Default)]
+struct Found {
+    login: Login,
+    out: Option<PathBuf>,
+    links: Vec<PathBuf>,
+    config_dir: Option<PathBuf>,
+    databases: Vec<String>,
+    all: bool,
+    base: Option<PathBuf>,
+    data_dirs: Vec<PathBuf>,
+    no_flush: bool,
+    json: bool,
+    threads: Option<usize>,
+    batch: Option<usize>,
+    compression: Compression,
+    rename: BTreeMap<String, String>,
+}
+
+impl Options {
+    /// The error says what is wrong, and what would be right.
+    pub(super) fn parse(given: &[Given], password: Option<OsString>) -> Result<Self, String> {
+        let mut found = Found::default();
+        found.login.password = password
+            .map(|text| utf8(&text, "the password"))
+            .transpose()?;
+        for option in given.iter().filter(|option| option.key < ARGP_MESSAGES) {
+            found.take(option)?;
+        }
+        found.finish()
+    }
+}
+
+/// A link in a directory.
+fn directory(path: &Path) -> Arc<dyn Store> {
+    Arc::new(Directory::new(path))
+}
+
+fn utf8(text: &OsStr, what: &str) -> Result<String, String> {
+    text.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("{what} is not UTF-8"))
+}
+
+fn number(
+    text: &str,
+    option: &str,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| {
+            format!(
+                "{option} {text}: a number from {} to {} is expected",
+                range.start(),
+                range.end()
+            )
+        })
+}
+
+impl Found {
+    fn take(&mut self, option: &Given) -> Result<(), String> {
+        let letter = u8::try_from(option.key).map(char::from).unwrap_or('\0');
+        let arg = option.arg.clone().unwrap_or_default();
+        let text = |what: &str| utf8(&arg, what);
+        match (option.key, letter) {
+            (INCREMENTAL | BITMAP_PLUGIN, _) => {}
+            (BASE, _) => match self.base.replace(arg.into()) {
+                None => {}
+                Some(_) => return Err("--base is given twice; a link follows one other".to_owned()),
+            },
+            (DATA_DIR, _) => self.data_dirs.push(arg.into()),
+            (NO_FLUSH, _) => self.no_flush = true,
+            (JSON, _) => self.json = true,
+            (0, _) => {
+                return Err(format!(
+                    "{}: tables can't be named with --incremental, which dumps whole databases; name them with -D",
+                    arg.display()
+                ));
+            }
+            (_, 'h') => self.login.host = Some(text("-h")?),
+            (_, 'u') => self.login.user = Some(text("-u")?),
+            (_, 'P') => self.login.port = number(&text("-P")?, "-P", 0..=65_535)? as u16,
+            // The password itself is handed over separately. `-e` asks for what is always done here.
+            (_, 'p' | 'e' | 'g') => {}
+            (_, 'o') => self.out = Some(arg.into()),
+            (_, 'i') => self.links.push(arg.into()),
+            (_, 'c') => self.config_dir = Some(arg.into()),
+            (_, 'D') => {
+                let names = text("-D")?;
+                self.databases.extend(
+                    names
+                        .split(',')
+                        .filter(|name| !name.is_empty())
+                        .map(str::to_owned),
+                );
+            }
+            (_, 'A') => self.all = true,
+            (_, 'T') => self.threads = Some(number(&text("-T")?, "-T", 1..=1024)?),
+            (_, 'B') => self.batch = Some(number(&text("-B")?, "-B", 1..=1_000_000)?),
+            (_, 'd') => self.compression = codec(&text("-d")?)?,
+            (_, 'W') => self.rename(&text("-W")?)?,
+            (_, 'Z') if matches!(text("-Z")?.to_lowercase().as_str(), "native" | "0") => {}
+            (_, letter) => {
+                return Err(format!(
+                    "option -{letter} can't be used with --incremental; see taosdump --help and docs/taosdump.md"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// `old=new|old=new`.
+    fn rename(&mut self, text: &str) -> Result<(), String> {
+        for pair in text.split('|').filter(|pair| !pair.trim().is_empty()) {
+            match pair.split_once('=') {
+                Some((old, new)) if !old.trim().is_empty() && !new.trim().is_empty() => {
+                    let (old, new) = (old.trim().to_owned(), new.trim().to_owned());
+                    if let Some(other) = self.rename.insert(old.clone(), new) {
+                        return Err(format!(
+                            "-W renames database {old} twice, first to {other}; give it one name"
+                        ));
+                    }
+                }
+                _ => {
+                    return Err(format!(
+                        "-W {text}: old=new is expected, several separated by |"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Options, String> {
+        let threads = self.threads.unwrap_or(THREADS);
+        let job = match (self.out, self.links.is_empty()) {
+            (Some(_), false) => {
+                return Err("-o and -i are both given; dump or restore, not both".to_owned());
+            }
+            (None, true) => {
+                return Err(
+                    "nothing to do: give -o DIR to dump, or -i DIR (for every link) to restore"
+                        .to_owned(),
+                );
+            }
+            (Some(out), true) => {
+                if !self.rename.is_empty() {
+                    return Err(
+                        "-W renames databases when they are restored; it needs -i".to_owned()
+                    );
+                }
+                let databases = match (self.all, self.databases.is_empty()) {
+                    (true, true) => Databases::All,
+                    (false, false) => Databases::Named(distinct(self.databases)?),
+                    (true, false) => {
+                        return Err("-A and -D are both given; give one of them".to_owned());
+                    }
+                    (false, true) => {
+                        return Err("name the databases with -D, or give -A for all".to_owned());
+                    }
+                };
+                Job::Backup(BackupJob {
+                    login: self.login,
+                    databases,
+                    out,
+                    base: self.base.map(|base| directory(&base)),
+                    data_dirs: self.data_dirs,
+                    no_flush: self.no_flush,
+                    threads,
+                    compression: self.compression,
+                })
+            }
+            (None, false) => {
+                let unused = [
+                    (self.base.is_some(), "--base"),
+                    (!self.data_dirs.is_empty(), "--data-dir"),
+                    (self.no_flush, "--no-flush"),
+                    (self.all, "-A"),
+                    (!self.databases.is_empty(), "-D"),
+                ];
+                if let Some((_, option)) = unused.iter().find(|(given, _)| *given) {
+                    return Err(format!(
+                        "{option} is for dumping (-o), not for restoring (-i)"
+                    ));
+                }
+                Job::Restore(RestoreJob {
+                    login: self.login,
+                    links: self.links.iter().map(|link| directory(link)).collect(),
+                    rename: self.rename,
+                    threads,
+                    batch: self.batch.unwrap_or(BATCH),
+                })
+            }
+        };
+        Ok(Options {
+            job,
+            config_dir: self.config_dir,
+            json: self.json,
+        })
+    }
+}
+
+fn distinct(names: Vec<String>) -> Result<Vec<String>, String> {
+    let mut seen = std::collections::BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(name.as_str())) {
+        Some(name) => Err(format!("-D names database {name} twice")),
+        None => Ok(names),
+    }
+}
+
+fn codec(name: &str) -> Result<Compression, String> {
+    Ok(match name {
+        "null" => Compression::Null,
+        "deflate" => Compression::Deflate,
+        "snappy" => Compression::Snappy,
+        "lzma" => Compression::Lzma,
+        _ => {
+            return Err(format!(
+                "-d {name}: null, deflate, snappy or lzma is expected"
+            ));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(options: &[(i32, &str)]) -> Vec<Given> {
+        let given = |(key, arg): &(i32, &str)| Given {
+            key: *key,
+            arg: (!arg.is_empty()).then(|| arg.into()),
+        };
+        options.iter().map(given).collect()
+    }
+
+    fn parse(options: &[(i32, &str)]) -> Result<Options, String> {
+        Options::parse(&given(options), None)
+    }
+
+    fn key(letter: char) -> i32 {
+        letter as i32
+    }
+
+    #[test]
+    fn a_dump_is_understood() {
+        let options = parse(&[
+            (INCREMENTAL, ""),
+            (key('h'), "db1"),
+            (key('P'), "6030"),
+            (key('D'), "a,b"),
+            (key('o'), "/out"),
+            (BASE, "/base"),
+            (DATA_DIR, "/d1"),
+            (DATA_DIR, "/d2"),
+            (key('T'), "3"),
+            (0x0100_0001, ""),
+        ])
+        .unwrap();
+        let Job::Backup(job) = options.job else {
+            panic!("{options:?}")
+        };
+        assert_eq!(
+            job.databases,
+            Databases::Named(vec!["a".into(), "b".into()])
+        );
+        assert_eq!(
+            (job.login.port, job.threads, job.data_dirs.len()),
+            (6030, 3, 2)
+        );
+        assert_eq!(job.base.map(|base| base.place("")), Some("/base".into()));
+    }
+
+    #[test]
+    fn a_restore_is_understood() {
+        let options =
+            parse(&[(key('i'), "full"), (key('i'), "inc"), (key('W'), "a=b|c=d")]).unwrap();
+        let Job::Restore(job) = options.job else {
+            panic!("{options:?}")
+        };
+        let links: Vec<String> = job.links.iter().map(|link| link.place("")).collect();
+        assert_eq!(links, ["full", "inc"]);
+        assert_eq!(job.rename["a"], "b");
+        assert_eq!(job.rename["c"], "d");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let out = (key('o'), "x");
+        for (options, expected) in [
+            (vec![], "-o DIR"),
+            (vec![out], "-D"),
+            (vec![out, (key('i'), "x")], "both"),
+            (vec![out, (key('A'), ""), (key('D'), "x")], "-A and -D"),
+            (vec![out, (key('D'), "a,a")], "twice"),
+            (vec![out, (key('D'), "a"), (key('S'), "0")], "-S"),
+            (vec![out, (key('D'), "a"), (0, "tb")], "tb"),
+            (vec![out, (key('D'), "a"), (key('d'), "zip")], "snappy"),
+            (vec![out, (key('D'), "a"), (key('T'), "0")], "1 to 1024"),
+            (vec![out, (key('D'), "a"), (key('W'), "a=b")], "-i"),
+            (vec![(key('i'), "x"), (key('W'), "ab")], "old=new"),
+            (vec![(key('i'), "x"), (key('W'), "a=b|a=c")], "twice"),
+            (vec![(key('i'), "x"), (BASE, "b")], "--base"),
+            (vec![out, (BASE, "b"), (BASE, "c")], "--base"),
+        ] {
+            let problem = parse(&options).unwrap_err();
+            assert!(problem.contains(expected), "{options:?}: {problem}");
+        }
+    }
+}

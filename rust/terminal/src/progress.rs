@@ -1,0 +1,96 @@
+//! A progress bar on a terminal, nothing in a pipe; and Ctrl-C, which ends work where it leaves nothing half done.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use model::{Progress, Unit};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+/// Progress on standard error. It is cancelled by SIGINT or SIGTERM; the second one ends the process at once.
+#[derive(Debug)]
+pub struct Bar {
+    bar: ProgressBar,
+    rows: AtomicU64,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Bar {
+    /// A bar without a step yet. It is hidden unless standard error is a terminal.
+    pub fn new() -> Self {
+        Self {
+            bar: ProgressBar::new(0),
+            rows: AtomicU64::new(0),
+            cancelled: interrupted(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Default for Bar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress for Bar {
+    fn step(&self, what: &str, unit: Unit, total: u64) {
+        let template = match (unit, total) {
+            (_, 0) => "{prefix}, {elapsed} {msg}",
+            (Unit::Vnodes, _) => {
+                "{prefix}: {bar:30} {pos}/{len} vnodes, {msg}, {elapsed} (ETA {eta})"
+            }
+            (Unit::Tables, _) => {
+                "{prefix}: {bar:30} {pos}/{len} tables, {per_sec}, {msg}, {elapsed} (ETA {eta})"
+            }
+            (Unit::Bytes, _) => {
+                "{prefix}: {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {elapsed} (ETA {eta})"
+            }
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        self.rows.store(0, Relaxed);
+        self.bar.set_prefix(what.to_owned());
+        self.bar.set_message("");
+        self.bar.set_length(total);
+        self.bar.reset();
+        self.bar.tick();
+    }
+
+    fn advance(&self, units: u64, rows: u64) {
+        let rows = self.rows.fetch_add(rows, Relaxed) + rows;
+        self.bar.inc(units);
+        if rows > 0 {
+            self.bar.set_message(format!("{rows} rows"));
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+}
+
+/// Whether somebody wants the program to end. From the first call on, that is asked for by a signal.
+fn interrupted() -> Arc<AtomicBool> {
+    static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let flag = INTERRUPTED.get_or_init(|| {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // Where no handler can be set, the signal ends the process as ever. The order matters: the first signal finds
+            // the flag still down, and raises it only then.
+            let _ = flag::register_conditional_shutdown(signal, 1, Arc::clone(&flag))
+                .and_then(|_| flag::register(signal, Arc::clone(&flag)));
+        }
+        flag
+    });
+    Arc::clone(flag)
+}

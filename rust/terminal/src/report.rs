@@ -1,0 +1,153 @@
+//! What a dump or restore did, for people or as one JSON object.
+
+use crate::{Exit, say, stdout};
+use ops::{backup::BackupOutcome, restore::RestoreOutcome};
+use serde_json::json;
+use std::io::{self, Write};
+
+/// Failures shown; all are counted.
+const SHOWN: usize = 20;
+
+/// Says what a backup or export did; the exit code is that of the program.
+pub fn dumped(outcome: &BackupOutcome, json: bool) -> Exit {
+    let manifest = &outcome.link.manifest;
+    let exit = match manifest.failures.is_empty() && outcome.exact {
+        true => Exit::Done,
+        false => Exit::Incomplete,
+    };
+    if json {
+        return print(&json!({
+            "result": if exit == Exit::Done { "done" } else { "incomplete" },
+            "link": manifest.id,
+            "directory": outcome.link.place(),
+            "parent": manifest.parent.as_ref().map(|parent| &parent.id),
+            "started": manifest.started,
+            "finished": manifest.finished,
+            "databases": manifest.databases.iter().map(|database| json!({
+                "name": database.database.name,
+                "incremental": database.incremental,
+                "totals": database.totals,
+            })).collect::<Vec<_>>(),
+            "failures": manifest.failures,
+            "not_covered": manifest.not_covered,
+            "notes": outcome.notes,
+        }))
+        .map_or_else(lost, |()| exit);
+    }
+    for note in &outcome.notes {
+        say(&format!("note: {note}"));
+    }
+    for what in &manifest.not_covered {
+        say(&format!("note: not in the backup: {what}"));
+    }
+    let mut text = String::new();
+    for database in &manifest.databases {
+        let totals = &database.totals;
+        let kind = if database.incremental {
+            "what changed"
+        } else {
+            "everything"
+        };
+        text.push_str(&format!(
+            "{}: {kind}: {} rows of {} changed and {} dropped tables (of {}), {} bytes\n",
+            database.database.name,
+            totals.rows,
+            totals.tables_changed,
+            totals.tables_dropped,
+            totals.tables,
+            totals.bytes
+        ));
+    }
+    text.push_str(&format!(
+        "{} {} is in {}\n",
+        match manifest.export {
+            true => "export",
+            false => "link",
+        },
+        manifest.id,
+        outcome.link.place()
+    ));
+    let _ = io::stdout().write_all(text.as_bytes());
+    if !outcome.exact {
+        say(
+            "the export is INCOMPLETE: it holds more than what changed, or lacks dropped tables, as the notes say",
+        );
+    }
+    if !manifest.failures.is_empty() {
+        list("not dumped", &manifest.failures);
+        say(
+            "the link is INCOMPLETE and can't be a base: repair what is named above, and dump again",
+        );
+    }
+    exit
+}
+
+/// Says what a restore did; the exit code is that of the program.
+pub fn restored(outcome: &RestoreOutcome, json: bool) -> Exit {
+    let exit = match (outcome.failures.is_empty(), outcome.incomplete.is_empty()) {
+        (false, _) => Exit::Failed,
+        (true, false) => Exit::Incomplete,
+        (true, true) => Exit::Done,
+    };
+    if json {
+        return print(&json!({
+            "result": match exit { Exit::Done => "done", Exit::Incomplete => "incomplete", _ => "failed" },
+            "rows": outcome.rows,
+            "tables": outcome.tables,
+            "failures": outcome.failures,
+            "incomplete": outcome.incomplete,
+            "notes": outcome.notes,
+        }))
+        .map_or_else(lost, |()| exit);
+    }
+    for note in &outcome.notes {
+        say(&format!("note: {note}"));
+    }
+    list("failed", &outcome.failures);
+    list("missing", &outcome.incomplete);
+    match exit {
+        Exit::Failed => {
+            say(
+                "the restore FAILED: the database is not what was backed up; repair the cause and run it again",
+            );
+        }
+        _ => {
+            let text = format!(
+                "restored: {} rows of {} tables\n",
+                outcome.rows, outcome.tables
+            );
+            let _ = io::stdout().write_all(text.as_bytes());
+        }
+    }
+    exit
+}
+
+/// Says why something could not be done.
+pub fn failed(error: &dyn std::error::Error, json: bool) {
+    if json {
+        let printed = print(&json!({"result": "failed", "failures": [error.to_string()]}));
+        let _ = printed.map_err(lost);
+    }
+    say(&format!("taosdump: {error}"));
+}
+
+fn list(what: &str, items: &[String]) {
+    for item in items.iter().take(SHOWN) {
+        say(&format!("{what}: {item}"));
+    }
+    if items.len() > SHOWN {
+        say(&format!("{what}: and {} more", items.len() - SHOWN));
+    }
+}
+
+fn print(value: &serde_json::Value) -> Result<(), String> {
+    stdout::print(format!("{value}\n").as_bytes(), true)
+}
+
+/// Whoever reads the JSON decides by it, so a lost one is a failure.
+fn lost(problem: String) -> Exit {
+    say(&format!(
+        "taosdump: {problem}; the result could not be printed"
+    ));
+    Exit::Failed
+}

@@ -468,7 +468,7 @@ mod tests {
         fs::write(&path, "damaged").unwrap();
         assert!(!advance(&path, &[from(2, 30, 1)], &checkpoint(40)).unwrap());
         assert!(advance(&path, &[from(2, -1, 1)], &checkpoint(40)).unwrap());
-        let newer = crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap();
+        let newer = model::sealed::seal(&serde_json::json!({"format": 2})).unwrap();
         fs::write(&path, &newer).unwrap();
         let refused = advance(&path, &[from(2, -1, 1)], &checkpoint(40)).unwrap_err();
         assert!(refused.to_string().contains("newer version"), "{refused}");

@@ -185,7 +185,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "backup.compression",
         Field::Flag(|s| &mut s.backup.compression),
-        "Whether exported blocks are compressed (zstd)",
+        "Whether the rows of exports are compressed (with Avro's codec snappy)",
     ),
     setting(
         "backup.encryption",

@@ -1,7 +1,8 @@
 //! The write-ahead log of a vnode: `wal/<first version, 20 digits>.log`.
 //!
 //! A segment is read by its chain of record headers ([`SegmentReader`]); the `.idx` files beside it are not
-//! needed and, on a live server, may name a record that is not complete yet. What a record's body says is
+//! needed here and, on a live server, may name a record that is not complete yet: whoever follows a log reads them
+//! to find its end, and checks the record they name. What a record's body says is
 //! taken apart by [`Message::decode`] as far as finding changes needs it.
 
 mod delete;

@@ -202,34 +202,6 @@ fn every_value_arrives_as_it_was_given() {
 }
 
 #[test]
-fn shellcheck_finds_nothing() {
-    let Ok(found) = process::Command::new("shellcheck")
-        .arg("--version")
-        .output()
-    else {
-        eprintln!("skipped: no shellcheck");
-        return;
-    };
-    assert!(found.status.success());
-    for value in HOSTILE {
-        let bench = Bench::new();
-        let path = bench.path("script.sh");
-        let script = Script {
-            host: value.to_owned(),
-            data_dirs: vec![value.to_owned(), value.to_owned()],
-            ..bench.script()
-        };
-        script.save(&path).unwrap();
-        let output = process::Command::new("shellcheck")
-            .arg(&path)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{value}: {text}");
-    }
-}
-
-#[test]
 fn the_tool_writes_it_from_flags_and_from_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("s.sh");

@@ -1,6 +1,7 @@
 //! A real TDengine server for tests: found by `TDENGINE_HOME` or `PATH`, started in a directory of its own on a
 //! free port, spoken to through its client library; and taosdump, which is run against it.
 
+mod bound;
 mod cell;
 mod client;
 mod compare;
@@ -11,6 +12,7 @@ mod setting;
 mod tool;
 mod workbench;
 
+pub use bound::spawn_bound;
 pub use cell::Cell;
 pub use client::{Connection, SqlError};
 pub use compare::{Content, quoted};

@@ -1,6 +1,6 @@
 //! Finding, starting, stopping and killing a server.
 
-use crate::{Connection, SqlError, client::Client};
+use crate::{Connection, SqlError, client::Client, spawn_bound};
 use std::{
     env, fs, io,
     net::{TcpListener, UdpSocket},
@@ -69,7 +69,8 @@ impl Installation {
     }
 }
 
-/// A server with one dnode. Killed and its directory removed when dropped.
+/// A server with one dnode. Killed and its directory removed when dropped. If it never is, because the test process was
+/// killed, the kernel kills the server all the same.
 #[derive(Debug)]
 pub struct Server {
     installation: Installation,
@@ -144,14 +145,14 @@ impl Server {
     /// the server says that it cannot open its own WAL, which happens after kills and proves nothing about a backup.
     pub fn restart(&mut self) -> io::Result<()> {
         let log = fs::File::create(self.dir.path().join("taosd.out"))?;
-        let process = Command::new(&self.installation.taosd)
+        let mut command = Command::new(&self.installation.taosd);
+        command
             .arg("-c")
             .arg(self.dir.path().join("cfg"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        self.process = Some(process);
+            .stderr(log);
+        self.process = Some(spawn_bound(command)?);
         let deadline = Instant::now() + START;
         loop {
             let ready = self.connect().and_then(|connection| {

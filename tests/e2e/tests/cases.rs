@@ -9,7 +9,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -18,12 +18,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let installed = Taosdump::installed();
     let skip = installed.is_err();
+    // One server for all, started by the first test that runs and stopped at the end, which a static would not be. Tests
+    // share it by turns: `-A` is every database.
+    let server: Arc<Mutex<Option<Server>>> = Arc::default();
     let mut trials = Vec::new();
     let mut trial = |name: &str, test: Test| {
-        let installed = installed.clone();
+        let (installed, server) = (installed.clone(), server.clone());
         let test = move || {
             let (installation, taosdump) = installed?;
-            run(&installation, &taosdump, &test)
+            run(&server, &installation, &taosdump, &test)
         };
         trials.push(Trial::test(name, test).with_ignored_flag(skip));
     };
@@ -43,12 +46,15 @@ enum Test {
     Other(Story),
 }
 
-/// One server for all, started by the first test that runs. Tests share it by turns: `-A` is every database.
-static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-fn run(installation: &Installation, taosdump: &Taosdump, test: &Test) -> Result<(), Failed> {
-    let mut server = SERVER
+fn run(
+    server: &Mutex<Option<Server>>,
+    installation: &Installation,
+    taosdump: &Taosdump,
+    test: &Test,
+) -> Result<(), Failed> {
+    let mut server = server
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     if server.is_none() {

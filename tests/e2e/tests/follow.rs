@@ -9,7 +9,7 @@ mod following;
 
 use bitmap::{BlockId, BlockState, Engine};
 use capture::SourceChoice;
-use e2e::{Connection, Installation, Server, setting};
+use e2e::{Connection, Installation, Server, setting, spawn_bound};
 use follow::files::{FollowConfig, Follower};
 use following::{Listening, Round, disturb, everything_is_dirty, with_a_server_that_lasts};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -92,11 +92,9 @@ fn child(dirs: &str) -> ExitCode {
 
 fn spawn(data: &Path, work: &Path) -> Result<Child, Failed> {
     let dirs = format!("{}|{}", data.display(), work.display());
-    let child = Command::new(env::current_exe()?)
-        .env("FOLLOW_CHILD", dirs)
-        .stdin(Stdio::null())
-        .spawn()?;
-    Ok(child)
+    let mut command = Command::new(env::current_exe()?);
+    command.env("FOLLOW_CHILD", dirs).stdin(Stdio::null());
+    Ok(spawn_bound(command)?)
 }
 
 #[derive(Default)]

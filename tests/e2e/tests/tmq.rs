@@ -7,7 +7,7 @@ mod following;
 
 use bitmap::{BlockId, BlockState, Engine};
 use capture::SourceChoice;
-use e2e::{Connection, Installation, Server, setting};
+use e2e::{Connection, Installation, Server, setting, spawn_bound};
 use events::intercept::BlockEvent;
 use follow::tmq::{Listener, TmqConfig, TmqError, TmqFollower};
 use following::{Listening, Round, disturb, everything_is_dirty, with_a_server_that_lasts};
@@ -153,11 +153,9 @@ fn library(installation: &Installation) -> PathBuf {
 
 fn spawn(port: u16, library: &Path, work: &Path) -> Result<Child, Failed> {
     let given = format!("{port}|{}|{}", library.display(), work.display());
-    let child = Command::new(env::current_exe()?)
-        .env("TMQ_CHILD", given)
-        .stdin(Stdio::null())
-        .spawn()?;
-    Ok(child)
+    let mut command = Command::new(env::current_exe()?);
+    command.env("TMQ_CHILD", given).stdin(Stdio::null());
+    Ok(spawn_bound(command)?)
 }
 
 /// A database of 20 tables with some rows, flushed.

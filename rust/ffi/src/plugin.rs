@@ -601,7 +601,7 @@ unsafe extern "C" fn restore(backup_path: *const c_char, target_database: *const
                     text(target_database, "target_database")?,
                 )
             };
-            plugin.timed(|plugin| plugin.restore(Path::new(&path), &target))
+            plugin.timed(|plugin| plugin.restore(Path::new(&path), target))
         }))
     })
 }

@@ -3,7 +3,10 @@
 use bitmap::BlockId;
 use model::{DataType, Key, KeySpan, MayPass as _, Uid, Value};
 use plan::Numbering;
-use rows::sink::{Refused, RowSink, RowsOf};
+use rows::{
+    sink::{Refused, RowSink, RowsOf},
+    source::{Row as _, RowSource as _},
+};
 use server::{Connection, SqlError, select, tables};
 use std::{
     collections::HashSet,
@@ -167,14 +170,12 @@ impl Place {
             last: Key(self.last),
         };
         let mut rows = select::ordered(connection, database, &table, window)?;
-        let fields = rows.fields().iter();
-        let columns = fields.map(|field| (field.name.to_string(), field.data_type));
-        let columns: Vec<_> = columns.collect();
+        let columns = rows.columns();
         let width = columns.len();
         let of = self.rows_of(database, Some(table), columns);
         sink.begin(&of).map_err(refused)?;
-        while let Some(row) = rows.next()? {
-            let values: Vec<Value<'_>> = (0..width).map(|column| row.get(column)).collect();
+        while let Some(row) = rows.next_row()? {
+            let values: Vec<Value<'_>> = (0..width).map(|column| row.value(column)).collect();
             sink.row(&values).map_err(refused)?;
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! being the largest signed number of their width. Text is a string, other bytes are bytes. Two things go beyond
 //! taosdump: DECIMAL is a string, and a VARCHAR column that holds anything but UTF-8 is a column of bytes.
 
+use crate::source::{Row, RowSource};
 use apache_avro::{Codec, Reader, Schema, Writer, types::Value as Avro};
 use model::{DataType, MayPass, OwnedValue, Value};
 use parking_lot::Mutex;
@@ -503,6 +504,36 @@ impl<R: Read> FileReader<R> {
             }
         }
         Ok(Some((names, values)))
+    }
+}
+
+/// A record of a file: its values, without the names that it begins with.
+#[derive(Debug)]
+pub struct FileRow(Vec<OwnedValue>);
+
+impl Row for FileRow {
+    fn value(&self, column: usize) -> Value<'_> {
+        self.0.get(column).map_or(Value::Null, OwnedValue::as_value)
+    }
+
+    fn into_owned(self) -> Vec<OwnedValue> {
+        self.0
+    }
+}
+
+impl<R: Read> RowSource for FileReader<R> {
+    type Error = DataFileError;
+    type Row<'r>
+        = FileRow
+    where
+        R: 'r;
+
+    fn types(&self) -> Vec<DataType> {
+        self.types.clone()
+    }
+
+    fn next_row(&mut self) -> Result<Option<FileRow>, DataFileError> {
+        Ok(self.next()?.map(|(_, values)| FileRow(values)))
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`sink`] | the seam: whoever reads rows gives them to a [`sink::RowSink`] |
+//! | [`source`] | the seam to whoever has rows: a [`source::RowSource`] gives them |
+//! | [`sink`] | the seam to whoever takes the rows of a block: a [`sink::RowSink`] |
 //! | [`avro`] | rows and tags as Avro files, as taosdump writes them |
 //! | [`block`] | the rows of a block, read back |
 
 pub mod avro;
 pub mod block;
 pub mod sink;
+pub mod source;

@@ -4,7 +4,10 @@
 //! super table replaces one query for each of them: the server then reads its files once.
 
 use super::{Backup, BackupError, Changes, output::write_file};
-use ::rows::avro::{self, Compression, DataFileError, FileWriter};
+use ::rows::{
+    avro::{self, Compression, DataFileError, FileWriter},
+    source::{Row as _, RowSource as _},
+};
 use model::{
     DataType, FailedId, FailedTable, KeySpan, MayPass as _, Progress, Unit,
     catalogue::{Catalogue, Schema, Table},
@@ -334,16 +337,15 @@ impl Work<'_> {
                 return Ok(TableResult::Gone);
             };
             if layout.get().is_none() {
-                let types = rows.fields().iter().map(|field| field.data_type).collect();
-                let _ = layout.set(self.file_layout(types, as_bytes, &table.file)?);
+                let _ = layout.set(self.file_layout(rows.types(), as_bytes, &table.file)?);
             }
             let Some(layout) = layout.get() else { continue };
-            while let Some(row) = rows.next()? {
+            while let Some(row) = rows.next_row()? {
                 let writer = match &mut writer {
                     Some(writer) => writer,
                     None => writer.insert(self.create(&table.file, layout)?),
                 };
-                writer.append(&[&table.name], &|column| row.get(column))?;
+                writer.append(&[&table.name], &|column| row.value(column))?;
             }
         }
         let file = writer.map(FileWriter::finish);

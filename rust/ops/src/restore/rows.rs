@@ -1,7 +1,10 @@
 //! Deleting ranges and writing rows, over several connections.
 
 use super::{Apply, Failures, RestoreError, RestoreJob};
-use ::rows::avro::{DataFileError, FileReader};
+use ::rows::{
+    avro::{DataFileError, FileReader},
+    source::{Row as _, RowSource as _},
+};
 use model::catalogue::Table;
 use model::{
     Cancelled, FailedId, FailedTable, Key, MayPass as _, Progress, Unit, pool, retry::pause,
@@ -183,8 +186,8 @@ impl Writer<'_> {
         let mut reader = FileReader::open(&*self.link.store, &file.path, types, 1)?;
         let mut batch = Batch::new(shape, self.target, &change.name);
         let mut sent = Sent::default();
-        while let Some((_, values)) = reader.next()? {
-            batch.add(values);
+        while let Some(row) = reader.next_row()? {
+            batch.add(row.into_owned());
             if batch.len() >= self.job.batch || batch.is_full() {
                 self.progress.go_on().map_err(TableError::Cancelled)?;
                 sent += batch.send(connection, self.oldest)?;

@@ -6,35 +6,40 @@
 //!
 //! | module | does |
 //! |---|---|
+//! | `base` | looks at the link that this one follows |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
+//! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
+mod base;
 mod changes;
+mod error;
 pub(crate) mod output;
 mod rows;
 mod tags;
 
+pub(crate) use base::Known;
 pub(crate) use changes::Changes;
+pub use error::BackupError;
 
 use crate::watermark::{self, WatermarkError};
-use ::rows::avro::{Compression, DataFileError};
-use capture::{SourceChoice, VnodeDir};
+use ::rows::avro::Compression;
+use capture::SourceChoice;
 use model::{
-    Cancelled, FailedId, FailedTable, Key, KeySpan, MayPass, Progress, Unit,
+    FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
-    schema_change::NoWay,
 };
 use output::Output;
 use plan::{
     Plan,
-    checkpoint::{Checkpoint, CheckpointError},
-    detect::{self, DetectError, Request, Since},
+    checkpoint::Checkpoint,
+    detect::{self, Request, Since},
 };
 use repository::link::{DatabaseLink, Link, LinkError, ListWriter, Manifest, Totals, VgroupLink};
 use server::{
-    Connection, Library, Login, SqlError,
+    Connection, Library, Login,
     catalogue::{CatalogueError, schema},
     cluster, database as databases, restore_record, tables,
 };
@@ -84,112 +89,6 @@ pub struct BackupOutcome {
     pub failed: Vec<FailedTable>,
 }
 
-/// A backup that did not make a link.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    /// The server refused a statement.
-    #[error(transparent)]
-    Sql(#[from] SqlError),
-    /// The catalogue could not be read.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// The base, or a file of the new link.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The watermark could not be set.
-    #[error(transparent)]
-    Watermark(#[from] WatermarkError),
-    /// What changed could not be told.
-    #[error(transparent)]
-    Detect(#[from] DetectError),
-    /// A data file could not be written.
-    #[error(transparent)]
-    Data(#[from] DataFileError),
-    /// The output can't be written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The base's checkpoint can't be used.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// It was cancelled.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-    /// A database was dropped while it was dumped.
-    #[error("database {database} was dropped while it was dumped; run the dump again")]
-    DatabaseGone {
-        /// The database.
-        database: String,
-    },
-    /// The base can't be followed.
-    #[error("{place} can't be the base: {problem}")]
-    Base {
-        /// Where it is.
-        place: String,
-        /// Why not, and what to do.
-        problem: String,
-    },
-    /// A list of blocks does not fit the server.
-    #[error("database {database}: {problem}; detect again on this server")]
-    Blocks {
-        /// The database.
-        database: String,
-        /// What does not fit.
-        problem: String,
-    },
-    /// There is nothing to dump.
-    #[error("there is no database to dump on the server")]
-    NoDatabase,
-    /// A change of schema that can't be expressed.
-    #[error(
-        "super table {stable} of database {database}: {source}; take a new full backup (without --base)"
-    )]
-    Schema {
-        /// The database.
-        database: String,
-        /// The super table.
-        stable: String,
-        /// What changed.
-        source: NoWay,
-    },
-    /// A table is listed, but not among its super table's children.
-    #[error("the server lists table {table}, but did not tell its tags; run the dump again")]
-    NoTags {
-        /// The table.
-        table: String,
-    },
-    /// The connection was lost and did not come back.
-    #[error(
-        "the server went away while table {table} was read: {source}; the dump was given up, run it again"
-    )]
-    Disconnected {
-        /// The table.
-        table: String,
-        /// What the client library said.
-        source: SqlError,
-    },
-}
-
-impl MayPass for BackupError {
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Sql(error) => error.may_pass(),
-            Self::Catalogue(error) => error.may_pass(),
-            Self::Link(error) => error.may_pass(),
-            Self::Watermark(error) => error.may_pass(),
-            Self::Data(error) => error.may_pass(),
-            Self::Store(error) => error.may_pass(),
-            Self::NoTags { .. } | Self::Disconnected { .. } | Self::DatabaseGone { .. } => true,
-            Self::Detect(_)
-            | Self::Checkpoint(_)
-            | Self::Cancelled(_)
-            | Self::Base { .. }
-            | Self::Blocks { .. }
-            | Self::NoDatabase
-            | Self::Schema { .. } => false,
-        }
-    }
-}
-
 /// Makes a link.
 pub fn run(
     job: &BackupJob,
@@ -202,10 +101,10 @@ pub fn run(
     let base = job
         .base
         .as_ref()
-        .map(|base| open_base(base, &cluster))
+        .map(|base| base::open(base, &cluster))
         .transpose()?;
     let databases = databases(&connection, &job.databases)?;
-    check_databases(base.as_ref(), &databases)?;
+    base::must_know_one_of(base.as_ref(), &databases)?;
     let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
 
     let server = cluster::version(&connection);
@@ -263,34 +162,6 @@ pub(crate) fn finish(
     Ok(Link::open(Arc::new(Directory::new(path)))?)
 }
 
-fn open_base(store: &Arc<dyn Store>, cluster: &str) -> Result<Link, BackupError> {
-    let link = Link::open(Arc::clone(store))?;
-    let refuse = |problem: String| {
-        Err(BackupError::Base {
-            place: store.place(""),
-            problem,
-        })
-    };
-    if let Some(failure) = link.manifest.failures.first() {
-        return refuse(format!(
-            "it is incomplete ({failure}); use the link before it, or take a new full backup"
-        ));
-    }
-    if link.manifest.export {
-        return refuse(
-            "it is an export of blocks, which is no part of a chain; give a link of a dump"
-                .to_owned(),
-        );
-    }
-    if link.manifest.cluster != cluster {
-        return refuse(format!(
-            "it is of cluster {}, the server is cluster {cluster}; take a new full backup of this one",
-            link.manifest.cluster
-        ));
-    }
-    Ok(link)
-}
-
 fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>, BackupError> {
     if let Databases::Named(names) = wanted {
         return Ok(names.clone());
@@ -301,28 +172,6 @@ fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>,
         return Err(BackupError::NoDatabase);
     }
     Ok(names)
-}
-
-/// A base must know at least one of the databases.
-fn check_databases(base: Option<&Link>, databases: &[String]) -> Result<(), BackupError> {
-    let Some(base) = base else { return Ok(()) };
-    if databases.iter().any(|name| base.database(name).is_some()) {
-        return Ok(());
-    }
-    let held: Vec<&str> = base
-        .manifest
-        .databases
-        .iter()
-        .map(|link| link.database.name.as_str())
-        .collect();
-    Err(BackupError::Base {
-        place: base.place(),
-        problem: format!(
-            "it holds database {}, and not {}; give a base of this database, or take a new full backup",
-            held.join(", "),
-            databases.join(", ")
-        ),
-    })
 }
 
 /// What a backup of one database needs.
@@ -342,12 +191,6 @@ pub(crate) struct Done {
     pub(crate) failed: Vec<FailedTable>,
     pub(crate) not_covered: Vec<String>,
     pub(crate) notes: Vec<String>,
-}
-
-/// What the base says about a database.
-pub(crate) struct Known {
-    pub(crate) link: DatabaseLink,
-    pub(crate) tables: BTreeMap<String, catalogue::Table>,
 }
 
 impl Backup<'_> {
@@ -564,8 +407,8 @@ impl Backup<'_> {
         }
         let since = match (self.base, known) {
             (Some(base), Some(known)) => {
-                let checkpoint = read_checkpoint(base, &known.link)?;
-                check_ids(base, database, &checkpoint, &vnodes)?;
+                let checkpoint = base::read_checkpoint(base, &known.link)?;
+                base::check_ids(base, database, &checkpoint, &vnodes)?;
                 Since::Checkpoint(Box::new(checkpoint))
             }
             _ => Since::Committed,
@@ -594,37 +437,6 @@ impl Backup<'_> {
         }
         Ok((found.plan, found.checkpoint))
     }
-}
-
-/// Where the next link of a database starts, checked against the manifest.
-fn read_checkpoint(base: &Link, link: &DatabaseLink) -> Result<Checkpoint, BackupError> {
-    let entry = &link.checkpoint;
-    store::check(&*base.store, entry)?;
-    let bytes = base.store.get(&entry.path)?;
-    Ok(Checkpoint::parse(&bytes, &base.store.place(&entry.path))?)
-}
-
-/// A database that was dropped and created again has another id.
-fn check_ids(
-    base: &Link,
-    database: &str,
-    checkpoint: &Checkpoint,
-    vnodes: &[VnodeDir],
-) -> Result<(), BackupError> {
-    for vnode in vnodes {
-        let now = vnode.config().map_err(WatermarkError::from)?.db_id;
-        let mut known = checkpoint.vgroups.values();
-        if known.all(|(_, known)| known.db_id != now) {
-            return Err(BackupError::Base {
-                place: base.place(),
-                problem: format!(
-                    "database {database} was dropped and created again since; take a new full backup (without \
-                     --base)"
-                ),
-            });
-        }
-    }
-    Ok(())
 }
 
 fn write_tables(

@@ -3,7 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`detect`] | a detection: data directories and a start in, plan and next checkpoint out |
-//! | `plan` | changes → blocks → merged spans of keys per table |
+//! | `plan` | the plan: vgroups, tables, blocks |
+//! | `planner` | changes → blocks → merged spans of keys per table |
 //! | [`window`] | how wide a block is |
 //! | `numbering` | what block ids are made of |
 //! | [`checkpoint`] | where the next run starts |
@@ -13,8 +14,10 @@ pub mod checkpoint;
 pub mod detect;
 mod numbering;
 mod plan;
+mod planner;
 pub mod report;
 pub mod window;
 
 pub use numbering::{Numbering, Ordinals};
-pub use plan::{BlockPlan, Changes, Plan, Planner, TablePlan, VgroupPlan};
+pub use plan::{BlockPlan, Plan, TablePlan, VgroupPlan};
+pub use planner::{Changes, Planner};

@@ -1,0 +1,115 @@
+//! Why a backup did not make a link.
+
+use crate::watermark::WatermarkError;
+use ::rows::avro::DataFileError;
+use model::{Cancelled, MayPass, schema_change::NoWay};
+use plan::{checkpoint::CheckpointError, detect::DetectError};
+use repository::link::LinkError;
+use server::{SqlError, catalogue::CatalogueError};
+use store::StoreError;
+
+/// A backup that did not make a link.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The server refused a statement.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The catalogue could not be read.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The base, or a file of the new link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The watermark could not be set.
+    #[error(transparent)]
+    Watermark(#[from] WatermarkError),
+    /// What changed could not be told.
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    /// A data file could not be written.
+    #[error(transparent)]
+    Data(#[from] DataFileError),
+    /// The output can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The base's checkpoint can't be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// It was cancelled.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// A database was dropped while it was dumped.
+    #[error("database {database} was dropped while it was dumped; run the dump again")]
+    DatabaseGone {
+        /// The database.
+        database: String,
+    },
+    /// The base can't be followed.
+    #[error("{place} can't be the base: {problem}")]
+    Base {
+        /// Where it is.
+        place: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
+    /// A list of blocks does not fit the server.
+    #[error("database {database}: {problem}; detect again on this server")]
+    Blocks {
+        /// The database.
+        database: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// There is nothing to dump.
+    #[error("there is no database to dump on the server")]
+    NoDatabase,
+    /// A change of schema that can't be expressed.
+    #[error(
+        "super table {stable} of database {database}: {source}; take a new full backup (without --base)"
+    )]
+    Schema {
+        /// The database.
+        database: String,
+        /// The super table.
+        stable: String,
+        /// What changed.
+        source: NoWay,
+    },
+    /// A table is listed, but not among its super table's children.
+    #[error("the server lists table {table}, but did not tell its tags; run the dump again")]
+    NoTags {
+        /// The table.
+        table: String,
+    },
+    /// The connection was lost and did not come back.
+    #[error(
+        "the server went away while table {table} was read: {source}; the dump was given up, run it again"
+    )]
+    Disconnected {
+        /// The table.
+        table: String,
+        /// What the client library said.
+        source: SqlError,
+    },
+}
+
+impl MayPass for BackupError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Sql(error) => error.may_pass(),
+            Self::Catalogue(error) => error.may_pass(),
+            Self::Link(error) => error.may_pass(),
+            Self::Watermark(error) => error.may_pass(),
+            Self::Data(error) => error.may_pass(),
+            Self::Store(error) => error.may_pass(),
+            Self::NoTags { .. } | Self::Disconnected { .. } | Self::DatabaseGone { .. } => true,
+            Self::Detect(_)
+            | Self::Checkpoint(_)
+            | Self::Cancelled(_)
+            | Self::Base { .. }
+            | Self::Blocks { .. }
+            | Self::NoDatabase
+            | Self::Schema { .. } => false,
+        }
+    }
+}

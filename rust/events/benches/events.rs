@@ -1,7 +1,7 @@
 //! Events through the interceptor into the bitmap: an unthrottled burst of 10^6, and 100 000 a second, with one
 //! and with four producers. Prints one line each; fails if an event is lost.
 //!
-//! `cargo bench -p feed --bench events`
+//! `cargo bench -p events --bench events`
 
 use bitmap::{BlockId, BlockState, Engine, EngineConfig};
 use events::{

@@ -1,6 +1,6 @@
 //! What the width of windows does to a plan: how many spans it has and how many unchanged rows lie in them.
 //!
-//! `cargo bench -p backup --bench window`. The cost is that of a dump in rows: a span counts as 2 000 rows, which
+//! `cargo bench -p plan --bench window`. The cost is that of a dump in rows: a span counts as 2 000 rows, which
 //! `cargo bench -p e2e --bench span_cost` measures. One table, 1 M rows, one a second.
 
 #![allow(missing_docs, clippy::unwrap_used)]

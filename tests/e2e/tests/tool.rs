@@ -1,6 +1,6 @@
 //! `incremental_bitmap_tool` beside an unpatched taosdump: the generated script on a real server, and exports.
 //!
-//! The tool is the one of this build: `cargo build -p cli`, in the same profile.
+//! The tool is the one of this build: `cargo build -p tool`, in the same profile.
 
 use e2e::{Cell, Connection, Content, Installation, Run, Server, SqlError};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -85,7 +85,7 @@ fn tool() -> Result<PathBuf, String> {
     match tool.is_file() {
         true => Ok(tool),
         false => Err(format!(
-            "no {}: cargo build -p cli makes it",
+            "no {}: cargo build -p tool makes it",
             tool.display()
         )),
     }

@@ -231,7 +231,7 @@ impl Engine {
     pub fn mark_changed(&self, block: BlockId, marked: MarkedAt) -> Result<(), EngineError> {
         // At no moment it is CLEAN: what was deleted would be forgotten if the mark were refused, or lost in a crash.
         let rule = |from: BlockState| Ok(from.after(Mark::Dirty).unwrap_or(BlockState::Dirty));
-        self.inner.apply(block, rule, marked, None).map(drop)
+        self.inner.apply(block, rule, marked).map(drop)
     }
 }
 
@@ -256,7 +256,7 @@ mod block_id {
 
 #[cfg(test)]
 mod tests {
-    use crate::{BlockId, BlockState, Engine, EngineConfig, KeySpan, Mark, MarkedAt};
+    use crate::{BlockId, BlockState, Engine, EngineConfig, Mark, MarkedAt};
 
     #[test]
     fn a_range_marked_as_a_whole_is_dirty_and_stays_so_over_a_restart() {
@@ -366,15 +366,9 @@ mod tests {
     }
 
     #[test]
-    fn ends_in_the_wrong_order_are_a_range_and_a_span_all_the_same() {
+    fn ends_in_the_wrong_order_are_a_range_all_the_same() {
         let engine = Engine::open(&EngineConfig::default()).unwrap();
-        let (block, at) = (BlockId(5), MarkedAt::new(1, 1));
-        let span = |first, last| KeySpan { first, last };
-        for span in [span(9, -9), span(0, 1)] {
-            engine.mark_span(block, Mark::Dirty, at, span).unwrap();
-        }
-        assert_eq!(engine.block(block).unwrap().span, Some(span(-9, 9)));
-        engine.clear(block).unwrap();
+        let at = MarkedAt::new(1, 1);
         engine
             .mark_range(BlockId(7), BlockId(4), at, "a test")
             .unwrap();

@@ -8,7 +8,7 @@ use crate::maintenance::Worker;
 use crate::manifest::{Manifest, RunEntry};
 use crate::memory::{MB, Memory, MemoryUse};
 use crate::place::{SHARDS, shard_of};
-use crate::record::{BlockRecord, KeySpan, MarkedAt};
+use crate::record::{BlockRecord, MarkedAt};
 use crate::row::{Entry, Record, Row};
 use crate::run::{Run, Serial};
 use crate::shard::{BlockCounts, Shard, SnapshotId};
@@ -151,26 +151,7 @@ impl Engine {
         mark: Mark,
         marked: MarkedAt,
     ) -> Result<BlockState, EngineError> {
-        self.inner.mark(block, mark, marked, None)
-    }
-
-    /// Marks `block`, of which only the keys in `span` changed.
-    ///
-    /// # Errors
-    /// As [`Engine::mark`].
-    pub fn mark_span(
-        &self,
-        block: BlockId,
-        mark: Mark,
-        marked: MarkedAt,
-        span: KeySpan,
-    ) -> Result<BlockState, EngineError> {
-        // Ends in the wrong order are no reason to lose what lies between them.
-        let span = KeySpan {
-            first: span.first.min(span.last),
-            last: span.first.max(span.last),
-        };
-        self.inner.mark(block, mark, marked, Some(span))
+        self.inner.mark(block, mark, marked)
     }
 
     /// Marks many blocks, in order. Each mark is atomic, the batch is not. `marks` must not use the engine.
@@ -344,12 +325,11 @@ impl Inner {
         block: BlockId,
         mark: Mark,
         marked: MarkedAt,
-        span: Option<KeySpan>,
     ) -> Result<BlockState, EngineError> {
         if mark == Mark::Clear {
             return self.clear(block).map(|()| BlockState::Clean);
         }
-        self.apply(block, |from| from.after(mark), marked, span)
+        self.apply(block, |from| from.after(mark), marked)
     }
 
     /// Marks `block`, whose state becomes what `rule` makes of it; a refused mark changes nothing.
@@ -359,14 +339,13 @@ impl Inner {
         block: BlockId,
         rule: impl FnOnce(BlockState) -> Result<BlockState, StateTransitionError>,
         marked: MarkedAt,
-        span: Option<KeySpan>,
     ) -> Result<BlockState, EngineError> {
         let mut shard = self.admit(shard_of(block))?;
         let growth = shard.next_growth();
         if growth > 0 {
             shard = self.admit_growth(shard, shard_of(block), growth)?;
         }
-        let state = shard.mark(block, rule, marked, span)?;
+        let state = shard.mark(block, rule, marked)?;
         if growth > 0 || self.is_due(&shard) {
             self.look_after(shard);
         }
@@ -398,7 +377,7 @@ impl Inner {
                     if growth > 0 {
                         guard = self.admit_growth(guard, wanted, growth)?;
                     }
-                    guard.mark(block, |from| from.after(mark), marked, None)?;
+                    guard.mark(block, |from| from.after(mark), marked)?;
                     if growth > 0 || self.is_due(&guard) {
                         self.look_after(guard);
                     } else {
@@ -538,7 +517,7 @@ impl Inner {
                 EngineError::BlockNotFound(block)
             });
         }
-        let complete = newer.filter(|record| record.kind.is_mark() && record.kind.is_fresh());
+        let complete = newer.filter(|record| record.kind.is_mark());
         let record = match complete {
             Some(record) => Some(record),
             None => match (newer, trees.records.find(block)?) {
@@ -553,7 +532,6 @@ impl Inner {
             block,
             state: status.state(),
             marked: record.marked,
-            span: record.span().filter(|_| record.kind.is_fresh()),
         })
     }
 

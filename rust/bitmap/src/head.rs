@@ -5,8 +5,8 @@
 
 use crate::BlockId;
 use crate::error::EngineError;
-use crate::record::{KeySpan, MarkedAt, Timestamp, WalOffset};
-use crate::row::{Entry, NO_SPAN, Record, RecordKind, Row, ordered};
+use crate::record::{MarkedAt, Timestamp, WalOffset};
+use crate::row::{Entry, Record, RecordKind, Row, ordered};
 use hashbrown::HashMap;
 use std::mem::size_of;
 
@@ -38,7 +38,6 @@ pub(crate) enum Axis {
 pub(crate) struct Head {
     rows: Vec<Position>,
     kinds: Vec<RecordKind>,
-    spans: HashMap<u32, KeySpan>,
     zones: Vec<Zone>,
     /// The newest row of each block among the first `caught_up` rows, and of a row the block's row before it.
     latest: HashMap<u64, u32>,
@@ -63,7 +62,6 @@ impl Head {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.rows.capacity() * size_of::<Position>()
             + self.kinds.capacity()
-            + self.spans.allocation_size()
             + self.zones.capacity() * size_of::<Zone>()
             + self.latest.allocation_size()
             + self.older.allocation_size()
@@ -71,13 +69,7 @@ impl Head {
 
     /// Adds a mark.
     #[inline]
-    pub(crate) fn push(
-        &mut self,
-        block: BlockId,
-        kind: RecordKind,
-        marked: MarkedAt,
-        span: Option<KeySpan>,
-    ) {
+    pub(crate) fn push(&mut self, block: BlockId, kind: RecordKind, marked: MarkedAt) {
         let row = self.rows.len();
         let (wal, time) = (marked.wal.0, marked.time.0);
         if row.is_multiple_of(ZONE) {
@@ -91,25 +83,16 @@ impl Head {
         }
         self.rows.push(Position { block, marked });
         self.kinds.push(kind);
-        if let Some(span) = span {
-            self.spans.insert(row as u32, span);
-        }
     }
 
     /// Row `row` as a record.
     #[inline]
     pub(crate) fn record(&self, row: usize) -> Record {
         let Position { block, marked } = self.rows[row];
-        let span = if self.spans.is_empty() {
-            None
-        } else {
-            self.spans.get(&(row as u32)).copied()
-        };
         Record {
             block,
             kind: self.kinds[row],
             marked,
-            span: span.unwrap_or(NO_SPAN),
         }
     }
 
@@ -135,7 +118,7 @@ impl Head {
     pub(crate) fn find(&mut self, block: BlockId) -> Option<Record> {
         let mut row = self.latest_row(block)?;
         let mut found = self.record(row as usize);
-        while !(found.kind.is_mark() && found.kind.is_fresh()) {
+        while !found.kind.is_mark() {
             let Some(&older) = self.older.get(&row) else {
                 break;
             };
@@ -210,7 +193,7 @@ impl Head {
             wal: WalOffset(wal),
             time: Timestamp(time),
         };
-        self.push(block, RecordKind::clear(), marked, None);
+        self.push(block, RecordKind::clear(), marked);
     }
 }
 
@@ -219,16 +202,16 @@ mod tests {
     use super::*;
     use crate::BlockState;
 
-    fn dirty(fresh: bool) -> RecordKind {
-        RecordKind::mark(BlockState::Dirty, fresh, !fresh, false)
+    fn dirty(first: bool) -> RecordKind {
+        RecordKind::mark(BlockState::Dirty, !first)
     }
 
     #[test]
     fn the_latest_mark_of_a_block_wins() {
         let mut head = Head::default();
-        head.push(BlockId(1), dirty(true), MarkedAt::new(1, -5), None);
-        head.push(BlockId(2), dirty(true), MarkedAt::new(2, 5), None);
-        head.push(BlockId(1), dirty(false), MarkedAt::new(3, 6), None);
+        head.push(BlockId(1), dirty(true), MarkedAt::new(1, -5));
+        head.push(BlockId(2), dirty(true), MarkedAt::new(2, 5));
+        head.push(BlockId(1), dirty(false), MarkedAt::new(3, 6));
         assert_eq!(head.find(BlockId(1)).unwrap().marked, MarkedAt::new(3, 6));
         let mut found = Vec::new();
         head.entries(Axis::Wal, 0, 9, |block| Ok(Some(block.0 == 1)), &mut found)
@@ -242,7 +225,7 @@ mod tests {
     #[test]
     fn a_clear_hides_no_mark_of_its_block() {
         let mut head = Head::default();
-        head.push(BlockId(1), dirty(true), MarkedAt::new(7, 7), None);
+        head.push(BlockId(1), dirty(true), MarkedAt::new(7, 7));
         head.push_clear(BlockId(1));
         let found = head.find(BlockId(1)).unwrap();
         assert_eq!(found.kind.state(), BlockState::Clean);

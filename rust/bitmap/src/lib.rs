@@ -41,7 +41,7 @@ pub use engine::Engine;
 pub use error::{BatchError, EngineError};
 pub use memory::MemoryUse;
 pub use query::BlockCursor;
-pub use record::{BlockRecord, KeySpan, MarkedAt, Timestamp, WalOffset};
+pub use record::{BlockRecord, MarkedAt, Timestamp, WalOffset};
 pub use shard::BlockCounts;
 pub use state::{BlockState, Mark, StateTransitionError};
 pub use states::BlockStates;

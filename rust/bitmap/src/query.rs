@@ -88,7 +88,7 @@ fn tree(trees: &Trees, axis: Axis) -> &Tree<Entry> {
 
 /// Is `entry`, of a block marked more than once, its block's latest mark according to the runs?
 fn is_latest(finder: &mut Finder<'_>, axis: Axis, entry: &Entry) -> Result<bool, EngineError> {
-    let record = finder.find_mark(entry.block)?;
+    let record = finder.find(entry.block)?;
     Ok(record.is_some_and(|record| {
         record.kind.is_mark()
             && entry.at

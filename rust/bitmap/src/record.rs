@@ -11,32 +11,6 @@ pub struct WalOffset(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
 
-/// The changed keys of a block: a closed interval in the unit of the table's primary key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeySpan {
-    /// The lowest changed key.
-    pub first: i64,
-    /// The highest changed key.
-    pub last: i64,
-}
-
-impl KeySpan {
-    /// The smallest span that holds both.
-    ///
-    /// ```
-    /// use bitmap::KeySpan;
-    /// let (a, b) = (KeySpan { first: 3, last: 5 }, KeySpan { first: -1, last: 4 });
-    /// assert_eq!(a.union(b), KeySpan { first: -1, last: 5 });
-    /// ```
-    #[must_use]
-    pub fn union(self, other: Self) -> Self {
-        Self {
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-        }
-    }
-}
-
 /// Where and when a block was marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MarkedAt {
@@ -65,8 +39,6 @@ pub struct BlockRecord {
     pub state: BlockState,
     /// Its latest mark.
     pub marked: MarkedAt,
-    /// The keys changed since the block was last CLEAN; `None` means any key of the block may have changed.
-    pub span: Option<KeySpan>,
 }
 
 impl fmt::Display for WalOffset {

@@ -291,7 +291,7 @@ impl<'a> Suspects<'a> {
         while let Some(Suspect { block, marked }) = cursor.next()? {
             let mut shard = inner.lock(shard_of(block));
             shard.clear(block, false)?;
-            shard.mark(block, |_| Ok(BlockState::Dirty), marked, None)?;
+            shard.mark(block, |_| Ok(BlockState::Dirty), marked)?;
             drop(shard);
             marks += 1;
             if marks % inner.all_head_rows() == 0 {

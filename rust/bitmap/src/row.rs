@@ -3,7 +3,7 @@
 //! A row is a fixed number of `u64` columns. Signed values are stored with the sign bit flipped, so that the
 //! order of the stored values is the order of the values.
 
-use crate::record::{KeySpan, MarkedAt, Timestamp, WalOffset};
+use crate::record::{MarkedAt, Timestamp, WalOffset};
 use crate::{BlockId, BlockState};
 use std::fmt;
 
@@ -85,26 +85,24 @@ impl Row for Entry {
     }
 }
 
-/// The flags and the state of a record, one small column.
+/// The flags and the state of a record, one small column. Earlier versions of the engine used bits 3 and 4 for the span
+/// of keys that a mark may carry; they are written as 0 and ignored when they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordKind(u8);
 
 impl RecordKind {
     const STATE: u8 = 0b11;
     const MARK: u8 = 1 << 2;
-    const FRESH: u8 = 1 << 3;
-    const SPAN: u8 = 1 << 4;
     const REMARKED: u8 = 1 << 5;
 
-    /// A mark that left the block in `state`. `fresh`: the block was CLEAN before, so older spans don't count.
-    pub(crate) fn mark(state: BlockState, fresh: bool, remarked: bool, span: bool) -> Self {
-        Self(
-            state as u8
-                | Self::MARK
-                | if fresh { Self::FRESH } else { 0 }
-                | if remarked { Self::REMARKED } else { 0 }
-                | if span { Self::SPAN } else { 0 },
-        )
+    /// The kind that is stored as `column`.
+    fn from_column(column: u64) -> Self {
+        Self(column as u8 & (Self::STATE | Self::MARK | Self::REMARKED))
+    }
+
+    /// A mark that left the block in `state`. `remarked`: the block was marked before.
+    pub(crate) fn mark(state: BlockState, remarked: bool) -> Self {
+        Self(state as u8 | Self::MARK | if remarked { Self::REMARKED } else { 0 })
     }
 
     /// The block became CLEAN; its latest mark is in an older record.
@@ -125,14 +123,6 @@ impl RecordKind {
         self.0 & Self::MARK != 0
     }
 
-    pub(crate) fn is_fresh(self) -> bool {
-        self.0 & Self::FRESH != 0
-    }
-
-    pub(crate) fn has_span(self) -> bool {
-        self.0 & Self::SPAN != 0
-    }
-
     pub(crate) fn is_remarked(self) -> bool {
         self.0 & Self::REMARKED != 0
     }
@@ -142,8 +132,12 @@ impl RecordKind {
         self.is_mark() && matches!(self.state(), BlockState::Dirty | BlockState::New)
     }
 
-    fn with(self, flag: u8, on: bool) -> Self {
-        Self(if on { self.0 | flag } else { self.0 & !flag })
+    fn with_remarked(self, remarked: bool) -> Self {
+        Self(if remarked {
+            self.0 | Self::REMARKED
+        } else {
+            self.0 & !Self::REMARKED
+        })
     }
 
     fn with_state(self, state: BlockState) -> Self {
@@ -157,15 +151,9 @@ pub(crate) struct Record {
     pub(crate) block: BlockId,
     pub(crate) kind: RecordKind,
     pub(crate) marked: MarkedAt,
-    /// Meaningful where `kind.has_span()`.
-    pub(crate) span: KeySpan,
 }
 
 impl Record {
-    pub(crate) fn span(&self) -> Option<KeySpan> {
-        self.kind.has_span().then_some(self.span)
-    }
-
     pub(crate) fn time_entry(&self) -> Entry {
         Entry::by_time(self.block, self.marked)
     }
@@ -184,22 +172,17 @@ impl Row for Record {
             1 => u64::from(self.kind.0),
             2 => self.marked.wal.0,
             3 => ordered(self.marked.time.0),
-            4 => ordered(self.span.first),
-            _ => ordered(self.span.last),
+            _ => NO_SPAN,
         }
     }
 
     fn from_columns(column: impl Fn(usize) -> u64) -> Self {
         Self {
             block: BlockId(column(0)),
-            kind: RecordKind(column(1) as u8),
+            kind: RecordKind::from_column(column(1)),
             marked: MarkedAt {
                 wal: WalOffset(column(2)),
                 time: Timestamp(signed(column(3))),
-            },
-            span: KeySpan {
-                first: signed(column(4)),
-                last: signed(column(5)),
             },
         }
     }
@@ -214,42 +197,26 @@ impl Row for Record {
             return Self { kind, ..*older };
         }
         let remarked = newer.kind.is_remarked() || older.kind.is_remarked() || older.kind.is_mark();
-        let mut kind = newer.kind.with(RecordKind::REMARKED, remarked);
-        if newer.kind.is_fresh() || !older.kind.is_mark() {
-            return Self { kind, ..*newer };
-        }
-        let both = newer.kind.has_span() && older.kind.has_span();
-        kind = kind
-            .with(RecordKind::FRESH, older.kind.is_fresh())
-            .with(RecordKind::SPAN, both);
-        let span = if both {
-            newer.span.union(older.span)
-        } else {
-            NO_SPAN
-        };
         Self {
-            kind,
-            span,
+            kind: newer.kind.with_remarked(remarked),
             ..*newer
         }
     }
 }
 
-/// The columns of a record without a span: constant, so they cost nothing.
-pub(crate) const NO_SPAN: KeySpan = KeySpan { first: 0, last: 0 };
+/// The last two columns of a record held a span of keys in earlier versions of the engine. The format keeps them; a
+/// column that is constant costs nothing.
+const NO_SPAN: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mark(state: BlockState, fresh: bool, wal: u64, span: Option<(i64, i64)>) -> Record {
-        let span_set = span.is_some();
-        let (first, last) = span.unwrap_or((0, 0));
+    fn mark(state: BlockState, wal: u64) -> Record {
         Record {
             block: BlockId(1),
-            kind: RecordKind::mark(state, fresh, false, span_set),
+            kind: RecordKind::mark(state, false),
             marked: MarkedAt::new(wal, -1),
-            span: KeySpan { first, last },
         }
     }
 
@@ -261,29 +228,35 @@ mod tests {
     }
 
     #[test]
-    fn spans_add_up_until_the_block_was_clean() {
-        let first = mark(BlockState::Dirty, true, 1, Some((5, 6)));
-        let second = mark(BlockState::Dirty, false, 2, Some((1, 2)));
+    fn the_newer_of_two_marks_counts_and_the_block_was_remarked() {
+        let first = mark(BlockState::New, 1);
+        let second = mark(BlockState::Dirty, 2);
         let folded = Record::fold(&second, &first);
-        assert_eq!(folded.span(), Some(KeySpan { first: 1, last: 6 }));
-        assert!(folded.kind.is_fresh() && folded.kind.is_remarked());
-        let third = mark(BlockState::Dirty, true, 3, Some((9, 9)));
-        assert_eq!(
-            Record::fold(&third, &folded).span(),
-            Some(KeySpan { first: 9, last: 9 })
-        );
+        assert_eq!(folded.marked, second.marked);
+        assert_eq!(folded.kind.state(), BlockState::Dirty);
+        assert!(folded.kind.is_remarked());
     }
 
     #[test]
-    fn a_mark_without_span_makes_the_whole_block_changed() {
-        let first = mark(BlockState::Dirty, true, 1, Some((5, 6)));
-        let second = mark(BlockState::Dirty, false, 2, None);
-        assert_eq!(Record::fold(&second, &first).span(), None);
+    fn the_span_in_a_record_of_an_earlier_version_is_ignored_and_not_written_again() {
+        let dirty_first_marked_with_a_span = 0b01_1101;
+        let earlier = [
+            1,
+            dirty_first_marked_with_a_span,
+            7,
+            ordered(-1),
+            ordered(5),
+            ordered(6),
+        ];
+        let read = Record::from_columns(|c| earlier[c]);
+        assert_eq!(read, mark(BlockState::Dirty, 7));
+        let written: Vec<u64> = (0..Record::COLUMNS).map(|c| read.column(c)).collect();
+        assert_eq!(written, [1, 0b101, 7, ordered(-1), ordered(0), ordered(0)]);
     }
 
     #[test]
     fn a_clear_keeps_the_latest_mark() {
-        let dirty = mark(BlockState::Dirty, true, 7, None);
+        let dirty = mark(BlockState::Dirty, 7);
         let clear = Record {
             kind: RecordKind::clear(),
             ..dirty

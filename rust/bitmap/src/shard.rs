@@ -4,7 +4,7 @@ use crate::error::EngineError;
 use crate::head::Head;
 use crate::memory::{Charge, Memory};
 use crate::pages::Pages;
-use crate::record::{KeySpan, MarkedAt};
+use crate::record::MarkedAt;
 use crate::row::{Record, RecordKind};
 use crate::status::Status;
 use crate::swap::Swap;
@@ -96,7 +96,6 @@ impl Shard {
         block: BlockId,
         rule: impl FnOnce(BlockState) -> Result<BlockState, StateTransitionError>,
         marked: MarkedAt,
-        span: Option<KeySpan>,
     ) -> Result<BlockState, EngineError> {
         let (from, to) = self.states.change(block, |from| {
             let state = rule(from.state())?;
@@ -109,9 +108,8 @@ impl Shard {
         if !self.undo.is_empty() {
             self.remember(block, from);
         }
-        let fresh = from.state() == BlockState::Clean;
-        let kind = RecordKind::mark(state, fresh, from.is_known(), span.is_some());
-        self.head.push(block, kind, marked, span);
+        let kind = RecordKind::mark(state, from.is_known());
+        self.head.push(block, kind, marked);
         Ok(state)
     }
 

@@ -191,9 +191,9 @@ impl<R: Row> Tree<R> {
 }
 
 impl Tree<Record> {
-    /// What the records say of `block` together.
+    /// As much as is needed to know the state and the latest mark of `block`.
     pub(crate) fn find(&self, block: BlockId) -> Result<Option<Record>, EngineError> {
-        self.finder().find(block, |record| record.kind.is_fresh())
+        self.finder().find(block)
     }
 
     /// For looking up many blocks: one lookup near the last costs less.
@@ -262,23 +262,15 @@ impl<'a> Place<'a> {
 }
 
 impl Finder<'_> {
-    /// As much as is needed to know the latest mark of `block`.
-    pub(crate) fn find_mark(&mut self, block: BlockId) -> Result<Option<Record>, EngineError> {
-        self.find(block, |_| true)
-    }
-
-    fn find(
-        &mut self,
-        block: BlockId,
-        enough: impl Fn(&Record) -> bool,
-    ) -> Result<Option<Record>, EngineError> {
+    /// As much as is needed to know the state and the latest mark of `block`.
+    pub(crate) fn find(&mut self, block: BlockId) -> Result<Option<Record>, EngineError> {
         let mut found: Option<Record> = None;
         for place in &mut self.places {
             let Some(row) = place.find(block)? else {
                 continue;
             };
             let folded = found.map_or(row, |newer| Record::fold(&newer, &row));
-            if folded.kind.is_mark() && enough(&folded) {
+            if folded.kind.is_mark() {
                 return Ok(Some(folded));
             }
             found = Some(folded);

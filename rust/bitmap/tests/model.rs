@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bitmap::{
-    BlockCursor, BlockId, BlockState, DamageToken, Engine, EngineConfig, EngineError, KeySpan,
-    Mark, MarkedAt,
+    BlockCursor, BlockId, BlockState, DamageToken, Engine, EngineConfig, EngineError, Mark,
+    MarkedAt,
 };
 use proptest::{
     prelude::*,
@@ -20,7 +20,7 @@ use std::{
 
 #[derive(Debug, Clone)]
 enum Operation {
-    Mark(u64, Mark, u64, i64, Option<(i64, i64)>),
+    Mark(u64, Mark, u64, i64),
     Burst(u64, u64, Mark, u64, i64),
     Changed(u64, u64, i64),
     Range(u64, u64, u64, i64),
@@ -109,13 +109,11 @@ fn limit() -> impl Strategy<Value = usize> {
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation as Op;
     let mark = || prop_oneof![4 => Just(Mark::Dirty), 2 => Just(Mark::New), 1 => Just(Mark::Deleted), 1 => Just(Mark::Clear)];
-    let key = || prop_oneof![4 => -9i64..9, 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
-    let span = proptest::option::of((key(), key()));
     let edges = || prop_oneof![3 => block(), 1 => Just(0), 1 => Just(u64::MAX)];
     let hurt = prop_oneof![3 => Just(Hurt::Flip), 1 => Just(Hurt::Cut), 1 => Just(Hurt::Grow), 1 => Just(Hurt::Remove)];
     let megabytes = prop_oneof![Just(1), Just(2), Just(3), Just(64), Just(u32::MAX)];
     prop_oneof![
-        180 => (block(), mark(), wal(), time(), span).prop_map(|(b, m, w, t, s)| Op::Mark(b, m, w, t, s)),
+        180 => (block(), mark(), wal(), time()).prop_map(|(b, m, w, t)| Op::Mark(b, m, w, t)),
         6 => (block(), 0u64..400, mark(), wal(), time()).prop_map(|(b, n, m, w, t)| Op::Burst(b, n, m, w, t)),
         20 => (block(), wal(), time()).prop_map(|(b, w, t)| Op::Changed(b, w, t)),
         1 => (edges(), edges(), wal(), time()).prop_map(|(a, b, w, t)| Op::Range(a.min(b), a.max(b), w, t)),
@@ -147,19 +145,6 @@ struct Known {
     state: BlockState,
     /// `None` of a block that was only ever cleared, in a range that counted as a whole.
     marked: Option<MarkedAt>,
-    /// Of a CLEAN block it means nothing.
-    span: Option<KeySpan>,
-}
-
-impl Known {
-    fn is_same(a: Option<Self>, b: Option<Self>) -> bool {
-        match (a, b) {
-            (Some(a), Some(b)) if a.state == BlockState::Clean => {
-                (a.state, a.marked) == (b.state, b.marked)
-            }
-            _ => a == b,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,13 +176,13 @@ impl Model {
     }
 
     /// `true` if the mark is allowed.
-    fn mark(&mut self, block: u64, mark: Mark, marked: MarkedAt, span: Option<KeySpan>) -> bool {
+    fn mark(&mut self, block: u64, mark: Mark, marked: MarkedAt) -> bool {
         if mark == Mark::Clear {
             return self.clear(block);
         }
         let from = self.state(block);
         from.after(mark)
-            .map(|to| self.marked(block, to, marked, span))
+            .map(|to| self.marked(block, to, marked))
             .is_ok()
     }
 
@@ -208,26 +193,12 @@ impl Model {
 
     fn changed(&mut self, block: u64, marked: MarkedAt) {
         let to = self.state(block).after(Mark::Dirty);
-        self.marked(block, to.unwrap_or(BlockState::Dirty), marked, None);
+        self.marked(block, to.unwrap_or(BlockState::Dirty), marked);
     }
 
-    fn marked(&mut self, block: u64, state: BlockState, marked: MarkedAt, span: Option<KeySpan>) {
-        let span = match self.blocks.get(&block) {
-            Some(old) if old.state != BlockState::Clean => match (old.span, span) {
-                (Some(a), Some(b)) => Some(a.union(b)),
-                _ => None,
-            },
-            _ => span,
-        };
+    fn marked(&mut self, block: u64, state: BlockState, marked: MarkedAt) {
         let marked = Some(marked);
-        self.set(
-            block,
-            Known {
-                state,
-                marked,
-                span,
-            },
-        );
+        self.set(block, Known { state, marked });
     }
 
     /// `false` if the block is not known.
@@ -235,7 +206,6 @@ impl Model {
         let unmarked = Known {
             state: BlockState::Clean,
             marked: None,
-            span: None,
         };
         let known = match self.blocks.get(&block) {
             Some(&known) => known,
@@ -311,8 +281,7 @@ impl Model {
     fn go_back_to(&mut self, found: &BTreeMap<u64, Known>) {
         let get = |map: &BTreeMap<u64, Known>, block| map.get(&block).copied();
         let ids = self.blocks.keys().chain(found.keys());
-        let differs =
-            |map: &BTreeMap<u64, Known>, block| !Known::is_same(get(map, block), get(found, block));
+        let differs = |map: &BTreeMap<u64, Known>, block| get(map, block) != get(found, block);
         let mut different: BTreeSet<u64> =
             ids.copied().filter(|&b| differs(&self.blocks, b)).collect();
         while !different.is_empty() {
@@ -435,13 +404,11 @@ impl World {
                 Some(Known {
                     state,
                     marked: Some(record.marked),
-                    span: record.span,
                 })
             }
             (Ok(BlockState::Clean), Err(EngineError::BlockDamaged(_))) => Some(Known {
                 state: BlockState::Clean,
                 marked: None,
-                span: None,
             }),
             (Ok(BlockState::Dirty), Err(EngineError::BlockDamaged(_)))
             | (Err(EngineError::BlockNotFound(_)), Err(EngineError::BlockNotFound(_))) => None,
@@ -536,14 +503,14 @@ impl World {
         let before = std::mem::take(&mut self.model.blocks);
         for (id, known) in before {
             let found = found.get(&id).copied();
-            if !Known::is_same(Some(known), found) {
+            if Some(known) != found {
                 let is_in = |range: &Range| (range.first..=range.last).contains(&id);
                 assert!(damage.iter().any(is_in), "{id}: {known:?} became {found:?}");
                 // The other files know that it was DIRTY, and where.
                 match found {
                     Some(found) => {
                         let (then, now) = (known.marked, found.marked.unwrap());
-                        assert_eq!((found.state, found.span), (BlockState::Dirty, None), "{id}");
+                        assert_eq!(found.state, BlockState::Dirty, "{id}");
                         let is_found = matches!(known.state, BlockState::Dirty | BlockState::New);
                         if let Some(then) = then.filter(|_| is_found) {
                             assert!(
@@ -608,9 +575,6 @@ impl World {
             Some(marked) => {
                 let record = record.unwrap();
                 assert_eq!((record.state, record.marked), (known.state, marked), "{id}");
-                if known.state != BlockState::Clean {
-                    assert_eq!(record.span, known.span, "{id}");
-                }
             }
         }
     }
@@ -654,20 +618,12 @@ impl World {
         let persistent = self.config.persistence_path.is_some();
         let e = self.engine.as_ref().unwrap();
         match *operation {
-            Operation::Mark(block, mark, wal, time, span) => {
-                let span = span.map(|(a, b)| KeySpan {
-                    first: a.min(b),
-                    last: a.max(b),
-                });
+            Operation::Mark(block, mark, wal, time) => {
                 let marked = MarkedAt::new(wal, time);
-                let result = match span {
-                    Some(span) => e.mark_span(BlockId(block), mark, marked, span),
-                    None => e.mark(BlockId(block), mark, marked),
-                };
-                match result {
+                match e.mark(BlockId(block), mark, marked) {
                     Err(EngineError::MemoryFull { .. }) => self.refused += 1,
                     Err(error) => {
-                        assert!(!self.model.mark(block, mark, marked, span), "{error}");
+                        assert!(!self.model.mark(block, mark, marked), "{error}");
                         let documented = match mark {
                             Mark::Clear => matches!(error, EngineError::BlockNotFound(_)),
                             _ => matches!(error, EngineError::InvalidTransition { .. }),
@@ -675,7 +631,7 @@ impl World {
                         assert!(documented, "{error}");
                     }
                     Ok(state) => {
-                        assert!(self.model.mark(block, mark, marked, span));
+                        assert!(self.model.mark(block, mark, marked));
                         assert_eq!(state, self.model.state(block));
                     }
                 }
@@ -696,14 +652,14 @@ impl World {
                     Err(error) => (error.applied, Some(error.source)),
                 };
                 for &(block, at) in &marks[..applied] {
-                    assert!(self.model.mark(block.0, mark, at, None));
+                    assert!(self.model.mark(block.0, mark, at));
                 }
                 match refused {
                     None => {}
                     Some(EngineError::MemoryFull { .. }) => self.refused += 1,
                     Some(error) => {
                         let (block, at) = marks[applied];
-                        assert!(!self.model.mark(block.0, mark, at, None), "{error}");
+                        assert!(!self.model.mark(block.0, mark, at), "{error}");
                     }
                 }
             }
@@ -743,7 +699,7 @@ impl World {
                     match e.mark(BlockId(block), Mark::Dirty, marked) {
                         Err(EngineError::MemoryFull { .. }) => self.refused += 1,
                         result => {
-                            let allowed = self.model.mark(block, Mark::Dirty, marked, None);
+                            let allowed = self.model.mark(block, Mark::Dirty, marked);
                             assert_eq!(result.is_ok(), allowed);
                         }
                     }

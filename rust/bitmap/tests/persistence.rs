@@ -1,7 +1,7 @@
 //! What survives: restarts, kill -9, damaged files; and who may open a path.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, KeySpan, Mark, MarkedAt};
+use bitmap::{BlockId, BlockState, Engine, EngineConfig, EngineError, Mark, MarkedAt};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -26,11 +26,10 @@ fn from_env(name: &str, default: u64) -> u64 {
 #[test]
 fn everything_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let span = KeySpan { first: -7, last: 9 };
     {
         let engine = Engine::open(&config(dir.path())).unwrap();
         engine
-            .mark_span(BlockId(1), Mark::Dirty, MarkedAt::new(5, i64::MIN), span)
+            .mark(BlockId(1), Mark::Dirty, MarkedAt::new(5, i64::MIN))
             .unwrap();
         engine
             .mark(BlockId(2), Mark::New, MarkedAt::new(6, i64::MAX))
@@ -46,10 +45,7 @@ fn everything_survives_a_restart() {
     let engine = Engine::open(&config(dir.path())).unwrap();
     assert!(engine.damage().is_empty());
     let first = engine.block(BlockId(1)).unwrap();
-    assert_eq!(
-        (first.marked, first.span),
-        (MarkedAt::new(5, i64::MIN), Some(span))
-    );
+    assert_eq!(first.marked, MarkedAt::new(5, i64::MIN));
     let states: Vec<_> = (1..5)
         .map(|id| engine.state(BlockId(id)).unwrap())
         .collect();
@@ -670,7 +666,7 @@ fn damage_that_may_be_of_every_block_is_repaired_within_the_limit() {
         let block = engine.block(id(i));
         match block {
             Ok(block) if damage[0].contains(id(i)) => {
-                assert_eq!((block.state, block.span), (BlockState::Dirty, None), "{i}");
+                assert_eq!(block.state, BlockState::Dirty, "{i}");
                 let marked = if i % 7 == 0 && i < 7000 {
                     again(i / 7)
                 } else {

@@ -64,6 +64,7 @@ fn scan(dir: &Path) {
                 if let Change::Rows(changed) = change {
                     rows += changed.len();
                 }
+                Ok(())
             })
             .unwrap();
     }

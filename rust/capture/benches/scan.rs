@@ -5,7 +5,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use capture::{Change, ChangeSource, DataDirs, TsdbSource, VnodeDir};
+use capture::{Change, DataDirs, TsdbSource, VnodeDir};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use model::Version;
 use std::{
@@ -193,6 +193,7 @@ fn scan_tsdb(vnodes: &[VnodeDir], since: &[Version]) -> Scanned {
             if let Change::Rows(rows) = change {
                 scanned.rows += rows.len() as u64;
             }
+            Ok(())
         })
         .unwrap();
         scanned.blocks += tsdb.blocks_indexed();

@@ -5,15 +5,8 @@ use model::{Key, KeySpan, PkValue, Suid, TableId, Uid, Version};
 use serde::{Deserialize, Serialize};
 use tdfiles::{FormatError, wal};
 
-/// Something that can say what changed in one vgroup.
-pub trait ChangeSource {
-    /// Calls `sink` with every change later than `since` and returns what is proven about them.
-    fn scan(
-        &mut self,
-        since: Version,
-        sink: &mut dyn FnMut(Change<'_>),
-    ) -> Result<Coverage, CaptureError>;
-}
+/// Takes changes one by one. A scan ends with the first error that it gets from here.
+pub(crate) type Sink<'s> = dyn FnMut(Change<'_>) -> Result<(), CaptureError> + 's;
 
 /// One change in a vgroup.
 #[derive(Debug)]

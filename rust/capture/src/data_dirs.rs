@@ -1,7 +1,7 @@
 //! Finding vnodes and their files in one or more data directories (tiers).
 
-use crate::{CaptureError, ChangeSource as _, WalSource};
-use model::{Version, VgId};
+use crate::CaptureError;
+use model::VgId;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -137,14 +137,6 @@ impl VnodeDir {
             return Err(CaptureError::Format { path, source });
         }
         Ok(config)
-    }
-
-    /// The newest version in the log; [`Version::BEGINNING`] when it holds none.
-    pub fn newest_logged(&self) -> Result<Version, CaptureError> {
-        let config = self.config()?;
-        let mut log = WalSource::open(self, &config, config.committed, config.committed)?;
-        log.scan(config.committed, &mut |_| {})?;
-        Ok(log.newest())
     }
 
     pub(crate) fn wal(&self) -> PathBuf {

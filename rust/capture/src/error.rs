@@ -54,6 +54,14 @@ pub enum CaptureError {
         /// What and where.
         source: FormatError,
     },
+    /// A change was found whose rows can't be taken apart.
+    #[error("vgroup {vgroup}: {source}")]
+    Rows {
+        /// The vgroup.
+        vgroup: VgId,
+        /// What is wrong with them.
+        source: FormatError,
+    },
     /// The server replaced files faster than they could be opened.
     #[error(
         "{path}: the files of the vnode kept changing during {attempts} attempts to open them; \

@@ -19,11 +19,12 @@ mod scan;
 mod snapshot;
 mod table_names;
 mod tsdb_source;
+mod unreadable;
+mod wal_scan;
+mod wal_segments;
 mod wal_source;
 
-pub use change::{
-    Change, ChangeSource, Coverage, Reason, ReasonCode, RowChange, SourceKind, TableChange,
-};
+pub use change::{Change, Coverage, Reason, ReasonCode, RowChange, SourceKind, TableChange};
 pub use data_dirs::{DataDirs, VnodeDir};
 pub use error::CaptureError;
 pub use scan::{KnownVnode, ScanReport, SourceChoice, Start};

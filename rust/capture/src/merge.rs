@@ -3,7 +3,7 @@
 //! Every run is sorted by table and key, and a key that was overwritten can stand in several. The merge
 //! yields each key once, with the newest version, and holds one block per run in memory.
 
-use crate::{CaptureError, Change, RowChange};
+use crate::{CaptureError, Change, RowChange, change::Sink};
 use model::{Key, PkValue, TableId, Version};
 use std::{cmp::Ordering, path::PathBuf};
 use tdfiles::{FormatError, tsdb::KeyRows};
@@ -122,10 +122,7 @@ impl<'a> Run<'a> {
 }
 
 /// Yields every key of the runs once, table by table.
-pub(crate) fn merge(
-    mut runs: Vec<Run<'_>>,
-    sink: &mut dyn FnMut(Change<'_>),
-) -> Result<(), CaptureError> {
+pub(crate) fn merge(mut runs: Vec<Run<'_>>, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
     let mut batch = Batch::default();
     loop {
         let next = runs
@@ -134,11 +131,10 @@ pub(crate) fn merge(
             .filter_map(|(i, run)| Some((i, run.row()?)))
             .min_by(|(_, a), (_, b)| a.order(b).then(b.version.cmp(&a.version)));
         let Some((i, row)) = next else { break };
-        batch.push(row, sink);
+        batch.push(row, sink)?;
         runs[i].advance()?;
     }
-    batch.flush(sink);
-    Ok(())
+    batch.flush(sink)
 }
 
 /// Rows of one table, collected before they are handed on.
@@ -151,34 +147,36 @@ struct Batch {
 }
 
 impl Batch {
-    fn push(&mut self, row: Row<'_>, sink: &mut dyn FnMut(Change<'_>)) {
+    fn push(&mut self, row: Row<'_>, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         let same_table = self.table == Some(row.table);
         if same_table && self.keys.last() == Some(&row.key) && self.pks.last() == row.pk {
             // The same key again, from a lower level or an earlier block.
             if let Some(version) = self.versions.last_mut() {
                 *version = row.version.max(*version);
             }
-            return;
+            return Ok(());
         }
         // A batch is cut between keys, so that a repeated key always meets its twin.
         if !same_table || self.keys.len() == BATCH {
-            self.flush(sink);
+            self.flush(sink)?;
             self.table = Some(row.table);
         }
         self.keys.push(row.key);
         self.versions.push(row.version);
         self.pks.extend(row.pk.cloned());
+        Ok(())
     }
 
-    fn flush(&mut self, sink: &mut dyn FnMut(Change<'_>)) {
+    fn flush(&mut self, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         if let Some(table) = self.table {
             let rows = RowChange::from_merged(table, &self.keys, &self.versions, &self.pks);
             if let Some(rows) = rows {
-                sink(Change::Rows(rows));
+                sink(Change::Rows(rows))?;
             }
         }
         self.keys.clear();
         self.versions.clear();
         self.pks.clear();
+        Ok(())
     }
 }

@@ -1,13 +1,14 @@
 //! One vnode, start to end: which source is asked for what, and what the answer is worth.
 
 use crate::{
-    CaptureError, Change, ChangeSource, Coverage, Reason, ReasonCode, SourceKind, TsdbSource,
-    VnodeDir, WalSource,
+    CaptureError, Change, Coverage, Reason, ReasonCode, SourceKind, TsdbSource, VnodeDir,
+    WalSource,
+    change::Sink,
     retry::{ATTEMPTS, pause},
 };
 use model::{DbId, FileSetId, KeySpan, TableId, Version};
 use std::collections::{BTreeMap, BTreeSet};
-use tdfiles::vnode_json::VnodeJson;
+use tdfiles::{FormatError, vnode_json::VnodeJson};
 
 /// Where a scan starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,13 +67,17 @@ impl ScanReport {
 }
 
 impl VnodeDir {
-    /// Yields every change later than `start`. Changes of the log come before those of the committed files.
+    /// Yields every change later than `start`. Changes of the log come before those of the committed files. The first
+    /// error of `sink` ends the scan.
     pub fn scan(
         &self,
         start: &Start,
         choice: SourceChoice,
-        sink: &mut dyn FnMut(Change<'_>),
+        sink: &mut dyn FnMut(Change<'_>) -> Result<(), FormatError>,
     ) -> Result<ScanReport, CaptureError> {
+        let vgroup = self.vgroup;
+        let sink: &mut Sink<'_> =
+            &mut |change| sink(change).map_err(|source| CaptureError::Rows { vgroup, source });
         let config = self.config()?;
         let mut reasons = Vec::new();
         let since = match replaced(start, &config) {
@@ -121,7 +126,7 @@ impl VnodeDir {
         };
         if choice == SourceChoice::Tsdb && since > committed {
             // Only the log can tell whether the start is merely not committed yet.
-            wal.scan(since, &mut |_| {})?;
+            wal.scan(since, &mut |_| Ok(()))?;
         }
         let newest = committed.max(wal.newest());
         // A log that can't be read to its end may well hold the start; its reason says what is wrong.
@@ -160,6 +165,14 @@ impl VnodeDir {
         let config = self.config()?;
         WalSource::open(self, &config, Version::BEGINNING, Version::BEGINNING)?
             .version_before(time_us, &config)
+    }
+
+    /// The newest version in the log; [`Version::BEGINNING`] when it holds none.
+    pub fn newest_logged(&self) -> Result<Version, CaptureError> {
+        let config = self.config()?;
+        let mut log = WalSource::open(self, &config, config.committed, config.committed)?;
+        log.scan(config.committed, &mut |_| Ok(()))?;
+        Ok(log.newest())
     }
 
     /// How densely tables are filled: for up to `limit` pieces of tables, newest first, the distinct keys in it
@@ -215,11 +228,7 @@ impl VnodeDir {
 
     /// Reports the ranges that are dirty as a whole for every table that has rows on disk. Tables without any
     /// are covered by the reason alone.
-    fn widen(
-        &self,
-        coverage: &Coverage,
-        sink: &mut dyn FnMut(Change<'_>),
-    ) -> Result<(), CaptureError> {
+    fn widen(&self, coverage: &Coverage, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         // Unreadable rows name their tables themselves; in a file set that is gone no table has rows.
         let names_no_tables = |reason: &&Reason| {
             !matches!(
@@ -248,7 +257,7 @@ impl VnodeDir {
                     table: *table,
                     span,
                     version: coverage.to,
-                });
+                })?;
             }
         }
         Ok(())

@@ -5,17 +5,14 @@
 //! rows later sees that one. Versions above the committed one are therefore kept, never cut off.
 
 use crate::{
-    CaptureError, Change, ChangeSource, Coverage, Reason, ReasonCode, Snapshot, VnodeDir,
+    CaptureError, Change, Coverage, ReasonCode, Snapshot, VnodeDir,
+    change::Sink,
     merge::{Run, merge},
     retry::pause,
+    unreadable::{Reasons, Unreadables},
 };
 use model::{FileSetId, KeySpan, TableId, Version};
-use std::{
-    cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
-    fs::File,
-    path::Path,
-};
+use std::{cell::Cell, collections::BTreeMap, fs::File, path::Path};
 use tdfiles::{
     FormatError, Unreadable,
     current_json::{FileEntry, FileKind, FileSet},
@@ -176,6 +173,34 @@ impl TsdbSource {
         Ok(())
     }
 
+    /// Calls `sink` with every change later than `since` and returns what is proven about them. The first error of
+    /// `sink` ends the scan.
+    pub fn scan(
+        &mut self,
+        since: Version,
+        sink: &mut dyn FnMut(Change<'_>) -> Result<(), CaptureError>,
+    ) -> Result<Coverage, CaptureError> {
+        debug_assert!(
+            since >= self.since,
+            "the files were opened for a later start"
+        );
+        self.since = since.max(self.since);
+        let mut reasons = Reasons::default();
+        let to = self.vnode().committed;
+        if self.vnode().tsdb_encrypted {
+            let text = "the TSDB files are encrypted, so no row of them can be read";
+            reasons.add(ReasonCode::TsdbEncrypted, KeySpan::ALL, text.to_owned());
+        } else if to > since {
+            for set in &self.snapshot.current.file_sets {
+                self.scan_set(set, sink, &mut reasons)?;
+            }
+        }
+        Ok(Coverage {
+            from: since,
+            to: to.max(since),
+            reasons: reasons.0,
+        })
+    }
     fn vnode(&self) -> &VnodeJson {
         &self.snapshot.vnode
     }
@@ -195,7 +220,7 @@ impl TsdbSource {
     fn scan_set(
         &self,
         set: &FileSet,
-        sink: &mut dyn FnMut(Change<'_>),
+        sink: &mut Sink<'_>,
         reasons: &mut Reasons,
     ) -> Result<(), CaptureError> {
         let range = self.vnode().key_range(set.fid);
@@ -255,10 +280,9 @@ impl TsdbSource {
                 table,
                 span,
                 version,
-            });
+            })?;
         }
-        unreadable.report(range, sink, reasons);
-        Ok(())
+        unreadable.report(range, sink, reasons)
     }
 
     /// The deletes in a file of a set that covers `range`, as far as they are later than the start.
@@ -431,35 +455,6 @@ impl TsdbSource {
 
 type PagedFileSource<'a> = &'a File;
 
-impl ChangeSource for TsdbSource {
-    fn scan(
-        &mut self,
-        since: Version,
-        sink: &mut dyn FnMut(Change<'_>),
-    ) -> Result<Coverage, CaptureError> {
-        debug_assert!(
-            since >= self.since,
-            "the files were opened for a later start"
-        );
-        self.since = since.max(self.since);
-        let mut reasons = Reasons::default();
-        let to = self.vnode().committed;
-        if self.vnode().tsdb_encrypted {
-            let text = "the TSDB files are encrypted, so no row of them can be read";
-            reasons.add(ReasonCode::TsdbEncrypted, KeySpan::ALL, text.to_owned());
-        } else if to > since {
-            for set in &self.snapshot.current.file_sets {
-                self.scan_set(set, sink, &mut reasons)?;
-            }
-        }
-        Ok(Coverage {
-            from: since,
-            to: to.max(since),
-            reasons: reasons.0,
-        })
-    }
-}
-
 fn shared_storage(offset: u64) -> FormatError {
     FormatError::Unreadable {
         what: "row block",
@@ -479,91 +474,4 @@ fn read_racing(read: impl Fn() -> Result<KeyRows, FormatError>) -> Result<KeyRow
         }
     }
     read()
-}
-
-#[derive(Default)]
-struct Reasons(Vec<Reason>);
-
-impl Reasons {
-    fn add(&mut self, code: ReasonCode, range: KeySpan, text: String) {
-        self.0.push(Reason::widening(code, range, text));
-    }
-}
-
-/// Blocks of one file set that could not be read. Filled while runs are merged, reported afterwards.
-#[derive(Default)]
-struct Unreadables {
-    tables: RefCell<BTreeMap<TableId, (KeySpan, Version)>>,
-    everything: Cell<bool>,
-    blocks: Cell<u64>,
-    span: Cell<Option<KeySpan>>,
-    causes: RefCell<BTreeSet<String>>,
-}
-
-impl Unreadables {
-    fn block(
-        &self,
-        path: &Path,
-        why: Unreadable,
-        version: Version,
-        tables: impl IntoIterator<Item = (TableId, KeySpan)>,
-    ) {
-        let mut known = self.tables.borrow_mut();
-        let mut noted = false;
-        for (table, span) in tables {
-            if !std::mem::replace(&mut noted, true) {
-                self.note(path, &why);
-            }
-            self.widen(span);
-            let (hull, newest) = known.entry(table).or_insert((span, version));
-            *hull = hull.hull(span);
-            *newest = version.max(*newest);
-        }
-        self.blocks.set(self.blocks.get() + 1);
-    }
-
-    fn all_tables(&self, path: &Path, why: Unreadable, span: KeySpan) {
-        self.note(path, &why);
-        self.widen(span);
-        self.everything.set(true);
-        self.blocks.set(self.blocks.get() + 1);
-    }
-
-    fn widen(&self, span: KeySpan) {
-        let hull = self.span.get().map_or(span, |hull| hull.hull(span));
-        self.span.set(Some(hull));
-    }
-
-    fn note(&self, path: &Path, why: &Unreadable) {
-        let mut causes = self.causes.borrow_mut();
-        if causes.len() < 3 {
-            causes.insert(format!("{}: {why}", path.display()));
-        }
-    }
-
-    fn report(self, set: KeySpan, sink: &mut dyn FnMut(Change<'_>), reasons: &mut Reasons) {
-        for (table, (span, version)) in self.tables.into_inner() {
-            sink(Change::Unknown {
-                table,
-                span,
-                version,
-            });
-        }
-        let blocks = self.blocks.get();
-        if blocks > 0 {
-            let span = if self.everything.get() {
-                Some(set)
-            } else {
-                self.span.get()
-            };
-            let causes = self
-                .causes
-                .into_inner()
-                .into_iter()
-                .collect::<Vec<_>>()
-                .join("; ");
-            let text = format!("{blocks} blocks with changes can't be read row by row ({causes})");
-            reasons.add(ReasonCode::UnreadableRows, span.unwrap_or(set), text);
-        }
-    }
 }

@@ -270,8 +270,9 @@ impl Shared {
     fn failed(&self, error: &ScanError) {
         let metrics = self.turns.metrics;
         match error {
-            ScanError::Detect(DetectError::Capture(CaptureError::Format { .. }))
-            | ScanError::Detect(DetectError::Rows { .. }) => metrics.parse_errors.add(1),
+            ScanError::Detect(DetectError::Capture(
+                CaptureError::Format { .. } | CaptureError::Rows { .. },
+            )) => metrics.parse_errors.add(1),
             ScanError::Detect(_) | ScanError::Position(_) => metrics.connection_retries.add(1),
             ScanError::Save(_) | ScanError::NotSafe => metrics.commit_retries.add(1),
             ScanError::NotTaken(_) => {}

@@ -6,7 +6,6 @@ use capture::{
 };
 use model::{Cancelled, KeySpan, Precision, Progress, Unit, Version, VgId};
 use std::{collections::BTreeSet, path::PathBuf};
-use tdfiles::FormatError;
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,14 +88,6 @@ pub enum DetectError {
         /// Now, µs since the epoch.
         now: i64,
     },
-    /// A record decoded when it was read, but not when its rows were taken.
-    #[error("vgroup {vgroup}: {source}")]
-    Rows {
-        /// The vgroup.
-        vgroup: VgId,
-        /// What is wrong.
-        source: FormatError,
-    },
     /// It was cancelled.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -148,18 +139,7 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Detection, Dete
         progress.go_on()?;
         let (start, unknown) = start_of(vnode, &request.since, checkpoint)?;
         let mut changes = planner.vgroup();
-        let mut broken = None;
-        let mut report = vnode.scan(&start, request.source, &mut |change| {
-            if broken.is_none() {
-                broken = changes.add(change).err();
-            }
-        })?;
-        if let Some(source) = broken {
-            return Err(DetectError::Rows {
-                vgroup: vnode.vgroup,
-                source,
-            });
-        }
+        let mut report = vnode.scan(&start, request.source, &mut |change| changes.add(change))?;
         report.coverage.reasons.extend(unknown);
         progress.advance(1, changes.rows_seen());
         next.vgroups

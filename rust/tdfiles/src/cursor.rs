@@ -33,6 +33,12 @@ impl<'a> Cursor<'a> {
         self.bytes.len() - self.pos
     }
 
+    /// A bound for `Vec::with_capacity`: `count` things of `at_least` bytes each, as far as the bytes that are left can
+    /// hold them.
+    pub(crate) fn plausible(&self, count: usize, at_least: usize) -> usize {
+        count.min(self.remaining() / at_least.max(1))
+    }
+
     pub(crate) fn corrupt(&self, detail: impl Into<std::borrow::Cow<'static, str>>) -> FormatError {
         FormatError::corrupt(self.what, self.offset(), detail)
     }

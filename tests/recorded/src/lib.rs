@@ -7,7 +7,7 @@
 
 mod truth;
 
-use capture::{Change, ChangeSource, DataDirs, SourceChoice, Start, TableChange, VnodeDir};
+use capture::{Change, DataDirs, SourceChoice, Start, TableChange, VnodeDir};
 use model::{Key, KeySpan, Uid, Version};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,46 +50,43 @@ pub struct Found {
 /// Scans one vnode.
 pub fn find(vnode: &VnodeDir, since: Version, source: SourceChoice) -> Result<Found> {
     let mut found = Found::default();
-    let mut failed = None;
     let start = Start {
         version: since,
         known: None,
     };
-    vnode.scan(&start, source, &mut |change| match change {
-        Change::Rows(rows) => {
-            let add = |key, _: Option<&_>, version| {
-                found.rows.insert((rows.table.uid, key, version));
-            };
-            failed = rows.for_each(add).err().or(failed.take());
-        }
-        Change::Delete {
-            table,
-            span,
-            version,
-        } => {
-            found.deletes.insert((table.uid, span, version));
-        }
-        Change::Table {
-            change: TableChange::Dropped { uid: Some(uid), .. },
-            ..
-        } => {
-            found.dropped.insert(uid);
-        }
-        Change::Table {
-            change: TableChange::Created { table, name },
-            ..
-        } => {
-            found.names.insert(name.to_owned(), table.uid);
-        }
-        Change::Table { .. } | Change::Unknown { .. } => {}
-    })?;
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(found),
-    }
+    vnode.scan(&start, source, &mut |change| found.add(change))?;
+    Ok(found)
 }
 
 impl Found {
+    fn add(&mut self, change: Change<'_>) -> std::result::Result<(), tdfiles::FormatError> {
+        match change {
+            Change::Rows(rows) => {
+                return rows.for_each(|key, _, version| {
+                    self.rows.insert((rows.table.uid, key, version));
+                });
+            }
+            Change::Delete {
+                table,
+                span,
+                version,
+            } => {
+                self.deletes.insert((table.uid, span, version));
+            }
+            Change::Table { change, .. } => match change {
+                TableChange::Dropped { uid: Some(uid), .. } => {
+                    self.dropped.insert(uid);
+                }
+                TableChange::Created { table, name } => {
+                    self.names.insert(name.to_owned(), table.uid);
+                }
+                _ => {}
+            },
+            Change::Unknown { .. } => {}
+        }
+        Ok(())
+    }
+
     /// The keys that a query would find in each table, if everything was asked for: rows without those that a
     /// later delete hides.
     pub fn live(&self) -> BTreeMap<Uid, BTreeSet<Key>> {
@@ -149,7 +146,7 @@ pub fn check_every_checksum(dir: &Path) -> Result<(u64, u64)> {
         }
         let mut wal =
             capture::WalSource::open(&vnode, &config, Version::BEGINNING, Version::BEGINNING)?;
-        let coverage = wal.scan(Version::BEGINNING, &mut |_| {})?;
+        let coverage = wal.scan(Version::BEGINNING, &mut |_| Ok(()))?;
         if let Some(gap) = coverage.reasons.iter().find(|reason| reason.code.is_gap()) {
             return Err(gap.text.clone().into());
         }

@@ -6,4 +6,5 @@
 mod damage;
 mod histories;
 mod scanned;
+mod stopped;
 mod two_uids;

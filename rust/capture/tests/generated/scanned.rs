@@ -41,44 +41,50 @@ pub(crate) fn scan(
         version: Version(since),
         known: None,
     };
-    let report = vnode(dir)?.scan(&start, source, &mut |change| match change {
-        Change::Rows(rows) => rows
-            .for_each(|ts, pk, version| {
-                let key = Key {
-                    uid: rows.table.uid.0,
-                    ts: ts.0,
-                    pk: pk.map(pk_of),
-                };
-                let newest = scanned.rows.entry(key).or_insert(version.0);
-                *newest = version.0.max(*newest);
-            })
-            .unwrap(),
-        Change::Delete {
-            table,
-            span,
-            version,
-        } => {
-            scanned
-                .deletes
-                .insert((table.uid.0, span.first.0, span.last.0, version.0));
-        }
-        Change::Unknown { table, .. } => {
-            scanned.unknown.insert(table.uid.0);
-        }
-        Change::Table { change, .. } => match change {
-            TableChange::Created { table, .. } => {
-                scanned.created.insert(table.uid.0);
-            }
-            TableChange::Dropped { uid: Some(uid), .. } => {
-                scanned.dropped.insert(uid.0);
-            }
-            TableChange::SuperTableDropped { suid, .. } => {
-                scanned.dropped_stbs.insert(suid.0);
-            }
-            _ => {}
-        },
-    })?;
+    let report = vnode(dir)?.scan(&start, source, &mut |change| scanned.add(change))?;
     Ok((scanned, report))
+}
+
+impl Scanned {
+    fn add(&mut self, change: Change<'_>) -> Result<(), tdfiles::FormatError> {
+        match change {
+            Change::Rows(rows) => {
+                return rows.for_each(|ts, pk, version| {
+                    let key = Key {
+                        uid: rows.table.uid.0,
+                        ts: ts.0,
+                        pk: pk.map(pk_of),
+                    };
+                    let newest = self.rows.entry(key).or_insert(version.0);
+                    *newest = version.0.max(*newest);
+                });
+            }
+            Change::Delete {
+                table,
+                span,
+                version,
+            } => {
+                self.deletes
+                    .insert((table.uid.0, span.first.0, span.last.0, version.0));
+            }
+            Change::Unknown { table, .. } => {
+                self.unknown.insert(table.uid.0);
+            }
+            Change::Table { change, .. } => match change {
+                TableChange::Created { table, .. } => {
+                    self.created.insert(table.uid.0);
+                }
+                TableChange::Dropped { uid: Some(uid), .. } => {
+                    self.dropped.insert(uid.0);
+                }
+                TableChange::SuperTableDropped { suid, .. } => {
+                    self.dropped_stbs.insert(suid.0);
+                }
+                _ => {}
+            },
+        }
+        Ok(())
+    }
 }
 
 /// The writer's form of a key's second half.

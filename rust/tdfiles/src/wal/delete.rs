@@ -6,7 +6,7 @@
 //! BATCH_DEL comes from streams: i64 suid; i32 n; n × {string table; i64 first; i64 last}.
 //! (tEncodeDeleteRes and tEncodeSBatchDeleteReq of server 3.3.7.)
 
-use super::{Name, message::plausible};
+use super::Name;
 use crate::{FormatError, cursor::Cursor};
 use model::{Key, KeySpan, Suid, Uid};
 
@@ -37,7 +37,7 @@ pub struct BatchDelete<'a> {
 pub(super) fn decode(mut cursor: Cursor<'_>) -> Result<Delete<'_>, FormatError> {
     let suid = Suid(cursor.i64()?);
     let count = cursor.length()?;
-    let mut uids = Vec::with_capacity(plausible(count, &cursor, 8));
+    let mut uids = Vec::with_capacity(cursor.plausible(count, 8));
     for _ in 0..count {
         uids.push(Uid(cursor.i64()?));
     }
@@ -61,7 +61,7 @@ pub(super) fn decode_batch(mut cursor: Cursor<'_>) -> Result<BatchDelete<'_>, Fo
     let count = cursor.i32()?;
     let count =
         usize::try_from(count).map_err(|_| cursor.corrupt(format!("{count} single deletes")))?;
-    let mut deletes = Vec::with_capacity(plausible(count, &cursor, 17));
+    let mut deletes = Vec::with_capacity(cursor.plausible(count, 17));
     for _ in 0..count {
         let name = Name(cursor.string()?);
         deletes.push((

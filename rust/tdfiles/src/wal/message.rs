@@ -134,8 +134,3 @@ impl<'a> Message<'a> {
         })
     }
 }
-
-/// A bound for `Vec::with_capacity`: a count is believed only as far as the bytes can hold it.
-pub(super) fn plausible(count: usize, cursor: &Cursor<'_>, at_least: usize) -> usize {
-    count.min(cursor.remaining() / at_least.max(1))
-}

@@ -11,7 +11,6 @@
 //! Creation struct: varint flags; string name; i64 uid; i64 created at (ms); i32 ttl; i8 type; i32 comment
 //! length [string comment]; for a child: string super table; u8 tags; i64 suid; … The leader filled in the uid.
 
-use super::message::plausible;
 use crate::{FormatError, cursor::Cursor};
 use model::{Suid, Uid};
 use std::{borrow::Cow, fmt};
@@ -89,7 +88,7 @@ impl AlterTable<'_> {
 pub(super) fn create_tables(mut cursor: Cursor<'_>) -> Result<Vec<CreatedTable<'_>>, FormatError> {
     let mut body = cursor.structure()?;
     let count = body.length()?;
-    let mut tables = Vec::with_capacity(plausible(count, &body, 4 + 28));
+    let mut tables = Vec::with_capacity(body.plausible(count, 4 + 28));
     for _ in 0..count {
         tables.push(created_table(&mut body)?);
     }
@@ -122,7 +121,7 @@ pub(super) fn created_table<'a>(cursor: &mut Cursor<'a>) -> Result<CreatedTable<
 pub(super) fn drop_tables(mut cursor: Cursor<'_>) -> Result<Vec<DroppedTable<'_>>, FormatError> {
     let mut body = cursor.structure()?;
     let count = body.length()?;
-    let mut tables = Vec::with_capacity(plausible(count, &body, 4 + 9));
+    let mut tables = Vec::with_capacity(body.plausible(count, 4 + 9));
     for _ in 0..count {
         let mut table = body.structure()?;
         let name = Name(table.string()?);
@@ -143,7 +142,7 @@ pub(super) fn drop_expired(mut cursor: Cursor<'_>) -> Result<Vec<Uid>, FormatErr
     let (_time, _limit, count) = (body.i32()?, body.i32()?, body.i32()?);
     let count =
         usize::try_from(count).map_err(|_| body.corrupt(format!("{count} expired tables")))?;
-    let mut uids = Vec::with_capacity(plausible(count, &body, 8));
+    let mut uids = Vec::with_capacity(body.plausible(count, 8));
     for _ in 0..count {
         uids.push(Uid(body.i64()?));
     }

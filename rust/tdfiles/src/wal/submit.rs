@@ -4,7 +4,7 @@
 //! table a struct {varint flags; [creation]; i64 suid; i64 uid; varint schema version; rows; i64 ctime; …}}.
 //! (tEncodeSSubmitTbData and tEncodeRow of server 3.3.7; the same in 3.3.1 but for blobs.)
 
-use super::{CreatedTable, message::plausible, meta};
+use super::{CreatedTable, meta};
 use crate::{FormatError, Unreadable, cursor::Cursor, types};
 use model::{Key, KeySpan, PkText, PkValue, Suid, TableId, Uid};
 
@@ -144,7 +144,7 @@ pub(super) fn decode(mut cursor: Cursor<'_>) -> Result<Vec<SubmitTable<'_>>, For
     }
     let mut body = cursor.structure()?;
     let count = usize::try_from(body.uvarint()?).unwrap_or(usize::MAX);
-    let mut tables = Vec::with_capacity(plausible(count, &body, 4 + 16));
+    let mut tables = Vec::with_capacity(body.plausible(count, 4 + 16));
     for _ in 0..count {
         tables.push(decode_table(body.structure()?)?);
     }

@@ -1,9 +1,10 @@
 //! Blocks kept one by one, in buckets of one cache line: a lookup reads the bucket that the block's hash names, and the
 //! next ones only where that was full once.
 
+use crate::BlockId;
+use crate::part_name::PartName;
 use crate::place::Place;
 use crate::status::Status;
-use crate::{BlockId, tables::PartName};
 use std::mem::size_of;
 
 /// Blocks of a bucket.

@@ -3,15 +3,16 @@
 //! One piece of work runs at a time, in the background or in the thread that outruns it. It reads immutable runs
 //! and takes the trees' lock only to put its result in their place.
 
-use crate::disk::TreeKind;
-use crate::engine::{Inner, Trees};
+use crate::disk::Serial;
 use crate::error::EngineError;
+use crate::inner::Inner;
 use crate::memory::Charge;
 use crate::place::shard_of;
 use crate::row::{Entry, Record, Row};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, RunBuilder};
+use crate::stored_run::TreeKind;
 use crate::tree::{Cursor, Tree, Work};
-use parking_lot::{Condvar, Mutex};
+use crate::trees::Trees;
 use std::collections::HashSet;
 use std::io;
 use std::mem::size_of;
@@ -23,54 +24,6 @@ use std::thread::JoinHandle;
 const TOO_MANY_LEVELS: usize = 32;
 /// Index entries that may be stale before an index is rebuilt, besides as many as there are live ones.
 const STALE_ENTRIES: u64 = 1 << 18;
-
-/// Wakes the worker.
-#[derive(Debug, Default)]
-pub(crate) struct Wake {
-    signal: Mutex<Signal>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    #[default]
-    Idle,
-    Work,
-    Stop,
-}
-
-impl Wake {
-    /// There may be work.
-    pub(crate) fn notify(&self) {
-        let mut signal = self.signal.lock();
-        if *signal == Signal::Idle {
-            *signal = Signal::Work;
-            self.changed.notify_one();
-        }
-    }
-
-    fn stop(&self) {
-        *self.signal.lock() = Signal::Stop;
-        self.changed.notify_one();
-    }
-
-    /// Waits for work; `false` when it is time to stop.
-    fn wait(&self) -> bool {
-        let mut signal = self.signal.lock();
-        while *signal == Signal::Idle {
-            self.changed.wait(&mut signal);
-        }
-        let go_on = *signal == Signal::Work;
-        if go_on {
-            *signal = Signal::Idle;
-        }
-        go_on
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.signal.lock() == Signal::Stop
-    }
-}
 
 /// The thread that merges.
 #[derive(Debug)]
@@ -128,11 +81,6 @@ impl Inner {
                 *self.trouble.lock() = Some(error);
             }
         }
-    }
-
-    /// Rows of the runs that merging makes: fewer where memory is little, as a run is made in memory.
-    pub(crate) fn full_run(&self) -> u64 {
-        (self.memory.limit() / 512).clamp(1 << 12, 1 << 20)
     }
 
     fn maintain_once(&self) -> Result<bool, EngineError> {

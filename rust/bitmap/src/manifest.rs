@@ -6,10 +6,10 @@
 //! A copy is one line, `tdengine-bitmap-manifest <version> <CRC-32C of the rest, hex>`, and JSON. What follows the version
 //! of a newer engine is not known here, so the version is judged before anything else.
 
-use crate::damage::DamagedRange;
-use crate::disk::{Disk, FORMAT, io_error};
-use crate::error::EngineError;
-use crate::row::Key;
+use crate::damaged_range::DamagedRange;
+use crate::disk::{Disk, FORMAT};
+use crate::error::{EngineError, io_error};
+use crate::stored_run::RunEntry;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -20,14 +20,6 @@ const MAGIC: &str = "tdengine-bitmap-manifest";
 const LONGEST: u64 = 1 << 30;
 /// More states, or runs, than an engine can have written.
 const MOST: u64 = 1 << 62;
-
-/// A run as the manifest names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RunEntry {
-    pub(crate) serial: u64,
-    pub(crate) first: Key,
-    pub(crate) last: Key,
-}
 
 /// One complete state of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,14 +5,16 @@
 //! readers see one moment and marks never wait for a reader.
 
 use crate::BlockId;
-use crate::engine::{Engine, Inner, Trees};
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::head::Axis;
+use crate::inner::Inner;
 use crate::place::{SHARDS, shard_of};
 use crate::row::{Entry, ordered};
 use crate::shard::{Shard, SnapshotId};
 use crate::status::Status;
 use crate::tree::{Cursor, Finder, Tree};
+use crate::trees::Trees;
 use parking_lot::MutexGuard;
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -3,16 +3,17 @@
 
 use crate::BlockId;
 use crate::chunk::CHUNK_ROWS;
-use crate::damage::DamagedRange;
-use crate::disk::{Disk, ReadRun, TreeKind};
-use crate::engine::Inner;
+use crate::damaged_range::DamagedRange;
+use crate::disk::{Disk, Serial};
 use crate::error::EngineError;
-use crate::manifest::{Found, Manifest, RunEntry};
+use crate::inner::Inner;
+use crate::manifest::{Found, Manifest};
 use crate::memory::Charge;
 use crate::place::{Place, shard_of};
 use crate::record::MarkedAt;
 use crate::row::{Key, Record, Row, ordered, signed};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, RunBuilder};
+use crate::stored_run::{ReadRun, RunEntry, TreeKind};
 use crate::tree::{Cursor, Tree, Work};
 use crate::{BlockState, Timestamp, WalOffset};
 use std::collections::HashSet;

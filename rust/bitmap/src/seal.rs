@@ -2,8 +2,8 @@
 
 use crate::{
     BlockId,
-    engine::{Inner, Trees},
     head::Head,
+    inner::Inner,
     memory::Charge,
     place::SHARDS,
     radix::{self, Pair},
@@ -12,6 +12,7 @@ use crate::{
     run::RunBuilder,
     shard::SnapshotId,
     tree::Tree,
+    trees::Trees,
 };
 use std::{mem::size_of, sync::atomic::Ordering::Relaxed};
 

@@ -4,6 +4,7 @@
 //! cache lines; the others are in Roaring bitmaps.
 
 use crate::lone::LoneBlocks;
+use crate::part_name::PartName;
 use crate::place::Place;
 use crate::status::Status;
 use crate::{BlockId, BlockState, TableOrdinal, WindowNumber};
@@ -19,23 +20,6 @@ const GROUP: u32 = 64;
 const WORST_BLOCK: usize = 3;
 /// By how many bytes the bitmaps may have grown before they are looked at.
 const UNMEASURED: usize = 4096;
-
-/// Names 65 536 windows of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PartName {
-    table: u32,
-    number: u16,
-}
-
-impl PartName {
-    /// The part that `block` is in.
-    pub(crate) fn of(block: BlockId) -> Self {
-        Self {
-            table: block.table().0,
-            number: (block.window().0 >> 16) as u16,
-        }
-    }
-}
 
 /// 65 536 windows of a table.
 #[derive(Debug)]

@@ -4,9 +4,10 @@
 
 use crate::BlockId;
 use crate::chunk::Chunk;
+use crate::disk::Serial;
 use crate::error::EngineError;
 use crate::row::{Key, Record, Row};
-use crate::run::{Run, Serial};
+use crate::run::Run;
 use std::collections::HashSet;
 use std::sync::Arc;
 

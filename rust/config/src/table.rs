@@ -119,7 +119,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "bitmap_engine.type",
         Field::Word(&["roaring"], |s| &mut s.bitmap_engine.engine),
-        "How blocks' states are held",
+        "It is checked and has no other effect: there is one kind of engine",
     ),
     setting(
         "bitmap_engine.memory_limit_mb",

@@ -14,7 +14,6 @@ mod shard;
 
 pub use gap::Gap;
 
-use gap::LIMIT;
 use parking_lot::Mutex;
 use shard::{Deferred, Queued, Shard};
 use std::{
@@ -437,6 +436,3 @@ impl Core {
         self.sink.dropped(events);
     }
 }
-
-/// The most blocks that the gap of one worker names one by one.
-pub const MOST_GAP_BLOCKS: usize = LIMIT;

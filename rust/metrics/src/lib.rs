@@ -4,12 +4,21 @@
 //! can be read off a component is asked of it when a snapshot is taken, through [`Source`]. So the work pays
 //! for a few counters per batch, and for nothing that nobody looks at.
 //! docs/metrics.md says who owns which metric.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `catalogue` | each metric's name and meaning |
+//! | `rate` | how much per second, over the last seconds |
+//! | `snapshot` | the metrics at one moment |
+//! | `text` | a snapshot as JSON, as Prometheus text and for people |
 
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub))]
 mod catalogue;
 mod rate;
 mod snapshot;
 mod text;
 
+#[cfg(feature = "internals")]
 pub use catalogue::{Group, Kind, METRICS, Metric};
 pub use rate::Rate;
 pub use snapshot::Snapshot;

@@ -101,7 +101,8 @@ impl Place {
     }
 }
 
-/// Decodes `n` values.
+/// Decodes `n` values of a column that stands for itself.
+#[cfg(any(test, feature = "internals"))]
 pub fn decode_column(
     bytes: &[u8],
     n: usize,

@@ -38,7 +38,7 @@ pub(crate) struct Disk {
     _lock: File,
 }
 
-/// Creates `dir`, an absolute path, and what it lies in where they are missing. Their names survive a crash.
+/// Creates `dir`, an absolute path, and the directories above it that are missing. Their names survive a crash.
 fn create_durably(dir: &Path) -> Result<(), EngineError> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     fs::create_dir_all(dir).map_err(io_error("creating", dir))?;
@@ -101,7 +101,8 @@ impl Disk {
         self.dir.join(format!("run-{:016x}", serial.0))
     }
 
-    /// Writes a file under a temporary name and gives it its own, which a crash may take back until the directory is synced.
+    /// Writes a file under a temporary name, then renames it to `path`. Until the directory is synced, a crash may undo the
+    /// renaming.
     pub(crate) fn publish(
         &self,
         path: &Path,
@@ -114,7 +115,7 @@ impl Disk {
             Ok(file)
         });
         if file.is_err() {
-            // It may hold the space whose lack is the error.
+            // The disk may be full: the unfinished file must not keep its space.
             let _ = fs::remove_file(&temporary);
         }
         file

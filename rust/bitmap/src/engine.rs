@@ -114,7 +114,7 @@ impl Engine {
         self.inner.block(block)
     }
 
-    /// Numbers of blocks by state, kept incrementally.
+    /// How many blocks are in which state. The engine keeps these counts up to date, so asking is cheap.
     pub fn counts(&self) -> BlockCounts {
         let mut counts = BlockCounts::default();
         for guard in self.inner.lock_all() {
@@ -164,7 +164,7 @@ impl Engine {
     /// Returns when everything marked before the call is on disk. Without persistence there is nothing to do.
     ///
     /// # Errors
-    /// `Io`, also of writing in the background since the last call. Marks stay in memory; call again.
+    /// `Io`, also when the background could not write since the last call. The marks stay in memory; call again.
     pub fn sync(&self) -> Result<(), EngineError> {
         if self.inner.disk.is_none() {
             return Ok(());
@@ -190,7 +190,7 @@ impl Drop for Engine {
         if let Some(worker) = self.worker.take() {
             worker.stop(&self.inner);
         }
-        // An engine that is dropped has nobody to report to; `sync` before is how to know.
+        // A drop can't report an error. A caller that needs to know calls `sync` before.
         let _ = self.sync();
     }
 }

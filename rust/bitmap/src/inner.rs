@@ -29,8 +29,8 @@ pub(crate) struct Inner {
     pub(crate) trees: RwLock<Trees>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) disk: Option<Disk>,
-    /// The runs the manifest on disk names, or may name, and those that were written for one that was not; locked while
-    /// it is replaced.
+    /// The runs that the manifest on disk names or may name, and the runs that were written for a manifest that was not
+    /// written in the end. Locked while the manifest is replaced.
     pub(crate) committed: Mutex<HashSet<Serial>>,
     /// Runs that left the trees, or are about to, and may still be read.
     pub(crate) retired: Mutex<Vec<Weak<dyn OnDisk>>>,
@@ -42,11 +42,11 @@ pub(crate) struct Inner {
     pub(crate) full: AtomicBool,
     /// Marks in all heads, counted when a shard is looked after.
     pub(crate) new_marks: AtomicUsize,
-    /// Marks in runs that are not on disk, about.
+    /// About how many marks are in runs that are not on disk.
     pub(crate) unsaved: AtomicU64,
     pub(crate) maintenance: Mutex<()>,
     pub(crate) wake: Wake,
-    /// The last error of work nobody waited for; the next `Engine::sync` reports it.
+    /// The last error of work in the background; the next `Engine::sync` reports it.
     pub(crate) trouble: Mutex<Option<EngineError>>,
 }
 
@@ -113,12 +113,12 @@ impl Inner {
         (self.memory.limit() / 8192).clamp(1024, 1 << 16) as usize
     }
 
-    /// How many marks all heads take, about.
+    /// About how many marks all heads take together.
     pub(crate) fn all_head_rows(&self) -> usize {
         4 * self.head_rows()
     }
 
-    /// Are states on disk only?
+    /// Are the states of some blocks on disk only?
     pub(crate) fn is_spilled(&self) -> bool {
         let mut shards = self.shards.iter();
         shards.any(|shard| shard.0.lock().states.is_spilled())

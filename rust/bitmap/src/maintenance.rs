@@ -1,6 +1,6 @@
 //! Merging of levels, joining of small runs, and the rebuilding of indexes that have become mostly stale.
 //!
-//! One piece of work runs at a time, in the background or in the thread that outruns it. It reads immutable runs
+//! One piece of work runs at a time, in the background or in a thread that marks faster than the background merges. It reads immutable runs
 //! and takes the trees' lock only to put its result in their place.
 
 use crate::disk::Serial;
@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 
 /// A tree with more levels makes the marking thread merge, too.
 const TOO_MANY_LEVELS: usize = 32;
-/// Index entries that may be stale before an index is rebuilt, besides as many as there are live ones.
+/// An index is rebuilt when its stale entries are more than its live ones and this number together.
 const STALE_ENTRIES: u64 = 1 << 18;
 
 /// The thread that merges.
@@ -90,7 +90,7 @@ impl Inner {
             return Ok(true);
         }
         let mut done = false;
-        // What is not worked on is not held: its files could not be closed.
+        // Only the tree that is worked on is held: the files of a held tree can't be closed.
         let work = self.trees().records.work(self.full_run());
         if let Some(work) = work {
             done |= self.work(work, TreeKind::Records, |trees| &mut trees.records)?;
@@ -155,8 +155,8 @@ impl Inner {
         Ok(output)
     }
 
-    /// If making `runs` was not finished, removes their files, which no manifest names: they may hold the space whose
-    /// lack is the error.
+    /// If making `runs` was not finished, removes their files, which no manifest names: the disk may be full, and they
+    /// must not keep their space.
     fn or_discard<'a, R: Row>(
         &self,
         made: Result<(), EngineError>,
@@ -190,7 +190,7 @@ impl Inner {
         Ok(self.finish(builder, kind)?.into_iter().collect())
     }
 
-    /// The run, on disk and out of memory at once where memory is short.
+    /// Finishes a run. With persistence it is on disk when this returns, and leaves memory at once if memory is short.
     pub(crate) fn finish<R: Row>(
         &self,
         builder: RunBuilder<R>,
@@ -237,8 +237,8 @@ impl Inner {
         self.persist()
     }
 
-    /// Without persistence clears leave no record, so the state itself is asked. With it the records decide: an
-    /// entry must not disappear from disk before the clear is there.
+    /// Does the index need an entry for this record? Without persistence a clear leaves no record, so the block's state
+    /// decides. With persistence the record decides: an entry must not disappear from disk before the clear is there.
     fn belongs_in_index(&self, record: &Record) -> Result<bool, EngineError> {
         if !record.kind.is_indexed() || self.disk.is_some() {
             return Ok(record.kind.is_indexed());

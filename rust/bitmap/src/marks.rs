@@ -10,7 +10,7 @@ use crate::{BlockId, BlockState, Mark, StateTransitionError};
 use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Marks of a shard between two looks at its account, at least; a power of two.
+/// A shard's account is brought up to date at most once in so many marks; a power of two.
 const MIN_ACCOUNT_EVERY: usize = 16;
 
 impl Inner {
@@ -168,7 +168,7 @@ impl Inner {
         marks.is_multiple_of(MIN_ACCOUNT_EVERY) && marks & (self.account_every() - 1) == 0
     }
 
-    /// Marks of a shard between two looks at its account, a power of two: less where memory is little.
+    /// After how many marks a shard's account is brought up to date: a power of two, smaller where memory is little.
     fn account_every(&self) -> usize {
         1 << (self.memory.limit() >> 18)
             .clamp(MIN_ACCOUNT_EVERY as u64, 1024)

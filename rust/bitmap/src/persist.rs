@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Inner {
-    /// Writes what is not on disk yet, and the manifest; removes files nobody names any more.
+    /// Writes the runs that are not on disk yet, and the manifest; removes the files that no manifest names any more.
     pub(crate) fn persist(&self) -> Result<(), EngineError> {
         let Some(disk) = &self.disk else {
             return Ok(());
@@ -23,7 +23,7 @@ impl Inner {
         self.unsaved.store(0, Relaxed);
         let trees = self.trees.read().clone();
         let now = trees.serials();
-        // Whatever fails from here on, they may have files now.
+        // From here on the runs may have files, even if a later step fails.
         committed.extend(&now);
         write_runs(disk, &trees)?;
         disk.write_manifest(&Manifest {
@@ -40,7 +40,7 @@ impl Inner {
         let still_read = self.still_read(&gone);
         let mut result = Ok(());
         for serial in gone {
-            // What can't be removed now is removed the next time.
+            // A file that can't be removed now is removed by a later call.
             if still_read.contains(&serial) {
                 committed.insert(serial);
             } else if let Err(error) = disk.remove_run(serial) {
@@ -51,7 +51,7 @@ impl Inner {
         result
     }
 
-    /// Writes what is not on disk yet. Without a manifest it does not count.
+    /// Writes the runs that are not on disk yet. They count only once a manifest names them.
     pub(crate) fn write_runs(&self) -> Result<(), EngineError> {
         let Some(disk) = &self.disk else {
             return Ok(());

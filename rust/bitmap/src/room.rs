@@ -7,7 +7,7 @@ use crate::row::Row;
 use crate::run::{OnDisk, Run};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How often all shards are asked to give up states, at most.
+/// How often all shards are asked to give up states in one call, at most.
 const STEPS: usize = 4;
 
 impl Inner {
@@ -52,9 +52,9 @@ impl Inner {
         if self.disk.is_none() || self.memory.current() <= target {
             return;
         }
-        // Some more than needed, so that it is not needed again at once.
+        // Gives back a little more than needed, so that the next mark does not have to do it again.
         let target = target - target / 32;
-        // Small steps, so that all shards give the coldest they have.
+        // In small steps, so that every shard gives up its coldest states.
         for _ in 0..STEPS {
             let excess = self.memory.current().saturating_sub(target) as usize;
             if excess == 0 {

@@ -27,7 +27,7 @@ pub(crate) struct Fence {
     pub(crate) offset: u64,
 }
 
-/// Ticks with every chunk that is read; tells the coldest run.
+/// Counts the chunks that were read, so that each run can note when it was last used.
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug)]

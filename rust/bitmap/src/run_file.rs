@@ -14,8 +14,8 @@ use std::{
     },
 };
 
-/// Files of runs that an engine keeps open, at most: a process may often have no more than 1 024. Others are opened for
-/// each chunk that is read.
+/// How many files of runs an engine keeps open at most: a process may often have no more than 1 024. The other files
+/// are opened for each chunk that is read.
 const MOST_OPEN: usize = 256;
 
 /// Counts the files of runs that an engine keeps open.
@@ -63,7 +63,7 @@ impl RunFile {
         }
     }
 
-    /// The same, closed if many are open.
+    /// Closes the file if the engine has many open.
     pub(crate) fn settled(mut self) -> Self {
         self.file = self
             .file
@@ -71,7 +71,7 @@ impl RunFile {
         self
     }
 
-    /// Can it be read only as long as it has its name?
+    /// Is the file closed, so that it can be read only as long as it has its name?
     pub(crate) fn needs_its_name(&self) -> bool {
         self.file.is_none()
     }

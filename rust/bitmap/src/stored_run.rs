@@ -30,7 +30,8 @@ use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 const RUN_MAGIC: &[u8; 8] = b"TDBMRUN\n";
 const RUN_HEADER: usize = 8 + 4 + 4 + 8 + 8 + 8 + 16;
 const FENCE: usize = 24;
-/// No run has more rows, and so chunks, than two that merging calls full. A file may be sparse: its size proves nothing.
+/// No run has more chunks than this: merging makes no run larger than two full ones. The size of the file proves
+/// nothing, as the file may be sparse.
 const MOST_CHUNKS: u64 = 1 << 22;
 
 /// Which tree a run belongs to.
@@ -300,7 +301,7 @@ fn keep_chunks<R: Row>(
     for (i, fence) in parts.fences.iter().enumerate().take(chunks) {
         let end = parts.fences.get(i + 1).map_or(parts.length, |f| f.offset);
         let bytes = file.read(fence.offset, (end - fence.offset) as usize)?;
-        // A disk that fails may have changed it since.
+        // The chunk was intact a moment ago, but a failing disk may give other bytes now.
         if read_chunk(bytes, fence.first, Some(&mut *kept)).is_err() {
             lost.push((fence.first, parts.end_of(i)));
         }

@@ -16,9 +16,9 @@ use std::mem::size_of;
 const FEW: usize = 4;
 /// Windows in a group, of which a part keeps one in place.
 const GROUP: u32 = 64;
-/// What a block costs at most in the bitmaps between two looks at them, in bytes.
+/// How many bytes one more block is counted as until the bitmaps are measured again: the most that it can cost.
 const WORST_BLOCK: usize = 3;
-/// By how many bytes the bitmaps may have grown before they are looked at.
+/// By how many bytes the bitmaps may grow before they are measured again.
 const UNMEASURED: usize = 4096;
 
 /// 65 536 windows of a table.
@@ -240,7 +240,7 @@ const ALLOCATION: usize = 16;
 pub(crate) struct Tables {
     lone: LoneBlocks,
     parts: HashTable<Part>,
-    /// Bytes of the bitmaps when they were looked at last, and what was added since, at its worst.
+    /// Bytes of the bitmaps when they were last measured, and the most that was added since.
     measured: usize,
     grown: usize,
 }
@@ -328,7 +328,7 @@ impl Tables {
         }
     }
 
-    /// Looks at the bitmaps again.
+    /// Measures the bitmaps.
     fn measure(&mut self) {
         let older = self.parts.iter().filter_map(|part| part.older.as_ref());
         self.measured = older.map(|older| older.heap_bytes()).sum();

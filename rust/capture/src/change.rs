@@ -5,7 +5,7 @@ use model::{Key, KeySpan, PkValue, Suid, TableId, Uid, Version};
 use serde::{Deserialize, Serialize};
 use tdfiles::{FormatError, wal};
 
-/// Takes changes one by one. A scan ends with the first error that it gets from here.
+/// Takes changes one by one. The first error that it returns ends the scan.
 pub(crate) type Sink<'s> = dyn FnMut(Change<'_>) -> Result<(), CaptureError> + 's;
 
 /// One change in a vgroup.

@@ -49,7 +49,7 @@ pub use settings::Settings;
 
 use std::{io, path::PathBuf};
 
-/// Settings that can't be used. Nothing of them took effect.
+/// Settings that can't be used. None of them took effect.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConfigError {
     /// A file can't be read.
@@ -77,7 +77,7 @@ pub enum ConfigError {
         key: String,
         /// Its value.
         value: String,
-        /// The keys that there are.
+        /// The keys that exist.
         allowed: String,
     },
     /// A key that stands twice.

@@ -1,4 +1,4 @@
-//! What settings there are. Parsing, printing, the environment and the documentation follow from this table.
+//! The list of all settings. Parsing, printing, the environment and the documentation follow from this table.
 
 use crate::settings::Settings;
 use std::{ops::RangeInclusive, path::PathBuf};
@@ -95,7 +95,7 @@ impl Setting {
     }
 }
 
-/// Shares.
+/// The range of a share.
 const PERCENT: RangeInclusive<u32> = 1..=100;
 
 /// Every setting, in the order in which they are printed.

@@ -50,7 +50,7 @@ pub struct SqlError {
 const SQL_SHOWN: usize = 300;
 
 impl SqlError {
-    /// An error that no server told.
+    /// An error that comes from this crate, not from a server.
     pub fn local(text: impl Into<String>) -> Self {
         Self {
             code: 0xffff,
@@ -79,7 +79,7 @@ impl SqlError {
         self.code & 0xffff == 0x0388
     }
 
-    /// Whether the server is still at something else that will be over soon.
+    /// Whether the server is busy with something else that ends soon.
     fn is_busy(&self) -> bool {
         // A database in creating, a conflicting transaction, no leader yet, restoring after a start.
         matches!(self.code & 0xffff, 0x0396 | 0x03d3 | 0x090c | 0x0914)

@@ -6,7 +6,7 @@
 use memmap2::MmapMut;
 use std::ops::Deref;
 
-/// Fewer bytes are left to the allocator.
+/// The allocator keeps fewer bytes than this.
 const OWN_PAGES: usize = 64 << 10;
 
 /// Bytes in memory.

@@ -201,7 +201,7 @@ pub(crate) fn is_intact(bytes: &[u8]) -> bool {
 }
 
 impl<R: Row> Chunk<R> {
-    /// Reads the chunk that fills `start..end` of `bytes`. Its checksum is the caller's business ([`is_intact`]).
+    /// Reads the chunk that fills `start..end` of `bytes`. The caller checks the checksum ([`is_intact`]).
     pub(crate) fn parse(bytes: Arc<Bytes>, start: usize, end: usize) -> Result<Self, NotAChunk> {
         let chunk = bytes.get(start..end).ok_or(NotAChunk("it is cut off"))?;
         let (Some(rows), Some(columns)) = (word::<2>(chunk, 4), word::<2>(chunk, 6)) else {

@@ -2,7 +2,7 @@
 
 use crate::{BlockId, StateTransitionError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the engine could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,16 @@ pub enum EngineError {
         /// What it may be.
         allowed: &'static str,
     },
+}
+
+/// Makes an error of what the operating system answered to `action` on `path`.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EngineError {
+    let path = path.to_path_buf();
+    move |source| EngineError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 /// A batch that stopped at a mark that could not be made. The marks before it are made.

@@ -1,9 +1,10 @@
 //! Blocks kept one by one, in buckets of one cache line: a lookup reads the bucket that the block's hash names, and the
 //! next ones only where that was full once.
 
+use crate::BlockId;
+use crate::part_name::PartName;
 use crate::place::Place;
 use crate::status::Status;
-use crate::{BlockId, tables::PartName};
 use std::mem::size_of;
 
 /// Blocks of a bucket.
@@ -103,7 +104,7 @@ impl LoneBlocks {
     fn chain(&self, hash: u64) -> impl Iterator<Item = usize> {
         let mask = self.buckets.len().wrapping_sub(1);
         let mut next = (!self.buckets.is_empty()).then_some(hash as usize & mask);
-        // Flags outlive what they were set for: one round at most.
+        // A flag may be set although the block it was set for is gone: go round at most once.
         (0..self.buckets.len()).map_while(move |_| {
             let at = next?;
             next = self.buckets[at].overflowed.then_some((at + 1) & mask);
@@ -164,7 +165,7 @@ impl LoneBlocks {
         Some(status)
     }
 
-    /// Takes out the blocks that `leaves` says it of.
+    /// Takes out the blocks for which `leaves` is true.
     pub(crate) fn split_off(&mut self, leaves: impl Fn(BlockId) -> bool) -> Self {
         let (leaving, staying): (Vec<_>, Vec<_>) =
             self.iter().partition(|&(block, _)| leaves(block));

@@ -1,17 +1,18 @@
 //! Merging of levels, joining of small runs, and the rebuilding of indexes that have become mostly stale.
 //!
-//! One piece of work runs at a time, in the background or in the thread that outruns it. It reads immutable runs
+//! One piece of work runs at a time, in the background or in a thread that marks faster than the background merges. It reads immutable runs
 //! and takes the trees' lock only to put its result in their place.
 
-use crate::disk::TreeKind;
-use crate::engine::{Inner, Trees};
+use crate::disk::Serial;
 use crate::error::EngineError;
+use crate::inner::Inner;
 use crate::memory::Charge;
 use crate::place::shard_of;
 use crate::row::{Entry, Record, Row};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, RunBuilder};
+use crate::stored_run::TreeKind;
 use crate::tree::{Cursor, Tree, Work};
-use parking_lot::{Condvar, Mutex};
+use crate::trees::Trees;
 use std::collections::HashSet;
 use std::io;
 use std::mem::size_of;
@@ -21,56 +22,8 @@ use std::thread::JoinHandle;
 
 /// A tree with more levels makes the marking thread merge, too.
 const TOO_MANY_LEVELS: usize = 32;
-/// Index entries that may be stale before an index is rebuilt, besides as many as there are live ones.
+/// An index is rebuilt when its stale entries are more than its live ones and this number together.
 const STALE_ENTRIES: u64 = 1 << 18;
-
-/// Wakes the worker.
-#[derive(Debug, Default)]
-pub(crate) struct Wake {
-    signal: Mutex<Signal>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    #[default]
-    Idle,
-    Work,
-    Stop,
-}
-
-impl Wake {
-    /// There may be work.
-    pub(crate) fn notify(&self) {
-        let mut signal = self.signal.lock();
-        if *signal == Signal::Idle {
-            *signal = Signal::Work;
-            self.changed.notify_one();
-        }
-    }
-
-    fn stop(&self) {
-        *self.signal.lock() = Signal::Stop;
-        self.changed.notify_one();
-    }
-
-    /// Waits for work; `false` when it is time to stop.
-    fn wait(&self) -> bool {
-        let mut signal = self.signal.lock();
-        while *signal == Signal::Idle {
-            self.changed.wait(&mut signal);
-        }
-        let go_on = *signal == Signal::Work;
-        if go_on {
-            *signal = Signal::Idle;
-        }
-        go_on
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.signal.lock() == Signal::Stop
-    }
-}
 
 /// The thread that merges.
 #[derive(Debug)]
@@ -130,11 +83,6 @@ impl Inner {
         }
     }
 
-    /// Rows of the runs that merging makes: fewer where memory is little, as a run is made in memory.
-    pub(crate) fn full_run(&self) -> u64 {
-        (self.memory.limit() / 512).clamp(1 << 12, 1 << 20)
-    }
-
     fn maintain_once(&self) -> Result<bool, EngineError> {
         if self.indexes_are_stale() {
             let sealed = self.seal(None);
@@ -142,7 +90,7 @@ impl Inner {
             return Ok(true);
         }
         let mut done = false;
-        // What is not worked on is not held: its files could not be closed.
+        // Only the tree that is worked on is held: the files of a held tree can't be closed.
         let work = self.trees().records.work(self.full_run());
         if let Some(work) = work {
             done |= self.work(work, TreeKind::Records, |trees| &mut trees.records)?;
@@ -207,8 +155,8 @@ impl Inner {
         Ok(output)
     }
 
-    /// If making `runs` was not finished, removes their files, which no manifest names: they may hold the space whose
-    /// lack is the error.
+    /// If making `runs` was not finished, removes their files, which no manifest names: the disk may be full, and they
+    /// must not keep their space.
     fn or_discard<'a, R: Row>(
         &self,
         made: Result<(), EngineError>,
@@ -242,7 +190,7 @@ impl Inner {
         Ok(self.finish(builder, kind)?.into_iter().collect())
     }
 
-    /// The run, on disk and out of memory at once where memory is short.
+    /// Finishes a run. With persistence it is on disk when this returns, and leaves memory at once if memory is short.
     pub(crate) fn finish<R: Row>(
         &self,
         builder: RunBuilder<R>,
@@ -289,8 +237,8 @@ impl Inner {
         self.persist()
     }
 
-    /// Without persistence clears leave no record, so the state itself is asked. With it the records decide: an
-    /// entry must not disappear from disk before the clear is there.
+    /// Does the index need an entry for this record? Without persistence a clear leaves no record, so the block's state
+    /// decides. With persistence the record decides: an entry must not disappear from disk before the clear is there.
     fn belongs_in_index(&self, record: &Record) -> Result<bool, EngineError> {
         if !record.kind.is_indexed() || self.disk.is_some() {
             return Ok(record.kind.is_indexed());

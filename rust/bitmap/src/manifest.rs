@@ -3,13 +3,13 @@
 //! Both copies are replaced before a run that only their predecessors name is removed. So each copy is a complete
 //! state, and the newer one holds everything that was ever reported as durable.
 //!
-//! A copy is one line, `tdengine-bitmap-manifest <version> <CRC-32C of the rest, hex>`, and JSON. What follows the version
-//! of a newer engine is not known here, so the version is judged before anything else.
+//! A copy is one line, `tdengine-bitmap-manifest <version> <CRC-32C of the rest, hex>`, and JSON. This engine
+//! does not know what a newer one writes after the version, so it looks at the version before anything else.
 
-use crate::damage::DamagedRange;
-use crate::disk::{Disk, FORMAT, io_error};
-use crate::error::EngineError;
-use crate::row::Key;
+use crate::damaged_range::DamagedRange;
+use crate::disk::{Disk, FORMAT};
+use crate::error::{EngineError, io_error};
+use crate::stored_run::RunEntry;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -18,16 +18,8 @@ use std::path::Path;
 const COPIES: [&str; 2] = ["MANIFEST", "MANIFEST.copy"];
 const MAGIC: &str = "tdengine-bitmap-manifest";
 const LONGEST: u64 = 1 << 30;
-/// More states, or runs, than an engine can have written.
+/// No engine has written as many states or runs.
 const MOST: u64 = 1 << 62;
-
-/// A run as the manifest names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RunEntry {
-    pub(crate) serial: u64,
-    pub(crate) first: Key,
-    pub(crate) last: Key,
-}
 
 /// One complete state of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +51,7 @@ enum Copy {
     Missing,
     State(Manifest),
     Damaged(&'static str),
-    /// Of a format of this version. Of a newer one nothing shows whether it is damaged.
+    /// In a format with this version, which this engine does not know: it can't tell whether the copy is damaged.
     Unknown(u32),
 }
 
@@ -84,7 +76,7 @@ impl Disk {
     pub(crate) fn read_manifest(&self) -> Result<Found, EngineError> {
         let [first, second] = COPIES.map(|copy| read_copy(&self.path().join(copy)));
         let (first, second) = match (first, second) {
-            // What can't be read is as good as damaged while there is another copy.
+            // A copy that can't be read counts as damaged if the other one is whole.
             (Ok(state @ Copy::State(_)), Err(_)) | (Err(_), Ok(state @ Copy::State(_))) => {
                 (state, Copy::Damaged("it can't be read"))
             }

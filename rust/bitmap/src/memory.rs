@@ -70,12 +70,12 @@ impl Memory {
         self.current.load(Relaxed)
     }
 
-    /// Above this the coldest runs go to disk: room is left for what is taken between two checks.
+    /// Above this the coldest runs go to disk. The room above it is for what threads take between two checks.
     pub(crate) fn comfortable(&self) -> u64 {
         self.limit() / 16 * 13
     }
 
-    /// Above this marks are refused: the last sixteenth is for what is taken between two looks.
+    /// Above this marks are refused. The last sixteenth is for what threads take between two checks.
     pub(crate) fn nearly_full(&self) -> u64 {
         self.limit() / 16 * 15
     }

@@ -1,7 +1,7 @@
 //! The states of a shard, in pages that go to disk one by one when memory is short, least recently used first.
 //!
-//! There are as many pages as keep them small; one is divided at a time (linear hashing). So no single growth takes
-//! much memory at once, and what a mark of a cold block waits for is the reading of one page.
+//! When the pages have become too large, one of them is divided (linear hashing). So the states never need much more
+//! memory at once, and a mark of a cold block waits only until one page is read.
 
 use crate::error::EngineError;
 use crate::memory::{Charge, Memory};
@@ -13,9 +13,10 @@ use crate::{BlockId, StateTransitionError};
 use std::mem::size_of;
 use std::sync::Arc;
 
-/// Bytes in memory of a page that may go to disk, on average and about.
+/// About how many bytes a page that may go to disk takes in memory, on average.
 const PAGE_BYTES: usize = 16 << 10;
-/// The same of one that stays in memory, at most: lookups in few large tables are faster than in many small ones.
+/// How many bytes a page that stays in memory takes at most: lookups in few large tables are faster than in many small
+/// ones.
 const LASTING_PAGE_BYTES: u64 = 1 << 20;
 /// By how much the account of the pages may be off.
 const SLACK: usize = 1 << 10;
@@ -148,7 +149,7 @@ impl Pages {
     fn read_back(&mut self, at: usize) -> Result<(), EngineError> {
         let needed = self.pages[at].bytes as u64;
         if self.memory.current() + needed > self.memory.comfortable() {
-            // A page that can't be written stays; whether there is room for more marks is not decided here.
+            // A page that can't be written stays in memory. Whether there is room for more marks is decided elsewhere.
             let _ = self.evict(needed as usize);
         }
         let page = &mut self.pages[at];

@@ -5,14 +5,16 @@
 //! readers see one moment and marks never wait for a reader.
 
 use crate::BlockId;
-use crate::engine::{Engine, Inner, Trees};
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::head::Axis;
+use crate::inner::Inner;
 use crate::place::{SHARDS, shard_of};
 use crate::row::{Entry, ordered};
 use crate::shard::{Shard, SnapshotId};
 use crate::status::Status;
 use crate::tree::{Cursor, Finder, Tree};
+use crate::trees::Trees;
 use parking_lot::MutexGuard;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -132,7 +134,7 @@ fn find_short(
     let mut found = Vec::new();
     let mut looked_at = 0;
     loop {
-        // What is needed at least is looked at in one go.
+        // Reads in one go as many entries as the answer still lacks, within bounds.
         let wanted = (limit - found.len()).clamp(16, PAGE);
         let page = next_entries(&mut cursor, high, wanted)?;
         looked_at += page.len();
@@ -218,7 +220,7 @@ pub struct BlockCursor {
     /// Entries that were found but did not fit the page.
     ready: std::collections::VecDeque<BlockId>,
     done: bool,
-    /// An error left out blocks: what comes after it is no answer.
+    /// A page failed, so its blocks are missing: later pages would not be a complete answer.
     failed: bool,
 }
 
@@ -254,7 +256,7 @@ impl BlockCursor {
         if self.failed {
             return Err(EngineError::CursorFailed);
         }
-        // Nor is it an answer after a panic, which the boundary to C survives.
+        // The cursor counts as failed while it reads: the boundary to C survives a panic in here.
         self.failed = true;
         let page = self.read_page(limit);
         self.failed = page.is_err();

@@ -1,9 +1,9 @@
-//! Sorting of pairs, byte by byte: of the marks that become a run, most bytes are the same in all.
+//! Sorting of pairs, byte by byte. That is fast here, as the marks that become a run have most bytes in common.
 
 /// What is sorted, and what decides among equals.
 pub(crate) type Pair = (u64, u64);
 
-/// Fewer are sorted by comparing.
+/// Fewer pairs than this are sorted by comparing.
 const FEW: usize = 512;
 
 /// Sorts `pairs`. `spare` is working space; its content does not matter.

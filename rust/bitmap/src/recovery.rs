@@ -3,16 +3,17 @@
 
 use crate::BlockId;
 use crate::chunk::CHUNK_ROWS;
-use crate::damage::DamagedRange;
-use crate::disk::{Disk, ReadRun, TreeKind};
-use crate::engine::Inner;
+use crate::damaged_range::DamagedRange;
+use crate::disk::{Disk, Serial};
 use crate::error::EngineError;
-use crate::manifest::{Found, Manifest, RunEntry};
+use crate::inner::Inner;
+use crate::manifest::{Found, Manifest};
 use crate::memory::Charge;
 use crate::place::{Place, shard_of};
 use crate::record::MarkedAt;
 use crate::row::{Key, Record, Row, ordered, signed};
-use crate::run::{Run, RunBuilder, Serial};
+use crate::run::{Run, RunBuilder};
+use crate::stored_run::{ReadRun, RunEntry, TreeKind};
 use crate::tree::{Cursor, Tree, Work};
 use crate::{BlockState, Timestamp, WalOffset};
 use std::collections::HashSet;
@@ -125,7 +126,7 @@ fn read_tree<R: Row>(
                         offset,
                         what,
                     }));
-                    // It counts when a manifest names it, together with the damage.
+                    // The manifest that names this run names the damage as well.
                     runs.extend(inner.finish(intact, kind)?);
                 }
             }
@@ -160,7 +161,7 @@ fn rebuild_states(inner: &Inner) -> Result<(), EngineError> {
 /// Takes over records of different blocks.
 fn recover_batch(inner: &Inner, batch: &mut Vec<Record>) -> Result<(), EngineError> {
     if inner.is_spilled() {
-        // Reads each page once, not once a record.
+        // Sorted by place, the records of one page come together, so the page is read once.
         batch.sort_by_key(|record| Place::of(record.block));
     }
     for records in batch.chunk_by(|a, b| shard_of(a.block) == shard_of(b.block)) {
@@ -244,7 +245,7 @@ impl<'a> Suspects<'a> {
         Ok(())
     }
 
-    /// Makes runs of the rows, and few of many.
+    /// Makes a run of the rows, and merges the runs when there are many.
     fn write(&mut self) -> Result<(), EngineError> {
         self.rows.sort_unstable_by_key(|row| row.block);
         self.rows.dedup_by(|row, kept| {
@@ -282,7 +283,7 @@ impl<'a> Suspects<'a> {
         }
     }
 
-    /// Makes them DIRTY. What that takes goes to disk, but no manifest names it before all is done.
+    /// Makes them DIRTY. The marks go to disk on the way, but no manifest names them before all are made.
     fn mark_dirty(mut self) -> Result<(), EngineError> {
         self.write()?;
         let inner = self.inner;
@@ -343,7 +344,7 @@ impl Row for Suspect {
     }
 }
 
-/// The same ranges, those that meet as one, ascending.
+/// The same ranges in ascending order; ranges that meet become one.
 fn disjoint(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
     let mut ranges: Vec<_> = ranges.collect();
     ranges.sort_unstable();

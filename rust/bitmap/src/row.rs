@@ -23,7 +23,7 @@ pub(crate) trait Row: Copy + fmt::Debug + Send + Sync + 'static {
     fn from_columns(column: impl Fn(usize) -> u64) -> Self;
     /// The row's place in the order. Rows with equal keys are folded.
     fn key(&self) -> Key;
-    /// The one row that says what `newer` and `older`, of the same key, say together.
+    /// One row that says what two rows of the same key, `newer` and `older`, say together.
     fn fold(newer: &Self, older: &Self) -> Self;
 }
 

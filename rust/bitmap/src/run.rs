@@ -3,10 +3,11 @@
 use crate::{
     bytes::Bytes,
     chunk::{self, CHUNK_ROWS, Chunk},
-    disk::RunFile,
+    disk::Serial,
     error::EngineError,
     memory::{Charge, Memory},
     row::{Key, Row},
+    run_file::RunFile,
 };
 use parking_lot::RwLock;
 use std::{
@@ -19,10 +20,6 @@ use std::{
     },
 };
 
-/// A run's number, unique in its engine; also the name of its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Serial(pub(crate) u64);
-
 /// Where a chunk starts in its run, and the key of its first row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fence {
@@ -30,7 +27,7 @@ pub(crate) struct Fence {
     pub(crate) offset: u64,
 }
 
-/// Ticks with every chunk that is read; tells the coldest run.
+/// Counts the chunks that were read, so that each run can note when it was last used.
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug)]
@@ -298,5 +295,26 @@ impl<R: Row> RunBuilder<R> {
             length: self.bytes.len() as u64,
         };
         Some(Run::new(parts, Some(self.bytes), None, memory))
+    }
+}
+
+/// A run of any tree.
+pub(crate) trait OnDisk: std::fmt::Debug + Send + Sync {
+    fn serial(&self) -> Serial;
+    fn evict(&self);
+    fn needs_its_name(&self) -> bool;
+}
+
+impl<R: Row> OnDisk for Run<R> {
+    fn serial(&self) -> Serial {
+        self.serial
+    }
+
+    fn evict(&self) {
+        self.evict();
+    }
+
+    fn needs_its_name(&self) -> bool {
+        self.file().is_none_or(RunFile::needs_its_name)
     }
 }

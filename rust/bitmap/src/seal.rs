@@ -2,8 +2,8 @@
 
 use crate::{
     BlockId,
-    engine::{Inner, Trees},
     head::Head,
+    inner::Inner,
     memory::Charge,
     place::SHARDS,
     radix::{self, Pair},
@@ -12,6 +12,7 @@ use crate::{
     run::RunBuilder,
     shard::SnapshotId,
     tree::Tree,
+    trees::Trees,
 };
 use std::{mem::size_of, sync::atomic::Ordering::Relaxed};
 
@@ -28,7 +29,7 @@ struct NewMarks {
 impl NewMarks {
     fn new(mut heads: Vec<Head>) -> Self {
         heads.retain(|head| head.len() > 0);
-        // Heads of marks in order: already sorted.
+        // If blocks were marked in order, the heads are sorted now.
         heads.sort_by_key(|head| head.marks().next().map(|(block, _)| block));
         Self { heads }
     }
@@ -142,7 +143,7 @@ impl Inner {
         let _charge = Charge::new(&self.memory, held + rows * 3 * size_of::<Pair>());
         let mut spare = Vec::new();
         let marks = NewMarks::new(heads);
-        // The order of the rows by block, where a block may have several.
+        // Set if a block may have several rows: the rows in the order of their blocks.
         let mut by_block = None;
         if let Some(ends) = ends_of_ascending(marks.blocks()) {
             self.add_runs(&mut trees.records, marks.as_made(), ends);

@@ -14,7 +14,7 @@ use std::{
 
 const NAME: &str = "states.tmp";
 const CRC: usize = 4;
-/// Slots are not smaller, as a power of two.
+/// The smallest slot has two to the power of this many bytes.
 const SMALLEST: u32 = 9;
 
 /// A place in the file, and how much of it is used.

@@ -4,6 +4,7 @@
 //! cache lines; the others are in Roaring bitmaps.
 
 use crate::lone::LoneBlocks;
+use crate::part_name::PartName;
 use crate::place::Place;
 use crate::status::Status;
 use crate::{BlockId, BlockState, TableOrdinal, WindowNumber};
@@ -15,27 +16,10 @@ use std::mem::size_of;
 const FEW: usize = 4;
 /// Windows in a group, of which a part keeps one in place.
 const GROUP: u32 = 64;
-/// What a block costs at most in the bitmaps between two looks at them, in bytes.
+/// How many bytes one more block is counted as until the bitmaps are measured again: the most that it can cost.
 const WORST_BLOCK: usize = 3;
-/// By how many bytes the bitmaps may have grown before they are looked at.
+/// By how many bytes the bitmaps may grow before they are measured again.
 const UNMEASURED: usize = 4096;
-
-/// Names 65 536 windows of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PartName {
-    table: u32,
-    number: u16,
-}
-
-impl PartName {
-    /// The part that `block` is in.
-    pub(crate) fn of(block: BlockId) -> Self {
-        Self {
-            table: block.table().0,
-            number: (block.window().0 >> 16) as u16,
-        }
-    }
-}
 
 /// 65 536 windows of a table.
 #[derive(Debug)]
@@ -256,7 +240,7 @@ const ALLOCATION: usize = 16;
 pub(crate) struct Tables {
     lone: LoneBlocks,
     parts: HashTable<Part>,
-    /// Bytes of the bitmaps when they were looked at last, and what was added since, at its worst.
+    /// Bytes of the bitmaps when they were last measured, and the most that was added since.
     measured: usize,
     grown: usize,
 }
@@ -344,7 +328,7 @@ impl Tables {
         }
     }
 
-    /// Looks at the bitmaps again.
+    /// Measures the bitmaps.
     fn measure(&mut self) {
         let older = self.parts.iter().filter_map(|part| part.older.as_ref());
         self.measured = older.map(|older| older.heap_bytes()).sum();

@@ -1,12 +1,14 @@
 //! A tree: every row of one kind, as levels of disjoint runs, the oldest level first.
 //!
-//! A run that overlaps nothing in the newest level joins it, so rows that come in order cost no merging at all. Levels of similar size are merged, so there are O(log n) of them.
+//! A run that overlaps nothing in the newest level joins it, so rows that come in order cost no merging at all. Levels of
+//! similar size are merged, so there are O(log n) of them.
 
 use crate::BlockId;
 use crate::chunk::Chunk;
+use crate::disk::Serial;
 use crate::error::EngineError;
 use crate::row::{Key, Record, Row};
-use crate::run::{Run, Serial};
+use crate::run::Run;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -214,7 +216,7 @@ pub(crate) struct Finder<'a> {
 struct Place<'a> {
     level: &'a Level<Record>,
     chunk: Option<Chunk<Record>>,
-    /// The keys that are in `chunk` if they are in the level at all: from the first, to before the second.
+    /// Keys from the first up to, but without, the second are in `chunk` if they are in the level at all.
     keys: (u64, u64),
     row: usize,
 }

@@ -5,7 +5,7 @@ use model::{Key, KeySpan, PkValue, Suid, TableId, Uid, Version};
 use serde::{Deserialize, Serialize};
 use tdfiles::{FormatError, wal};
 
-/// Takes changes one by one. A scan ends with the first error that it gets from here.
+/// Takes changes one by one. The first error that it returns ends the scan.
 pub(crate) type Sink<'s> = dyn FnMut(Change<'_>) -> Result<(), CaptureError> + 's;
 
 /// One change in a vgroup.
@@ -92,7 +92,11 @@ enum Rows<'a> {
 
 impl<'a> RowChange<'a> {
     /// The rows of one request; `None` when it wrote none.
-    pub fn from_request(table: TableId, version: Version, rows: wal::Rows<'a>) -> Option<Self> {
+    pub(crate) fn from_request(
+        table: TableId,
+        version: Version,
+        rows: wal::Rows<'a>,
+    ) -> Option<Self> {
         Some(Self {
             table,
             span: rows.span()?,
@@ -101,9 +105,20 @@ impl<'a> RowChange<'a> {
         })
     }
 
+    /// As [`Self::merged`], for benches.
+    #[cfg(feature = "internals")]
+    pub fn from_merged(
+        table: TableId,
+        keys: &'a [Key],
+        versions: &'a [Version],
+        pks: &'a [PkValue],
+    ) -> Option<Self> {
+        Self::merged(table, keys, versions, pks)
+    }
+
     /// Rows in ascending order of distinct keys; `None` when there are none. `pks` is empty for a table
     /// without composite key, else as long as `keys`.
-    pub fn from_merged(
+    pub(crate) fn merged(
         table: TableId,
         keys: &'a [Key],
         versions: &'a [Version],

@@ -169,7 +169,7 @@ impl Batch {
 
     fn flush(&mut self, sink: &mut Sink<'_>) -> Result<(), CaptureError> {
         if let Some(table) = self.table {
-            let rows = RowChange::from_merged(table, &self.keys, &self.versions, &self.pks);
+            let rows = RowChange::merged(table, &self.keys, &self.versions, &self.pks);
             if let Some(rows) = rows {
                 sink(Change::Rows(rows))?;
             }

@@ -4,7 +4,7 @@
 //! that are under way together are both logged with a uid of their own; when they are applied, the first creates
 //! the table and the rows of the second go to it (server 3.3.7, vnodePreprocessCreateTableReq and
 //! vnodeProcessSubmitReq). Should the first fail, the second's uid counts. So rows of a second uid belong to
-//! either, and whoever must not miss any takes them for both.
+//! either table, and a scan yields them for both, so that none is missed.
 
 use model::{Suid, TableId, Uid};
 use std::collections::HashMap;

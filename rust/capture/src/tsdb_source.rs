@@ -127,11 +127,13 @@ impl TsdbSource {
     }
 
     /// Bytes read from TSDB files so far.
+    #[cfg(feature = "internals")]
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.get()
     }
 
     /// Blocks that the indexes read so far describe.
+    #[cfg(feature = "internals")]
     pub fn blocks_indexed(&self) -> u64 {
         self.blocks_indexed.get()
     }

@@ -119,7 +119,7 @@ fn committed_by_raft(wal: &Path) -> Result<Version, CaptureError> {
                 CaptureError::Format { path, source }
             })
         }
-        // If it was replaced by the next one meanwhile, all is opened anew.
+        // If the server has replaced the file meanwhile, the caller opens everything anew.
         Err(e) => Err(CaptureError::io(path)(e)),
     }
 }

@@ -151,7 +151,7 @@ impl WalSource {
         for segment in &self.segments {
             match segment.file.sync_data() {
                 Ok(()) => {}
-                // Nothing to wait for on a read-only copy.
+                // A read-only copy can't be synced and needs no syncing.
                 Err(e)
                     if matches!(
                         e.kind(),

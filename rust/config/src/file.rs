@@ -248,7 +248,7 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// taosX' own settings stand in the same file, and are none of ours.
+    /// taosX' own settings stand in the same file and are ignored.
     fn taosx(&self, tree: Tree) -> Result<Vec<Found>, ConfigError> {
         let table = |tree: Tree, wanted: &str| match tree {
             Tree::Section(section) => section

@@ -51,7 +51,7 @@ impl Layers {
         self
     }
 
-    /// Environment variables. Those that are no setting's are none of our business; an empty one counts as not set.
+    /// Environment variables. Those that belong to no setting are ignored; an empty one counts as not set.
     pub fn env<N: Into<String>, V: Into<String>>(
         mut self,
         variables: impl IntoIterator<Item = (N, V)>,
@@ -90,7 +90,7 @@ impl Layers {
 /// Where a setting's value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody gave it.
+    /// No file, variable or flag gives it.
     Default,
     /// The file.
     File,
@@ -288,7 +288,7 @@ impl Config {
     }
 }
 
-/// Longer texts are no setting's.
+/// No setting takes a longer text.
 const LONGEST: usize = 4_096;
 
 fn plain(text: &str) -> Option<String> {
@@ -347,8 +347,8 @@ fn value(settings: &mut Settings, field: &Field) -> Option<Value> {
     })
 }
 
-/// A text, as the environment, flags and taosX give it, as the type of its setting. What is no value of that type
-/// stays text, and is refused as that.
+/// A text, as the environment, flags and taosX give it, as the type of its setting. A text that is no value of that
+/// type stays a text and is refused later.
 fn from_text(setting: &Setting, text: &str) -> Tree {
     let as_text = || Tree::Text(text.to_owned());
     match &setting.field {

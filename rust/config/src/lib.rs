@@ -2,14 +2,16 @@
 //!
 //! A setting comes from a flag, the environment, a file or its default, in this order. Anything that is not understood
 //! is refused with its name, its value and what is allowed: an unknown key, a wrong type, a number out of range, a key
-//! given twice. Nobody's setting is ignored: what a program has no use for it says.
+//! given twice. No setting is ignored silently: a program names in its log those that it has no use for.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`settings`] | the typed settings and their defaults |
 //! | [`table`] | each setting's key, other names, type, range and meaning; everything else follows from it |
 //! | [`file`](mod@file) | JSON files, and the taosX table of TOML files |
+//! | `layers` | putting settings together: default, file, environment, flags |
 //! | [`live`] | settings that are read again while a program runs |
+//! | `program` | which program reads which settings |
 //!
 //! ```
 //! use config::{Config, Layers};
@@ -47,7 +49,7 @@ pub use settings::Settings;
 
 use std::{io, path::PathBuf};
 
-/// Settings that can't be used. Nothing of them took effect.
+/// Settings that can't be used. None of them took effect.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConfigError {
     /// A file can't be read.
@@ -75,7 +77,7 @@ pub enum ConfigError {
         key: String,
         /// Its value.
         value: String,
-        /// The keys that there are.
+        /// The keys that exist.
         allowed: String,
     },
     /// A key that stands twice.

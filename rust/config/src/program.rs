@@ -1,4 +1,5 @@
-//! Who reads which settings, so that one file can serve all programs, and each can say what it has no use for.
+//! Which program reads which settings, so that one file can serve all programs, and each can name the settings that it
+//! has no use for.
 
 use crate::{Config, Origin, table::TABLE};
 use std::fmt;
@@ -107,7 +108,7 @@ impl fmt::Display for Program {
 }
 
 impl Config {
-    /// Keys of settings that the file gives and that this program has no use for. They should be said, not hidden.
+    /// Keys of settings that the file gives and that this program has no use for. The program names them in its log.
     pub fn unused_by(&self, program: Program) -> Vec<&'static str> {
         let keys = TABLE.iter().map(|setting| setting.key);
         keys.filter(|key| self.origin(key) == Origin::File && !program.uses(key))

@@ -16,11 +16,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Refuses what can't be encrypted where settings want backups encrypted: taosdump restores links, exports and what
-    /// scripts dump as they are.
+    /// Refuses a job whose output can't be encrypted, if the settings want backups encrypted: taosdump restores links,
+    /// exports and the dumps of scripts as they are.
     ///
     /// # Errors
-    /// `backup.encryption` is true; in words.
+    /// `backup.encryption` is true; the error says so in words.
     pub fn must_be_plain(&self) -> Result<(), String> {
         match self.backup.encryption {
             true => Err(
@@ -34,7 +34,7 @@ impl Settings {
     }
 }
 
-/// The plugin as such.
+/// The plugin itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "see `table`")]
 pub struct Plugin {

@@ -1,4 +1,4 @@
-//! What settings there are. Parsing, printing, the environment and the documentation follow from this table.
+//! The list of all settings. Parsing, printing, the environment and the documentation follow from this table.
 
 use crate::settings::Settings;
 use std::{ops::RangeInclusive, path::PathBuf};
@@ -95,7 +95,7 @@ impl Setting {
     }
 }
 
-/// Shares.
+/// The range of a share.
 const PERCENT: RangeInclusive<u32> = 1..=100;
 
 /// Every setting, in the order in which they are printed.
@@ -119,7 +119,7 @@ pub static TABLE: &[Setting] = &[
     setting(
         "bitmap_engine.type",
         Field::Word(&["roaring"], |s| &mut s.bitmap_engine.engine),
-        "How blocks' states are held",
+        "It is checked and has no other effect: there is one kind of engine",
     ),
     setting(
         "bitmap_engine.memory_limit_mb",

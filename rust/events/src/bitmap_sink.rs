@@ -1,7 +1,7 @@
 //! Events become marks.
 //!
-//! A mark that the block's state does not allow is widened, not refused: whoever raised the event is gone, and a
-//! change must not be. CREATE of a DIRTY block refreshes it; CREATE or UPDATE of a DELETED one makes it DIRTY,
+//! A mark that the block's state does not allow is widened, not refused: the thread that raised the event no longer
+//! waits for an answer, and its change must not be lost. CREATE of a DIRTY block refreshes it; CREATE or UPDATE of a DELETED one makes it DIRTY,
 //! so that it is copied anew.
 
 use crate::intercept::{BlockEvent, EventKind, EventSink, Gap, Interceptor};
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// What a host is told of every event that is in the bitmap.
+/// The host's function that is called for every event that is in the bitmap.
 pub type Callback = Box<dyn Fn(&BlockEvent) + Send + Sync>;
 
 /// The engine as a sink of events.

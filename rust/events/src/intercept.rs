@@ -1,6 +1,6 @@
 //! The event interceptor: block events from a host's threads, through bounded queues, to a sink.
 //!
-//! Every event of a block goes to the same worker, so they are taken in in the order in which they were
+//! Every event of a block goes to the same worker, so the sink takes them in the order in which they were
 //! raised. A full queue makes the raising thread wait, or, where the host chose so, drops the event: then the
 //! event is counted, and its block is kept in a *gap* and taken in as changed as soon as everything that was
 //! queued before it is. What a sink refuses goes the same way. So a change is never lost; at worst a block is
@@ -14,7 +14,6 @@ mod shard;
 
 pub use gap::Gap;
 
-use gap::LIMIT;
 use parking_lot::Mutex;
 use shard::{Deferred, Queued, Shard};
 use std::{
@@ -56,25 +55,25 @@ pub struct BlockEvent {
     pub wal: u64,
     /// When, in ns since the epoch.
     pub time: i64,
-    /// Whatever whoever raised it wants to find in it again.
+    /// A value of the host's own, which its callback finds in the event again.
     pub tag: usize,
 }
 
-/// Where events go. Its functions are called by several threads at once, for one block by one at a time.
+/// Where events go. Several threads call its functions at once, but only one at a time for the same block.
 pub trait EventSink: Send + Sync + 'static {
     /// Takes an event in; false if that is not possible now. Then it becomes part of the gap.
     fn take(&self, event: &BlockEvent) -> bool;
 
-    /// Takes in that blocks of a gap changed; false if that is not possible now. Then it is tried again.
+    /// Takes in that blocks of a gap changed; false if that is not possible now. Then the interceptor tries again.
     fn take_gap(&self, gap: &Gap) -> bool;
 
-    /// Takes in that any block of a gap may have changed, when it is the last time that it can: the interceptor stops and
-    /// [`Self::take_gap`] refused it. False if even that is not possible.
+    /// Takes in that any block of a gap may have changed. The interceptor calls this when it stops and
+    /// [`Self::take_gap`] refused the gap. False if even this is not possible.
     fn take_whole(&self, gap: &Gap) -> bool {
         self.take_gap(gap)
     }
 
-    /// Tells about an event that was taken in. May take its time and may raise events; a panic is caught.
+    /// Tells the host about an event that was taken in. This may take long and may raise events; a panic is caught.
     fn tell(&self, _event: &BlockEvent) {}
 
     /// A batch was taken in; `delays` are those of some of its events since they were raised.
@@ -150,7 +149,7 @@ pub enum InterceptError {
 /// Numbers about an interceptor since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InterceptStats {
-    /// Events that were taken in as such.
+    /// Events that the sink took in one by one.
     pub processed: u64,
     /// Events that were dropped or refused; their blocks are in the bitmap or in the gap.
     pub dropped: u64,
@@ -175,7 +174,7 @@ pub(crate) struct Core {
     processed: AtomicU64,
     dropped: AtomicU64,
     panics: AtomicU64,
-    /// Nobody is told of events any more.
+    /// The sink tells the host of no more events.
     is_silent: AtomicBool,
     started: Instant,
 }
@@ -259,9 +258,10 @@ impl Interceptor {
         self.close_gap()
     }
 
-    /// Whoever found its queue full may have added to the gap after the worker ended, or there was none.
+    /// Takes in what was added to the gap after the workers ended, or while there were none: a thread that finds its queue
+    /// full adds to the gap.
     fn close_gap(&self) -> Result<(), InterceptError> {
-        // All are tried, also behind one that fails.
+        // Tries every worker's gap, even if one before it fails.
         let shards = self.core.shards.iter();
         let refusing = shards.filter(|shard| !shard.finish(&self.core));
         match refusing.count() {
@@ -272,8 +272,8 @@ impl Interceptor {
         }
     }
 
-    /// Takes no more events, and tells of none any more; what is queued is taken in. For a callback, which can't wait for
-    /// its own worker: [`Self::stop`] or a drop does the rest.
+    /// Takes no more events and tells of no more; what is queued is still taken in. A callback uses this, as it can't wait
+    /// for its own worker: [`Self::stop`] or a drop does the rest.
     pub fn abandon(&self) {
         self.core.is_silent.store(true, SeqCst);
         self.core.shards.iter().for_each(Shard::close);
@@ -330,21 +330,22 @@ impl Interceptor {
             match shard.send(queued) {
                 Deferred::Queued => return Ok(()),
                 Deferred::Closed => return Err(InterceptError::NotRunning),
-                // To be woken for every free place would cost the worker more than many events.
+                // Looking again after a moment costs less: waking a thread for every free place would cost the worker more than
+                // many events.
                 Deferred::Full => thread::sleep(pause),
             }
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 
-    /// Waits until everything that was raised before is taken in, the gap too; false if that takes longer than
-    /// `patience`, or a worker asks.
+    /// Waits until everything that was raised before is taken in, the gap too. False if that takes longer than
+    /// `patience`, or if the calling thread is a worker.
     pub fn settle(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         !self.is_own_worker() && self.core.shards.iter().all(|shard| shard.settle(deadline))
     }
 
-    /// Numbers about it.
+    /// The interceptor's counters.
     pub fn stats(&self) -> InterceptStats {
         InterceptStats {
             processed: self.core.processed.load(Relaxed),
@@ -437,6 +438,3 @@ impl Core {
         self.sink.dropped(events);
     }
 }
-
-/// The most blocks that the gap of one worker names one by one.
-pub const MOST_GAP_BLOCKS: usize = LIMIT;

@@ -1,4 +1,4 @@
-//! A bounded queue whose oldest item can be looked at; for what a channel is too little.
+//! A bounded queue whose oldest item can be looked at, which a channel does not offer.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::{
@@ -33,14 +33,14 @@ pub struct RingStats {
     pub overflows: u64,
 }
 
-/// Why a queue did not do it.
+/// Why a queue refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RingError {
     /// There is no room.
     Full,
     /// There is nothing in it.
     Empty,
-    /// It was closed; for taking: and is empty.
+    /// It was closed. Items that are in it can still be taken.
     Closed,
     /// The time is over.
     Timeout,
@@ -139,7 +139,7 @@ impl<T: Copy> Ring<T> {
             .ok_or(RingError::Empty)
     }
 
-    /// Lets nothing in any more, and whoever waits go.
+    /// Refuses new items from now on, and wakes the threads that wait.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.not_empty.notify_all();
@@ -171,7 +171,7 @@ impl<T: Copy> Ring<T> {
         self.capacity
     }
 
-    /// Numbers about it.
+    /// The queue's counters.
     pub fn stats(&self) -> RingStats {
         self.state.lock().stats
     }

@@ -43,7 +43,7 @@ pub fn set_if_unset() {
     }
 }
 
-/// Logs what these settings say, and says what in the file has no effect in `program`, or was made for another version.
+/// Logs what these settings say, and names the settings of the file that have no effect in `program`, and a version that the file was not written for.
 pub fn begin(config: &Config, program: Program) {
     set(&config.settings.log);
     let version = env!("CARGO_PKG_VERSION");

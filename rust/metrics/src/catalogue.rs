@@ -27,7 +27,7 @@ pub enum Kind {
 
 /// The object of the JSON form that holds a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Group {
     Rate,
     Lag,

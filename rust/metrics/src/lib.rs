@@ -1,15 +1,24 @@
 //! The process's 25 metrics: what moves them, a snapshot of all, and its text forms.
 //!
-//! Each metric has one owner. Rates and counters are moved by whoever does the work, through [`Metrics`]; what
-//! can be read off a component is asked of it when a snapshot is taken, through [`Source`]. So the work pays
-//! for a few counters per batch, and for nothing that nobody looks at.
+//! Each metric has one owner. The code that does the work moves rates and counters, through [`Metrics`]; a snapshot asks
+//! the components for everything else, through [`Source`]. So the work pays for a few counters per batch and for nothing
+//! else.
 //! docs/metrics.md says who owns which metric.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `catalogue` | each metric's name and meaning |
+//! | `rate` | how much per second, over the last seconds |
+//! | `snapshot` | the metrics at one moment |
+//! | `text` | a snapshot as JSON, as Prometheus text and for people |
 
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub))]
 mod catalogue;
 mod rate;
 mod snapshot;
 mod text;
 
+#[cfg(feature = "internals")]
 pub use catalogue::{Group, Kind, METRICS, Metric};
 pub use rate::Rate;
 pub use snapshot::Snapshot;
@@ -47,7 +56,7 @@ impl Counter {
     }
 }
 
-/// A component that can be asked how it stands.
+/// A component that knows some of the numbers.
 pub trait Source: Send + Sync {
     /// Adds its own numbers to `readings`.
     fn read(&self, readings: &mut Readings);
@@ -79,7 +88,7 @@ pub struct Readings {
     pub consumer_lag_ms: u64,
 }
 
-/// What work moves, and the sources to ask for the rest.
+/// The counters and rates that work moves, and the sources of the other numbers.
 #[derive(Debug)]
 pub struct Metrics {
     started: Instant,
@@ -113,7 +122,7 @@ impl std::fmt::Debug for dyn Source {
 }
 
 impl Metrics {
-    /// Metrics of their own, at zero; [`global`] has those of the process.
+    /// A new set of metrics, all zero; [`global`] returns the set of the process.
     pub fn new() -> Self {
         Self {
             started: Instant::now(),

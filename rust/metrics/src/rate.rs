@@ -9,7 +9,7 @@ use std::{
 const WINDOW: u64 = 10;
 /// One slot a second; a few more than the window, so that a late writer does not meet a reader.
 const SLOTS: u64 = 16;
-/// A slot holds the second it is of, as far as it fits, above the amount of that second.
+/// A slot holds its second's number, as many bits of it as fit, above the amount of that second.
 const AMOUNT_BITS: u32 = 40;
 const AMOUNT: u64 = (1 << AMOUNT_BITS) - 1;
 const SECOND: u64 = u64::MAX >> AMOUNT_BITS;

@@ -1,6 +1,6 @@
 //! All metrics at one moment.
 
-/// The 25 metrics at one moment. [`crate::METRICS`] says what each means.
+/// The 25 metrics at one moment. The catalogue says what each means.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[expect(missing_docs, reason = "the catalogue describes each")]
 pub struct Snapshot {

@@ -1,8 +1,8 @@
 //! A snapshot as text: for programs, for Prometheus, for people.
 
 use crate::{
-    Kind, METRICS, Snapshot,
-    catalogue::{Group, Value},
+    Snapshot,
+    catalogue::{Group, Kind, METRICS, Value},
 };
 use std::fmt::{self, Write as _};
 

@@ -50,7 +50,7 @@ pub struct SqlError {
 const SQL_SHOWN: usize = 300;
 
 impl SqlError {
-    /// An error that no server told.
+    /// An error that comes from this crate, not from a server.
     pub fn local(text: impl Into<String>) -> Self {
         Self {
             code: 0xffff,
@@ -79,14 +79,14 @@ impl SqlError {
         self.code & 0xffff == 0x0388
     }
 
-    /// Whether the server is still at something else that will be over soon.
+    /// Whether the server is busy with something else that ends soon.
     fn is_busy(&self) -> bool {
         // A database in creating, a conflicting transaction, no leader yet, restoring after a start.
         matches!(self.code & 0xffff, 0x0396 | 0x03d3 | 0x090c | 0x0914)
     }
 
     /// Whether the server can't be reached, as opposed to having refused the statement.
-    pub fn is_disconnected(&self) -> bool {
+    fn is_disconnected(&self) -> bool {
         // RPC_NETWORK_UNAVAIL, RPC_TIMEOUT, RPC_SOMENODE_NOT_CONNECTED, RPC_BROKEN_LINK and their like.
         matches!(
             self.code & 0xffff,

@@ -10,6 +10,7 @@
 //! | [`connection`] | statements and their results |
 //! | [`statement`] | prepared INSERTs |
 //! | [`tmq`] | subscriptions |
+//! | `api` | the functions as C declares them |
 
 mod api;
 pub mod connection;

@@ -78,7 +78,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Where it leads, and what taos.cfg is to say about it.
+/// Where the login leads, for messages; they name taos.cfg where that file decides.
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, self.port) {
@@ -134,7 +134,8 @@ impl Library {
                 function,
             })?;
         let library = Self(Arc::new(api));
-        // First: with any other option the library reads taos.cfg, and where that is counts no more.
+        // This option comes first: with any other one the library reads taos.cfg at once, and the directory would come too
+        // late.
         if let Some(dir) = config_dir {
             library.option(
                 api::OPTION_CONFIG_DIR,

@@ -1,6 +1,6 @@
 //! Subscriptions: a consumer of a topic, and the messages it gets.
 //!
-//! Where a consumer stands is its owner's business: offsets are never committed to the server, and every consumer
+//! The owner of a consumer keeps how far it has read: offsets are never committed to the server, and every consumer
 //! begins where it is told to by [`Consumer::seek`].
 //!
 //! The library's functions for subscriptions are looked up when [`Library::tmq`] is called, so a library without
@@ -400,7 +400,7 @@ impl Drop for Consumer {
                 while unsafe { (tmq.0.functions.consumer_close)(handle) } != 0 {
                     thread::sleep(CLOSE_AGAIN);
                 }
-                // Nobody may be waiting any more.
+                // The thread that dropped the consumer may have given up waiting.
                 let _ = done.send(());
             });
         // Without a thread it stays open; the server forgets it when its heartbeat ends.

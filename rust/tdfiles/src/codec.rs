@@ -62,7 +62,7 @@ impl Algorithm {
             (0, ..) => (FirstStage::Raw, None),
             (1, ..) => (FirstStage::ByColumn, None),
             (2, ..) => (FirstStage::ByColumn, Some(SecondStage::Lz4)),
-            // The server writes such a column without markers and reads it with: not to be relied on.
+            // The server writes such a column without markers and reads it as if it had them, so no reading of it is right.
             (_, 0, 0) => return Err(Unreadable::Codec(word)),
             (_, first, second) => {
                 let first = match first {
@@ -101,7 +101,8 @@ impl Place {
     }
 }
 
-/// Decodes `n` values.
+/// Decodes `n` values of a column that stands for itself.
+#[cfg(any(test, feature = "internals"))]
 pub fn decode_column(
     bytes: &[u8],
     n: usize,

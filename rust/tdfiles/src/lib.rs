@@ -7,6 +7,9 @@
 //! | [`current_json`] | the names and sizes of a vnode's TSDB files |
 //! | [`wal`] | write-ahead log segments and the messages in them |
 //! | [`tsdb`] | `.head`, `.stt` and `.tomb` indexes and the key part of data blocks |
+//! | `codec` | the encodings of columns |
+//! | `cursor`, `read_at`, `json` | bytes, files and JSON, with bounds |
+//! | `checksum`, `types`, `error` | checksums, data type numbers, and what can be wrong with an input |
 //!
 //! Everything here is pure parsing over bytes that may be hostile: an input either parses or gives a
 //! [`FormatError`] with the offset; it never panics, hangs, or allocates more than a small multiple of the
@@ -14,6 +17,10 @@
 //! writing to, and what a change means for a backup are no concern of this crate.
 
 mod checksum;
+#[cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "`raw` shows them to fuzz targets")
+)]
 mod codec;
 pub mod current_json;
 mod cursor;
@@ -29,8 +36,8 @@ pub mod wal;
 pub use error::{FormatError, Unreadable};
 pub use read_at::ReadAt;
 
-/// What the fuzz targets and property tests drive and no other code should.
-#[doc(hidden)]
+/// Parts of the parsers that fuzz targets drive by themselves.
+#[cfg(feature = "internals")]
 pub mod raw {
     pub use crate::codec::{Algorithm, Column, decode_column};
 }

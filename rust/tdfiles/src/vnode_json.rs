@@ -36,7 +36,7 @@ pub struct VnodeJson {
     pub hash_range: (i64, i64),
     /// The last version that the TSDB and meta files contain.
     pub committed: Version,
-    /// How many commits there were.
+    /// How many commits the vnode has done.
     pub commit_id: i64,
 }
 

@@ -4,7 +4,7 @@ use super::BlockEvent;
 use std::collections::BTreeSet;
 
 /// Blocks that are named one by one; more become one range.
-pub(super) const LIMIT: usize = 1 << 16;
+const LIMIT: usize = 1 << 16;
 
 /// Blocks that changed, and up to when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

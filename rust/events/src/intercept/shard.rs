@@ -71,7 +71,7 @@ struct Beside {
     gap_due: u64,
 }
 
-/// What a worker waits on.
+/// What a worker sleeps on until it is woken.
 pub(super) struct Outlet {
     run: u64,
     queue: Receiver<Queued>,
@@ -106,7 +106,7 @@ impl Shard {
         }
     }
 
-    /// Lets nothing in any more. What is in the queue stays there for the worker.
+    /// Closes the queue for new events. What is in it stays there for the worker.
     pub(super) fn close(&self) {
         *self.gate.write() = None;
     }
@@ -130,7 +130,8 @@ impl Shard {
         into.merge(&self.beside.lock().gap);
     }
 
-    /// Whether callbacks raised events that are not taken in yet: nobody passes them, as a block may be the same.
+    /// Whether callbacks raised events that are not taken in yet. No other event may overtake them, as it may be of the
+    /// same block.
     fn has_events_beside(&self) -> bool {
         self.has_beside.load(SeqCst) && !self.beside.lock().events.is_empty()
     }
@@ -240,7 +241,7 @@ impl Shard {
                 return;
             }
             for queued in &batch {
-                // Finished while it hung in a callback: nobody is told any more.
+                // The queue was finished while this worker hung in a callback: it tells the host of no more events.
                 if self.run.load(SeqCst) != outlet.run {
                     return;
                 }

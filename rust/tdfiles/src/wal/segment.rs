@@ -100,7 +100,7 @@ impl<S: ReadAt> SegmentReader<S> {
         self.expected
     }
 
-    /// The next record, or why there is none. After an end it stays at the end.
+    /// The next record, or why no more can be read. After an end the reader stays there.
     pub fn next_record(&mut self) -> Result<Record<'_>, SegmentEnd> {
         if self.finished {
             return Err(SegmentEnd::Clean);

@@ -1,4 +1,4 @@
-//! `backup_coordinator.h`: exports of an engine's blocks, from C to `backup::coordinator`.
+//! `backup_coordinator.h`: exports of an engine's blocks, from C to `host::coordinator`.
 //!
 //! # Safety
 //! Every function trusts its caller in what the header asks for: a handle is NULL or live, a pointer is NULL or

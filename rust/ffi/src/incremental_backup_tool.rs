@@ -1,4 +1,4 @@
-//! `incremental_backup_tool.h`: whole backups, from C to `backup::session`.
+//! `incremental_backup_tool.h`: whole backups, from C to `host::session`.
 //!
 //! # Safety
 //! Every function trusts its caller in what the header asks for: a handle is NULL or live, a pointer is NULL or

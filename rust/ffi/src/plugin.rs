@@ -1,4 +1,4 @@
-//! `plugin_api.h`: the table of functions, from C to `backup::session`.
+//! `plugin_api.h`: the table of functions, from C to `host::session`.
 //!
 //! # Safety
 //! Every function trusts its caller in what the header asks for: a pointer is NULL or points to as much as the header

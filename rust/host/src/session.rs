@@ -4,9 +4,9 @@
 //!
 //! | path | holds |
 //! |---|---|
-//! | `RUN/blocks.json` | what changed ([`crate::report`]) |
-//! | `RUN/export/` | the rows ([`dump::export`](crate::dump::export())) |
-//! | `RUN/report.json` | that it was verified ([`crate::verify`]) |
+//! | `RUN/blocks.json` | what changed ([`plan::report`]) |
+//! | `RUN/export/` | the rows ([`ops::export`]) |
+//! | `RUN/report.json` | that it was verified ([`repository::verify`]) |
 //!
 //! `RUN` is the time in UTC and a random part. Where the next one starts is kept apart, in a checkpoint that moves
 //! only after a run was verified as intact.

@@ -287,8 +287,8 @@ fn first_step(
         {
             return Ok(position + usize::from(at.finished));
         }
-        let parent = first.manifest.base.as_ref().map(|parent| &parent.id);
-        if database.incremental && parent == Some(&at.link) {
+        let base = first.manifest.base.as_ref().map(|base| &base.id);
+        if database.incremental && base == Some(&at.link) {
             if at.finished {
                 return Ok(0);
             }
@@ -305,10 +305,10 @@ fn first_step(
     }
     if database.incremental {
         return refuse(match &first.manifest.base {
-            Some(parent) => format!(
+            Some(base) => format!(
                 "it holds only what changed since link {}, and the database was not restored to that link; give the \
                  chain from its first link on",
-                parent.id
+                base.id
             ),
             None => "it holds only what changed; give the chain from its first link on".to_owned(),
         });

@@ -1,4 +1,4 @@
-//! What a link has to do to every table: the parent's catalogue against the present one, and the changed rows.
+//! What a link has to do to every table: the base's catalogue against the present one, and the changed rows.
 
 use super::{BackupError, Known};
 use capture::ReasonCode;
@@ -109,7 +109,7 @@ impl Changes {
         }
     }
 
-    /// A table of the parent that is gone.
+    /// A table of the base that is gone.
     pub(super) fn drop_table(&mut self, name: &str) {
         self.tables.insert(
             name.to_owned(),
@@ -120,7 +120,7 @@ impl Changes {
         );
     }
 
-    /// A table that the parent does not know, or knows as another one of this name.
+    /// A table that the base does not know, or knows as another one of this name.
     fn created(&mut self, table: &Table, replaces: bool) {
         let change = TableChange {
             uid: Some(table.uid),
@@ -132,7 +132,7 @@ impl Changes {
         self.tables.insert(table.name.clone(), change);
     }
 
-    /// A table that the parent knows.
+    /// A table that the base knows.
     fn kept(
         &mut self,
         before: &Table,

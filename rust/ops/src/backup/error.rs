@@ -113,3 +113,39 @@ impl MayPass for BackupError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sql(code: u32) -> SqlError {
+        SqlError {
+            code,
+            text: "as the server says it".to_owned(),
+            sql: None,
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_tried_again_wherever_it_was_lost() {
+        const UNABLE_TO_ESTABLISH_CONNECTION: u32 = 0x8000_000b;
+        let lost = || sql(UNABLE_TO_ESTABLISH_CONNECTION);
+        assert!(BackupError::Sql(lost()).may_pass());
+        assert!(BackupError::Catalogue(CatalogueError::Sql(lost())).may_pass());
+        assert!(BackupError::Watermark(WatermarkError::Sql(lost())).may_pass());
+        let table = "t1".to_owned();
+        let source = lost();
+        assert!(BackupError::Disconnected { table, source }.may_pass());
+    }
+
+    #[test]
+    fn what_the_server_will_always_refuse_is_not_tried_again() {
+        const SYNTAX_ERROR: u32 = 0x8000_0216;
+        const AUTHENTICATION_FAILURE: u32 = 0x8000_0357;
+        for code in [SYNTAX_ERROR, AUTHENTICATION_FAILURE] {
+            assert!(!BackupError::Sql(sql(code)).may_pass());
+            assert!(!BackupError::Catalogue(CatalogueError::Sql(sql(code))).may_pass());
+            assert!(!BackupError::Watermark(WatermarkError::Sql(sql(code))).may_pass());
+        }
+    }
+}

@@ -8,12 +8,26 @@
 //!
 //! Threads of the sink itself may raise events: they never wait for a queue, what does not fit is kept beside
 //! it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `event` | what a host tells |
+//! | `sink` | what an interceptor gives events to |
+//! | `gap` | blocks whose events did not fit a queue |
+//! | `core` | what an interceptor and its workers share |
+//! | `shard` | one worker: its queue, what is kept beside it, and its loop |
 
+mod core;
+mod event;
 mod gap;
 mod shard;
+mod sink;
 
+pub use event::{BlockEvent, EventKind};
 pub use gap::Gap;
+pub use sink::EventSink;
 
+use self::core::Core;
 use parking_lot::Mutex;
 use shard::{Deferred, Queued, Shard};
 use std::{
@@ -22,66 +36,11 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::Ordering::{Relaxed, SeqCst},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
-
-/// What happened to a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// It was created.
-    Create,
-    /// It was modified.
-    Update,
-    /// It was flushed or backed up.
-    Flush,
-    /// It was deleted.
-    Delete,
-}
-
-/// Something that happened to a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockEvent {
-    /// What happened.
-    pub kind: EventKind,
-    /// To which block.
-    pub block: u64,
-    /// The WAL offset of the request that did it.
-    pub wal: u64,
-    /// When, in ns since the epoch.
-    pub time: i64,
-    /// A value of the host's own, which its callback finds in the event again.
-    pub tag: usize,
-}
-
-/// Where events go. Several threads call its functions at once, but only one at a time for the same block.
-pub trait EventSink: Send + Sync + 'static {
-    /// Takes an event in; false if that is not possible now. Then it becomes part of the gap.
-    fn take(&self, event: &BlockEvent) -> bool;
-
-    /// Takes in that blocks of a gap changed; false if that is not possible now. Then the interceptor tries again.
-    fn take_gap(&self, gap: &Gap) -> bool;
-
-    /// Takes in that any block of a gap may have changed. The interceptor calls this when it stops and
-    /// [`Self::take_gap`] refused the gap. False if even this is not possible.
-    fn take_whole(&self, gap: &Gap) -> bool {
-        self.take_gap(gap)
-    }
-
-    /// Tells the host about an event that was taken in. This may take long and may raise events; a panic is caught.
-    fn tell(&self, _event: &BlockEvent) {}
-
-    /// A batch was taken in; `delays` are those of some of its events since they were raised.
-    fn taken(&self, _events: u64, _delays: &[Duration]) {}
-
-    /// Events were dropped.
-    fn dropped(&self, _events: u64) {}
-}
 
 /// What to do with an event whose queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,30 +123,15 @@ pub struct InterceptStats {
 /// The interceptor. Any number of threads may use it; dropping it stops it.
 pub struct Interceptor {
     core: Arc<Core>,
+    shards: Arc<[Shard]>,
     workers: Mutex<Vec<JoinHandle<()>>>,
-}
-
-pub(crate) struct Core {
-    sink: Arc<dyn EventSink>,
-    shards: Vec<Shard>,
-    drop_when_full: AtomicBool,
-    processed: AtomicU64,
-    dropped: AtomicU64,
-    panics: AtomicU64,
-    /// The sink tells the host of no more events.
-    is_silent: AtomicBool,
-    started: Instant,
 }
 
 thread_local! {
     /// The interceptor whose worker this thread is.
     static WORKER_OF: Cell<*const Core> = const { Cell::new(std::ptr::null()) };
-    /// Events that this thread raised, to time one in 64.
-    static RAISED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// One event in so many is timed.
-const TIMED: u32 = 64;
 /// How long a thread that finds its queue full waits before it looks again.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
@@ -197,18 +141,9 @@ impl Interceptor {
     pub fn new(config: InterceptorConfig, sink: Arc<dyn EventSink>) -> Self {
         let workers = config.workers.get().min(MOST_WORKERS);
         let each = config.capacity.get().div_ceil(workers);
-        let core = Core {
-            sink,
-            shards: (0..workers).map(|_| Shard::new(each)).collect(),
-            drop_when_full: AtomicBool::new(false),
-            processed: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
-            is_silent: AtomicBool::new(false),
-            started: Instant::now(),
-        };
         Self {
-            core: Arc::new(core),
+            core: Arc::new(Core::new(sink)),
+            shards: (0..workers).map(|_| Shard::new(each)).collect(),
             workers: Mutex::default(),
         }
     }
@@ -226,19 +161,19 @@ impl Interceptor {
         if !workers.is_empty() {
             return Ok(());
         }
-        for index in 0..self.core.shards.len() {
-            let queue = self.core.shards[index].open();
-            let core = Arc::clone(&self.core);
+        for index in 0..self.shards.len() {
+            let queue = self.shards[index].open();
+            let (core, shards) = (Arc::clone(&self.core), Arc::clone(&self.shards));
             let worker = thread::Builder::new()
                 .name(format!("events-{index}"))
                 .spawn(move || {
                     WORKER_OF.set(Arc::as_ptr(&core));
-                    core.shards[index].work(&queue, &core);
+                    shards[index].work(&queue, &core);
                 });
             match worker {
                 Ok(worker) => workers.push(worker),
                 Err(error) => {
-                    self.core.shards.iter().for_each(Shard::close);
+                    self.shards.iter().for_each(Shard::close);
                     workers.drain(..).for_each(join);
                     // Events may have come in already, also where there is no worker. What the sink refuses stays a gap.
                     let _ = self.close_gap();
@@ -253,7 +188,7 @@ impl Interceptor {
     /// it does not run.
     pub fn stop(&self) -> Result<(), InterceptError> {
         let mut workers = self.lock_workers()?;
-        self.core.shards.iter().for_each(Shard::close);
+        self.shards.iter().for_each(Shard::close);
         workers.drain(..).for_each(join);
         self.close_gap()
     }
@@ -262,7 +197,7 @@ impl Interceptor {
     /// full adds to the gap.
     fn close_gap(&self) -> Result<(), InterceptError> {
         // Tries every worker's gap, even if one before it fails.
-        let shards = self.core.shards.iter();
+        let shards = self.shards.iter();
         let refusing = shards.filter(|shard| !shard.finish(&self.core));
         match refusing.count() {
             0 => Ok(()),
@@ -276,7 +211,7 @@ impl Interceptor {
     /// for its own worker: [`Self::stop`] or a drop does the rest.
     pub fn abandon(&self) {
         self.core.is_silent.store(true, SeqCst);
-        self.core.shards.iter().for_each(Shard::close);
+        self.shards.iter().for_each(Shard::close);
     }
 
     /// As [`Self::stop`], but does not wait longer than `patience` for callbacks. Also then everything that was
@@ -284,12 +219,12 @@ impl Interceptor {
     pub fn stop_within(&self, patience: Duration) -> Result<(), InterceptError> {
         let deadline = Instant::now() + patience;
         let mut workers = self.lock_workers()?;
-        self.core.shards.iter().for_each(Shard::close);
+        self.shards.iter().for_each(Shard::close);
         while workers.iter().any(|worker| !worker.is_finished()) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
         let mut busy = false;
-        for (worker, shard) in workers.drain(..).zip(&self.core.shards) {
+        for (worker, shard) in workers.drain(..).zip(self.shards.iter()) {
             if worker.is_finished() {
                 join(worker);
             } else {
@@ -312,7 +247,7 @@ impl Interceptor {
             event,
             raised_at: core.time_if_due(),
         };
-        let shard = core.shard_of(event.block);
+        let shard = self.shard_of(event.block);
         let from_worker = self.is_own_worker();
         if from_worker || core.drop_when_full.load(Relaxed) {
             return match shard.offer(queued, from_worker) {
@@ -330,8 +265,8 @@ impl Interceptor {
             match shard.send(queued) {
                 Deferred::Queued => return Ok(()),
                 Deferred::Closed => return Err(InterceptError::NotRunning),
-                // Looking again after a moment costs less: waking a thread for every free place would cost the worker more than
-                // many events.
+                // Looking again after a moment costs less: waking a thread for every free place would cost the
+                // worker more than many events.
                 Deferred::Full => thread::sleep(pause),
             }
             pause = (2 * pause).min(LONGEST_PAUSE);
@@ -342,7 +277,7 @@ impl Interceptor {
     /// `patience`, or if the calling thread is a worker.
     pub fn settle(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
-        !self.is_own_worker() && self.core.shards.iter().all(|shard| shard.settle(deadline))
+        !self.is_own_worker() && self.shards.iter().all(|shard| shard.settle(deadline))
     }
 
     /// The interceptor's counters.
@@ -350,8 +285,8 @@ impl Interceptor {
         InterceptStats {
             processed: self.core.processed.load(Relaxed),
             dropped: self.core.dropped.load(Relaxed),
-            queued: self.core.shards.iter().map(Shard::len).sum(),
-            capacity: self.core.shards.iter().map(Shard::capacity).sum(),
+            queued: self.shards.iter().map(Shard::len).sum(),
+            capacity: self.shards.iter().map(Shard::capacity).sum(),
             panics: self.core.panics.load(Relaxed),
         }
     }
@@ -359,7 +294,7 @@ impl Interceptor {
     /// The blocks of which events were dropped or refused and which the sink has not taken in yet.
     pub fn gap(&self) -> Gap {
         let mut gap = Gap::default();
-        for shard in &self.core.shards {
+        for shard in self.shards.iter() {
             shard.copy_gap(&mut gap);
         }
         gap
@@ -372,7 +307,7 @@ impl Interceptor {
 
     /// Whether it takes events.
     pub fn is_running(&self) -> bool {
-        self.core.shards.iter().all(Shard::is_open)
+        self.shards.iter().all(Shard::is_open)
     }
 
     /// Whether the calling thread is one of its workers.
@@ -380,6 +315,12 @@ impl Interceptor {
         WORKER_OF
             .try_with(|worker| worker.get() == Arc::as_ptr(&self.core))
             .unwrap_or(false)
+    }
+
+    /// Blocks that lie together go to the same worker, which finds them together in the bitmap.
+    fn shard_of(&self, block: u64) -> &Shard {
+        let hash = (block >> 10).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        &self.shards[hash as usize % self.shards.len()]
     }
 
     fn lock_workers(
@@ -411,30 +352,5 @@ impl fmt::Debug for Interceptor {
         f.debug_struct("Interceptor")
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-impl Core {
-    /// Blocks that lie together go to the same worker, which finds them together in the bitmap.
-    fn shard_of(&self, block: u64) -> &Shard {
-        let hash = (block >> 10).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        &self.shards[hash as usize % self.shards.len()]
-    }
-
-    /// The time, for one event in [`TIMED`].
-    fn time_if_due(&self) -> u64 {
-        let raised = RAISED
-            .try_with(|raised| raised.replace(raised.get().wrapping_add(1)))
-            .unwrap_or(1);
-        if raised.is_multiple_of(TIMED) {
-            (self.started.elapsed().as_nanos() as u64).max(1)
-        } else {
-            0
-        }
-    }
-
-    fn count_dropped(&self, events: u64) {
-        self.dropped.fetch_add(events, Relaxed);
-        self.sink.dropped(events);
     }
 }

@@ -1,6 +1,6 @@
-//! Blocks that changed in a way that no event tells.
+//! Blocks whose events did not fit a queue or were refused: that they changed is known, but not how.
 
-use super::BlockEvent;
+use super::event::BlockEvent;
 use std::collections::BTreeSet;
 
 /// Blocks that are named one by one; more become one range.

@@ -1,6 +1,6 @@
 //! One worker: its queue, what is kept beside it, and its loop.
 
-use super::{BlockEvent, Core, Gap};
+use super::{core::Core, event::BlockEvent, gap::Gap};
 use crossbeam_channel::{Receiver, Select, Sender, TrySendError, bounded};
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -470,7 +470,7 @@ mod tests {
     fn a_gap_never_overtakes_a_flush_that_was_queued_after_the_queue_looked_empty() {
         let (interceptor, taken) = interceptor(1);
         let core = &interceptor.core;
-        let shard = &core.shards[0];
+        let shard = &interceptor.shards[0];
         let outlet = shard.open();
         let take = || shard.take_batch(&outlet.queue, outlet.run, &mut Vec::new(), core);
         thread::scope(|scope| {
@@ -495,7 +495,7 @@ mod tests {
     #[test]
     fn a_worker_that_looks_whether_it_is_done_leaves_the_poke_that_is_to_wake_it() {
         let (interceptor, _) = interceptor(1);
-        let shard = &interceptor.core.shards[0];
+        let shard = &interceptor.shards[0];
         let outlet = shard.open();
         shard.add_to_gap(&queued(EventKind::Update).event);
         assert!(!shard.is_closed(&outlet));
@@ -505,10 +505,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_overtakes_what_a_callback_raised_before() {
+    fn no_event_overtakes_what_a_callback_raised_before() {
         let (interceptor, taken) = interceptor(1);
         let core = &interceptor.core;
-        let shard = &core.shards[0];
+        let shard = &interceptor.shards[0];
         let outlet = shard.open();
         let first = queued(EventKind::Create);
         assert_eq!(shard.send(first), Deferred::Queued);
@@ -530,8 +530,7 @@ mod tests {
     #[test]
     fn what_was_queued_without_a_worker_is_taken_in() {
         let (interceptor, taken) = interceptor(4);
-        let core = &interceptor.core;
-        let shard = &core.shards[0];
+        let shard = &interceptor.shards[0];
         // Opened, but the thread could not be started.
         drop(shard.open());
         assert_eq!(shard.send(queued(EventKind::Update)), Deferred::Queued);

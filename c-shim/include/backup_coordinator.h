@@ -125,8 +125,8 @@ int32_t backup_coordinator_cancel(SBackupCoordinator *coordinator);
  * ERR_BACKUP_INCOMPLETE: all that are known are safe, but the engine has ranges of which nobody knows the blocks: take
  * them from bitmap_engine_get_damaged_ranges, back them up whole, then call bitmap_engine_acknowledge_damage.
  * ERR_READ, ERR_IO (such as a full disk), ERR_TIMEOUT: blocks are in no archive, backup_coordinator_error names the first 16
- * of them, and the code is that of the first. All others are safe and do not come again; the cursor stands before the first
- * that is not.
+ * of them, and the code is that of the first. All others are safe and do not come again while the coordinator lives; the cursor stands before the
+ * first that is not.
  * ERR_NOT_STARTED (stopped, or no reader and no followed server), ERR_KEY (encryption without a key), ERR_READ and ERR_TIMEOUT
  * with a server that does not answer, ERR_CANCELLED, and the engine's: the export ended behind the batches that are safe. */
 int32_t backup_coordinator_export(SBackupCoordinator *coordinator);

@@ -14,10 +14,10 @@ impl Engine {
         self.inner.damaged.read().to_vec()
     }
 
-    /// At most `limit` of these ranges, with a token for [`Engine::acknowledge_damage`]. Nothing is changed: any number of
+    /// At most `limit` of these ranges, with a token for [`Engine::acknowledge_damage`]. No range is changed: any number of
     /// callers may ask at the same time.
     pub fn list_damage(&self, limit: usize) -> DamageList {
-        self.inner.damaged.read().list(limit)
+        self.inner.damaged.write().list(limit)
     }
 
     /// Forgets the ranges of the list that `token` came with: they were backed up whole. A range stays that was not in that
@@ -169,6 +169,34 @@ mod tests {
         let unknown = engine.acknowledge_damage(crate::DamageToken(u64::MAX));
         assert!(matches!(unknown, Err(crate::EngineError::UnknownToken(_))));
         assert_eq!(left(), [290]);
+    }
+
+    #[test]
+    fn a_token_that_no_list_of_this_engine_came_with_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = EngineConfig {
+            max_memory_mb: 16,
+            persistence_path: Some(dir.path().into()),
+        };
+        let engine = Engine::open(&config).unwrap();
+        let at = MarkedAt::default();
+        for first in [0, 100, 200] {
+            engine
+                .mark_range(BlockId(first), BlockId(first + 9), at, "a test")
+                .unwrap();
+        }
+        let refused = |engine: &Engine, token| {
+            let answer = engine.acknowledge_damage(token);
+            assert!(matches!(answer, Err(crate::EngineError::UnknownToken(_))));
+            assert_eq!(engine.damage().len(), 3);
+        };
+        let first = engine.list_damage(1).token;
+        refused(&engine, crate::DamageToken(first.0.wrapping_add(1)));
+        let all = engine.list_damage(usize::MAX).token;
+        drop(engine);
+        let engine = Engine::open(&config).unwrap();
+        engine.list_damage(usize::MAX);
+        refused(&engine, all);
     }
 
     #[test]

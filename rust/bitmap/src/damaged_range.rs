@@ -3,6 +3,7 @@
 use crate::BlockId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 
 /// Blocks whose records were damaged on disk, or of which it is not known which changed. All of them count as DIRTY
 /// until the damage is acknowledged.
@@ -71,7 +72,7 @@ impl fmt::Display for DamagedRange {
 const MOST_RANGES: usize = 1024;
 
 /// Stands for the ranges of a list, as they were when it was made: whoever backed them up acknowledges these and nothing
-/// else. It counts for the engine that gave it, until that is closed.
+/// else. It counts for the engine that gave it, until that is closed; the next one refuses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DamageToken(pub u64);
 
@@ -88,11 +89,26 @@ pub struct DamageList {
 }
 
 /// All ranges of an engine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Damage {
     ranges: Vec<DamagedRange>,
     /// How often something came into one of them.
     changes: u64,
+    /// The token of a list without ranges; random, so that the tokens of another engine are not taken for this one's.
+    first_token: u64,
+    /// The most changes that a list told of.
+    listed: u64,
+}
+
+impl Default for Damage {
+    fn default() -> Self {
+        Self {
+            ranges: Vec::new(),
+            changes: 0,
+            first_token: RandomState::new().hash_one(std::process::id()),
+            listed: 0,
+        }
+    }
 }
 
 impl std::ops::Deref for Damage {
@@ -140,19 +156,22 @@ impl Damage {
 
     /// Forgets the ranges of the list that `token` came with. False if no list came with it; then nothing is forgotten.
     pub(crate) fn acknowledge(&mut self, token: DamageToken) -> bool {
-        let known = token.0 <= self.changes;
+        let told = token.0.wrapping_sub(self.first_token);
+        let known = told <= self.listed;
         if known {
-            self.ranges.retain(|range| range.changed > token.0);
+            self.ranges.retain(|range| range.changed > told);
         }
         known
     }
 
     /// Those that were changed longest ago come first: so one number stands for all of them.
-    pub(crate) fn list(&self, limit: usize) -> DamageList {
+    pub(crate) fn list(&mut self, limit: usize) -> DamageList {
         let mut ranges = self.ranges.clone();
         ranges.sort_by_key(|range| range.changed);
         ranges.truncate(limit);
-        let token = DamageToken(ranges.last().map_or(0, |range| range.changed));
+        let told = ranges.last().map_or(0, |range| range.changed);
+        self.listed = self.listed.max(told);
+        let token = DamageToken(self.first_token.wrapping_add(told));
         DamageList {
             ranges,
             count: self.ranges.len(),

@@ -62,17 +62,26 @@ fn lay(recorded: &str, dir: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/data")
         .join(recorded);
-    copy(&from, dir);
+    // In the order of a server: nothing names a file, or a version, before it is there. A follower looks meanwhile.
+    let step_of = |path: &Path| match path.file_name().and_then(|name| name.to_str()) {
+        Some("current.json") => 2,
+        Some("vnode.json") => 3,
+        Some(name) if name.ends_with(".idx") => 1,
+        _ => 0,
+    };
+    for step in 0..=3 {
+        copy(&from, dir, &|path| step_of(path) == step);
+    }
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
+            copy(&entry.path(), &target, wanted);
+        } else if wanted(&entry.path()) {
             // As a server does: current.json is replaced, never rewritten.
             let new = target.with_extension("new");
             fs::copy(entry.path(), &new).unwrap();

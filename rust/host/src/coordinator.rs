@@ -111,7 +111,7 @@ pub struct Coordinator {
     cancelled: AtomicBool,
     /// One pass at a time.
     pass: Mutex<()>,
-    /// The number of the newest archive; `None` until the directory was looked at in this pass.
+    /// The number of the newest archive that this coordinator wrote. It may have been moved elsewhere since.
     newest: Mutex<Option<u64>>,
 }
 
@@ -338,7 +338,6 @@ impl Coordinator {
         let start = self.cursor();
         let (pending, done) = self.pending(&start, selection)?;
         self.stats.lock().total_blocks += pending.len() as u64;
-        *self.newest.lock() = None;
         let mut state = Pass {
             selection,
             exported: Exported::default(),
@@ -882,6 +881,33 @@ mod tests {
             block
         });
         assert_eq!(blocks.collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn archives_that_are_moved_away_leave_the_order_where_the_clock_steps_back() {
+        let bench = bench(2, 0);
+        let archives = || {
+            let found = std::fs::read_dir(bench.dir.path()).unwrap();
+            found
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|ending| ending == "blocks"))
+                .collect::<Vec<_>>()
+        };
+        // Written while the clock was centuries ahead.
+        let ahead = bench.dir.path().join("09000000000000000000.blocks");
+        std::fs::write(&ahead, "").unwrap();
+        bench.mark(0, 0, 0);
+        bench.export().unwrap();
+        archives()
+            .iter()
+            .for_each(|path| std::fs::remove_file(path).unwrap());
+        bench.mark(1, 1, 0);
+        bench.export().unwrap();
+        let names: Vec<_> = archives()
+            .iter()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["09000000000000000002.blocks"]);
     }
 
     #[test]

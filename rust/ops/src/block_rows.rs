@@ -1,7 +1,7 @@
 //! The rows of a block as they are on the server now, for whoever takes them.
 
 use bitmap::BlockId;
-use model::{DataType, Key, KeySpan, MayPass as _, Uid, Value};
+use model::{DataType, Key, KeySpan, Uid, Value};
 use plan::Numbering;
 use rows::{
     sink::{Refused, RowSink, RowsOf},
@@ -56,11 +56,12 @@ pub enum BlockRowsError {
 }
 
 impl BlockRowsError {
-    /// Whether no other block can be read either: the server does not answer, or may be another one.
+    /// Whether no other block can be read either: the server does not answer, or may be another one. A vgroup without a
+    /// leader concerns its own blocks only.
     pub fn concerns_everything(&self) -> bool {
         match self {
             Self::OtherServer { .. } => true,
-            Self::Sql(error) => error.may_pass(),
+            Self::Sql(error) => error.is_disconnected(),
             _ => false,
         }
     }

@@ -50,6 +50,9 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// No part of a block is longer, whether rows or what a host gave.
 pub const LONGEST: u32 = 1 << 30;
 
+/// Entries of blocks take no more bytes in a manifest, so that there is room beside them for files that are not used.
+const MOST_ENTRIES_BYTES: u64 = read::LONGEST_MANIFEST / 2;
+
 /// The cost of a guess at a passphrase: 2^15 rounds of scrypt, 32 MiB.
 const WORK: u8 = 15;
 
@@ -240,6 +243,8 @@ pub struct ArchiveWriter {
     temporary: tempfile::TempPath,
     layers: Box<dyn Layer>,
     contents: contents::Contents,
+    /// How long the entries of the blocks will be in the manifest, in bytes.
+    entries_bytes: u64,
     files: u64,
 }
 
@@ -278,6 +283,7 @@ impl ArchiveWriter {
             temporary,
             layers,
             contents: contents::Contents::default(),
+            entries_bytes: 0,
             files: 0,
         };
         writer.pack_json(contents::FORMAT_FILE, &contents::Format::ours())?;
@@ -333,6 +339,31 @@ impl ArchiveWriter {
             sha256: hex(&Sha256::digest(bytes)),
             rows: 0,
         })
+    }
+
+    /// Names a block in the manifest, if there is room for it.
+    fn add_entry(&mut self, entry: contents::BlockEntry) -> Result<(), ArchiveError> {
+        let json = serde_json::to_vec(&entry).map_err(|error| ArchiveError::Io {
+            path: self.path.clone(),
+            source: error.into(),
+        })?;
+        let bytes = self.entries_bytes + json.len() as u64;
+        if bytes > MOST_ENTRIES_BYTES {
+            let files: Vec<_> = entry.files().cloned().collect();
+            self.contents.unused.extend(files);
+            return Err(ArchiveError::Block {
+                block: entry.block,
+                problem: format!(
+                    "the archive is full: with the {} blocks before, what it says of them takes more than {} MiB; \
+                     export again, and with a smaller batch_size",
+                    self.blocks(),
+                    MOST_ENTRIES_BYTES >> 20
+                ),
+            });
+        }
+        self.entries_bytes = bytes;
+        self.contents.blocks.push(entry);
+        Ok(())
     }
 
     /// Adds a block of bytes.

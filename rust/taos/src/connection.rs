@@ -86,7 +86,7 @@ impl SqlError {
     }
 
     /// Whether the server can't be reached, as opposed to having refused the statement.
-    fn is_disconnected(&self) -> bool {
+    pub fn is_disconnected(&self) -> bool {
         // RPC_NETWORK_UNAVAIL, RPC_TIMEOUT, RPC_SOMENODE_NOT_CONNECTED, RPC_BROKEN_LINK and their like.
         matches!(
             self.code & 0xffff,

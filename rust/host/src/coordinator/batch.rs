@@ -229,11 +229,11 @@ fn try_once(
         match again {
             Ok(true) => left = rest,
             Err(Stop::Cancelled) => return Err(TryError::Cancelled),
-            // The problem that the block had is the one to tell; that there was no time for more tries, beside it.
+            // Each block keeps its own problem; that there was no time for more tries is added.
             Err(Stop::OutOfTime(words)) => {
-                let step = FailedStep::Timeout;
                 problems.iter_mut().for_each(|problem| {
-                    (problem.step, problem.problem) = (step, words.clone());
+                    problem.step = FailedStep::Timeout;
+                    problem.problem = format!("{}; {words}", problem.problem);
                 });
                 return finish(archive, problems);
             }

@@ -293,11 +293,15 @@ impl Work<'_> {
                 Err(TableError::Data(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     lost += 1;
-                    if lost > RETRIES {
+                    if lost > RETRIES && error.is_disconnected() {
                         return Err(BackupError::Disconnected {
                             table: table.name.clone(),
                             source: error,
                         });
+                    }
+                    // One vgroup without a leader: the tables of the others can be read.
+                    if lost > RETRIES {
+                        break TableResult::Failed(error.to_string());
                     }
                     *slot = None;
                     pause(RETRY_PAUSE, self.progress)?;

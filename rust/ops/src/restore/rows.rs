@@ -141,8 +141,12 @@ impl Writer<'_> {
                 Err(TableError::Cancelled(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     lost += 1;
-                    if lost > RETRIES {
+                    if lost > RETRIES && error.is_disconnected() {
                         return Err(error.into());
+                    }
+                    // One vgroup without a leader: the tables of the others can be written.
+                    if lost > RETRIES {
+                        break error.to_string();
                     }
                     *slot = None;
                     pause(RETRY_PAUSE, self.progress)?;

@@ -1,8 +1,9 @@
 //! What archives are called, and in which order they are restored.
 //!
-//! `NNNNNNNNNNNNNNNNNNNN.blocks`: a number of 20 digits, at least one above the highest in the directory. So the order
-//! never depends on the clock. Only so that numbers go on where archives are moved elsewhere, a number is not below the
-//! nanoseconds since 1970 either. Archives of earlier versions have `-NNNNNN` behind these nanoseconds, and come first.
+//! `NNNNNNNNNNNNNNNNNNNN.blocks`: a number of 20 digits, above the highest in the directory and above the last one that
+//! the coordinator wrote. So the order does not depend on the clock. A coordinator that is created anew over a directory
+//! whose archives were moved elsewhere has only the clock: no number is below the nanoseconds since 1970. Archives of
+//! earlier versions have `-NNNNNN` behind these nanoseconds.
 
 use super::ArchiveError;
 use std::{
@@ -38,16 +39,13 @@ fn number(path: &Path) -> Option<(u64, u64)> {
     Some((number.parse().ok()?, rest))
 }
 
-/// The number of the next archive in a directory: above `newest`, if that is known, else above all that are there.
+/// The number of the next archive in a directory: above `newest`, which the caller wrote last, and above all that are there.
 pub fn next_number(dir: &Path, newest: Option<u64>, now: i64) -> Result<u64, ArchiveError> {
     let io = |source| ArchiveError::Io {
         path: dir.into(),
         source,
     };
-    let newest = match newest {
-        Some(newest) => Some(newest),
-        None => highest(dir).map_err(io)?,
-    };
+    let newest = newest.max(highest(dir).map_err(io)?);
     let next = match newest {
         Some(newest) => newest.checked_add(1).ok_or_else(|| {
             let problem = format!(

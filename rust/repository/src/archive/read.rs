@@ -15,12 +15,20 @@ use std::{
 use store::{FileEntry, hex};
 
 /// A manifest has no more bytes.
-const LONGEST_MANIFEST: u64 = 1 << 30;
+pub(super) const LONGEST_MANIFEST: u64 = 1 << 30;
+
+/// No manifest can name more files: each takes more bytes than this in it.
+const MOST_FILES: u64 = LONGEST_MANIFEST / 100;
 
 /// Reads all of it; what it holds, if it is what was written.
 pub(super) fn check(input: &mut dyn Read) -> io::Result<Contents> {
     let mut found = Vec::new();
     let manifest = walk(input, &mut |name, length, input| {
+        if found.len() as u64 >= MOST_FILES {
+            return Err(wrong(
+                "it has more files than a manifest can name".to_owned(),
+            ));
+        }
         let mut hashing = Hash::default();
         let read = io::copy(&mut input.take(length), &mut hashing)?;
         if read != length {

@@ -111,13 +111,12 @@ impl<'a> BlockSink<'a> {
                 })
             }
         };
-        self.archive.contents.blocks.push(BlockEntry {
+        self.archive.add_entry(BlockEntry {
             block: self.block,
             wal: self.wal,
             time: self.time,
             content,
-        });
-        Ok(())
+        })
     }
 
     fn refuse(&mut self, problem: impl Into<String>) -> Result<(), Refused> {
@@ -362,6 +361,23 @@ mod tests {
             ));
         }
         assert_eq!(archive.blocks(), 0);
+    }
+
+    #[test]
+    fn a_block_that_a_manifest_has_no_room_for_is_refused_and_the_archive_stays_readable() {
+        let found = archived(|archive| {
+            archive.add(1, 0, 0, b"first").unwrap();
+            archive.entries_bytes = super::super::MOST_ENTRIES_BYTES;
+            let mut sink = BlockSink::new(archive, 2, 0, 0);
+            sink.begin(&of(2, Some("t"))).unwrap();
+            sink.row(&row(5, b"x")).unwrap();
+            let refused = sink.finish().unwrap_err();
+            assert!(matches!(refused, ArchiveError::Block { block: 2, .. }));
+            let refused = archive.add(3, 0, 0, b"third").unwrap_err().to_string();
+            assert!(refused.contains("smaller batch_size"), "{refused}");
+        });
+        let blocks: Vec<_> = found.iter().map(|part| part.block).collect();
+        assert_eq!(blocks, [1]);
     }
 
     #[test]

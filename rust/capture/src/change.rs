@@ -105,7 +105,7 @@ impl<'a> RowChange<'a> {
         })
     }
 
-    /// As [`Self::merged`], for benches.
+    /// A change made of the merged rows of a block, for benches.
     #[cfg(feature = "internals")]
     pub fn from_merged(
         table: TableId,

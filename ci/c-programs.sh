@@ -68,17 +68,19 @@ coordinator() {
   "$out/coordinator-asan" "$out/archives-asan"
 }
 
-# host PROGRAM LIBRARIES ARGUMENTS...: a host of the plugin, or the backup tool.
+# host PROGRAM LIBRARIES ARGUMENTS...: a host of the plugin, or the backup tool. Each run has a directory of its own for
+# what it writes.
 host() {
   program=$1 linked=$2
   shift 2
+  mkdir "$out/valgrind-$program.dir" "$out/asan-$program.dir"
   $cc $flags "$root/tests/c/$program.c" $linked -o "$out/$program"
   echo "valgrind $program"
-  (cd "$out" && RECORDED="$root/tests/data/incr_wal" valgrind --quiet --error-exitcode=9 --leak-check=full \
+  (cd "$out/valgrind-$program.dir" && RECORDED="$root/tests/data/incr_wal" valgrind --quiet --error-exitcode=9 --leak-check=full \
     --errors-for-leak-kinds=definite,indirect "$out/$program" "$@" > /dev/null)
   $cc $flags -fsanitize=address,undefined -fno-sanitize-recover=all "$root/tests/c/$program.c" $linked -o "$out/$program-asan"
   echo "AddressSanitizer $program"
-  (cd "$out" && RECORDED="$root/tests/data/incr_wal" "$out/$program-asan" "$@" > /dev/null)
+  (cd "$out/asan-$program.dir" && RECORDED="$root/tests/data/incr_wal" "$out/$program-asan" "$@" > /dev/null)
 }
 
 # taosdump's glue, in a program that stands in for taosdump. It ends with the engine's code, 3.
@@ -106,12 +108,16 @@ tsan() {
     "$out/$program-tsan" $(arguments "$program" "$out/tsan-$program.dir")
 }
 
+# Settings with which the backup tool must refuse what can't be encrypted.
+export ENCRYPTED="$out/encrypted.json"
+echo '{"backup": {"encryption": true, "key_file": "k"}}' > "$ENCRYPTED"
+
 for program in $programs; do
   start valgrind_and_asan "$program"
 done
 start coordinator
 start host plugin_host -ldl "$out/prefix/lib/libincremental_bitmap_plugin.so" recorded "$root/tests/data/incr_wal"
-start host backup_tool "$library" misuse "$out/script.sh"
+start host backup_tool "$library" misuse script.sh
 start stand_in
 if [ -n "$runtime" ]; then
   wait "$tsan_build"

@@ -425,15 +425,20 @@ impl World {
     /// Opens it again. Returns what it knows of the model's blocks, and its damage.
     fn open_again(&mut self) -> (BTreeMap<u64, Known>, Vec<Range>) {
         let engine = Engine::open(&self.config).unwrap();
-        let damage = engine
-            .damage()
-            .into_iter()
-            .zip(1..)
-            .map(|(range, changed)| Range {
-                first: range.first.0,
-                last: range.last.0,
-                changed,
-            });
+        // Damage that was found inside a known range makes this range the one that was changed last.
+        let by_change = engine.list_damage(usize::MAX).ranges;
+        let changed = |range| {
+            by_change
+                .iter()
+                .zip(1..)
+                .find(|(listed, _)| *listed == range)
+        };
+        let ranges = engine.damage();
+        let damage = ranges.iter().map(|range| Range {
+            first: range.first.0,
+            last: range.last.0,
+            changed: changed(range).unwrap().1,
+        });
         let damage = damage.collect();
         self.engine = Some(engine);
         let ids = self.model.blocks.keys();

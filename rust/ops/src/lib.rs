@@ -16,5 +16,6 @@ pub mod detect;
 pub mod export;
 pub mod restore;
 pub mod script;
+mod table_tries;
 pub mod verify;
 mod watermark;

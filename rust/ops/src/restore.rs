@@ -411,7 +411,8 @@ impl Apply<'_> {
                     self.database.database.name
                 ),
             })?;
-        self.connection.execute(&statement)?;
+        self.connection
+            .execute_until_cancelled(&statement, self.progress)?;
         if self.database.incremental {
             schema::alter_database(self.connection, self.target, create, &mut |failure| {
                 self.failures.add(failure)
@@ -431,7 +432,10 @@ impl Apply<'_> {
 
     /// Runs a statement; a failure is kept, and false returned.
     fn try_sql(&self, statement: &str) -> bool {
-        match self.connection.execute(statement) {
+        match self
+            .connection
+            .execute_until_cancelled(statement, self.progress)
+        {
             Ok(_) => true,
             Err(error) => {
                 self.failures.add(error.to_string());

@@ -760,6 +760,41 @@ mod tests {
     }
 
     #[test]
+    fn a_column_of_an_unknown_type_is_found_before_any_block_is_handed_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let rows = |block: u64, columns: serde_json::Value| {
+            serde_json::json!({
+                "block": block, "wal": 1, "time": 1,
+                "content": {"rows": {
+                    "database": "d", "table": "t", "first": 0, "last": 9, "columns": columns, "parts": []
+                }}
+            })
+        };
+        let manifest = serde_json::json!({"blocks": [
+            rows(1, serde_json::json!([{"name": "ts", "type": 9}])),
+            rows(2, serde_json::json!([{"name": "ts", "type": 99}])),
+        ]});
+        let file = |name: &str, json: Vec<u8>| {
+            let length = json.len() as u64;
+            let header = pack::header(name, length).unwrap();
+            [&header, json.as_slice(), pack::padding(length)].concat()
+        };
+        let format = file(
+            contents::FORMAT_FILE,
+            sealed::seal(&contents::Format::ours()).unwrap(),
+        );
+        let manifest = file(contents::MANIFEST_FILE, sealed::seal(&manifest).unwrap());
+        fs::write(&path, [&format, &manifest, pack::END.as_slice()].concat()).unwrap();
+        let mut given = 0;
+        let error = read(&path, None, &mut |_| given += 1)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("unknown type 99"), "{error}");
+        assert_eq!(given, 0);
+    }
+
+    #[test]
     fn a_file_that_is_missing_or_exchanged_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");

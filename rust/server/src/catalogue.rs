@@ -301,7 +301,7 @@ pub fn schema(
     let mut columns = Vec::new();
     let mut tags = Vec::new();
     let ask = |statement: &str| {
-        if_there(connection, database, table, || {
+        if_there(connection, database, table, &(), || {
             connection.query(&format!("{statement} {target}"))
         })
     };

@@ -1,16 +1,33 @@
 //! The tables of a database: which there are, what they are called, and what is done to them.
 
 use crate::{Connection, SqlError, database, ddl, sql};
-use model::{KeySpan, Uid};
+use model::{KeySpan, MayPass, Progress, Retry, Uid};
 use std::{
     collections::{BTreeSet, HashMap},
-    thread,
     time::Duration,
 };
 
-/// How often to ask again for a table that the server says is missing although it lists it, and how long to wait.
-const TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(200);
+/// How a table is asked for again that the server says is missing although it lists it.
+const LISTED: Retry = Retry {
+    count: 9,
+    interval: Duration::from_millis(200),
+    timeout: Duration::MAX,
+};
+
+/// Why a table was not found.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+struct NotFound {
+    source: SqlError,
+    /// The server lists the table that it says is missing.
+    is_listed: bool,
+}
+
+impl MayPass for NotFound {
+    fn may_pass(&self) -> bool {
+        self.is_listed
+    }
+}
 
 /// Asks about a table or super table; `None` if there is none. "Table does not exist" alone is not taken for it, as a
 /// backup that believed it wrongly would drop the table: the list of tables has to agree.
@@ -18,24 +35,28 @@ pub fn if_there<T>(
     connection: &Connection,
     database: &str,
     table: &str,
+    progress: &dyn Progress,
     mut ask: impl FnMut() -> Result<T, SqlError>,
 ) -> Result<Option<T>, SqlError> {
-    let mut tries = 0;
-    loop {
-        match ask() {
-            Err(error) if error.is_missing() => {
-                if !is_listed(connection, database, table)? {
-                    return Ok(None);
-                }
-                tries += 1;
-                if tries == TRIES {
-                    return Err(error);
-                }
-                thread::sleep(PAUSE);
+    let final_answer = |source| NotFound {
+        source,
+        is_listed: false,
+    };
+    let attempt = || match ask() {
+        Err(source) if source.is_missing() => {
+            match is_listed(connection, database, table).map_err(final_answer)? {
+                true => Err(NotFound {
+                    source,
+                    is_listed: true,
+                }),
+                false => Ok(None),
             }
-            answer => return answer.map(Some),
         }
-    }
+        answer => answer.map(Some).map_err(final_answer),
+    };
+    LISTED
+        .run(progress, |_| {}, attempt)
+        .map_err(|not_found| not_found.source)
 }
 
 /// The server answers with an empty list for a database that is not there, or that it does not know yet after a

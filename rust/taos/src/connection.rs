@@ -4,20 +4,22 @@ use crate::{
     Statement,
     api::{Api, Handle, RawField},
 };
-use model::{DataType, MayPass, Value};
+use model::{DataType, MayPass, Progress, Retry, Value};
 use std::{
     ffi::{CStr, CString, c_char},
     fmt,
     marker::PhantomData,
     ptr,
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// How long to wait for a server that is busy, and between two tries.
-const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(100);
+/// How a statement is tried again while the server is busy with something else: every 100 ms, for half a minute.
+const BUSY: Retry = Retry {
+    count: u32::MAX,
+    interval: Duration::from_millis(100),
+    timeout: Duration::from_secs(30),
+};
 
 /// A connection to the server. Closed when dropped.
 pub struct Connection {
@@ -101,6 +103,17 @@ impl MayPass for SqlError {
     }
 }
 
+/// Why a statement was not run. A lost connection is not tried again: nobody knows whether the statement was run.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Refusal(SqlError);
+
+impl MayPass for Refusal {
+    fn may_pass(&self) -> bool {
+        self.0.is_busy()
+    }
+}
+
 /// The error of the last failed call of this thread that has no result to ask.
 pub(crate) fn last_error(api: &Api, doing: &str) -> SqlError {
     // SAFETY: null asks for the thread's last error.
@@ -145,16 +158,26 @@ impl Connection {
 
     /// Runs a statement that has no rows to return, and says how many it affected. While the server says that it is
     /// busy with something that the statement needs, it is asked again, for half a minute.
+    ///
+    /// # Errors
+    /// What the server or the client library answered last; a NUL in the statement.
     pub fn execute(&self, sql: &str) -> Result<u64, SqlError> {
-        let deadline = Instant::now() + PATIENCE;
-        let rows = loop {
-            match self.query(sql) {
-                Err(error) if error.is_busy() && Instant::now() < deadline => {
-                    thread::sleep(PAUSE);
-                }
-                outcome => break outcome?,
-            }
-        };
+        self.execute_until_cancelled(sql, &())
+    }
+
+    /// As [`Connection::execute`], but the wait for a busy server ends when the work is cancelled.
+    ///
+    /// # Errors
+    /// As [`Connection::execute`].
+    pub fn execute_until_cancelled(
+        &self,
+        sql: &str,
+        progress: &dyn Progress,
+    ) -> Result<u64, SqlError> {
+        let ask = || self.query(sql).map_err(Refusal);
+        let rows = BUSY
+            .run(progress, |_| {}, ask)
+            .map_err(|Refusal(error)| error)?;
         // SAFETY: the result is live.
         Ok(unsafe { (self.api.affected_rows)(rows.result) }.max(0) as u64)
     }

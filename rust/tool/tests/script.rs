@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod hostile;
+
 use assert_cmd::Command;
 use ops::script::Script;
 use predicates::prelude::*;
@@ -149,24 +151,9 @@ fn a_step_that_is_done_but_incomplete_does_not_stop_it_and_is_not_forgotten() {
     }
 }
 
-const HOSTILE: [&str; 12] = [
-    "$(touch x)",
-    "`touch x`",
-    "'; touch x; '",
-    "\"; touch x; \"",
-    "a b  c",
-    "-rf",
-    "*",
-    "~",
-    "${HOME}",
-    "\\",
-    "!!",
-    "风's",
-];
-
 #[test]
 fn every_value_arrives_as_it_was_given() {
-    for value in HOSTILE {
+    for value in hostile::VALUES {
         let bench = Bench::new();
         let script = Script {
             host: value.to_owned(),

@@ -4,6 +4,7 @@
 //! super table replaces one query for each of them: the server then reads its files once.
 
 use super::{Backup, BackupError, Changes, output::write_file};
+use crate::table_tries::{AfterFailure, TableTries};
 use ::rows::{
     avro::{self, Compression, DataFileError, FileWriter},
     source::{Row as _, RowSource as _},
@@ -33,10 +34,6 @@ pub(super) struct Copied {
 
 /// From this many whole tables on, a super table is read by one query.
 const SCAN_FROM: usize = 500;
-
-/// How often a lost connection is made again for a table, and how long to wait before that.
-const RETRIES: u32 = 5;
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a query that the server refuses is made again: what it says is not always so a moment later.
 const REFUSALS: u32 = 2;
@@ -276,7 +273,7 @@ impl Work<'_> {
     /// Copies one table, again if the connection is lost.
     fn table(&self, slot: &mut Option<Connection>, table: &TableJob) -> Result<(), BackupError> {
         let mut as_bytes = BTreeSet::new();
-        let mut lost = 0;
+        let mut tries = TableTries::default();
         let mut refused = 0;
         let result = loop {
             self.progress.go_on()?;
@@ -292,19 +289,17 @@ impl Work<'_> {
                 }
                 Err(TableError::Data(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
-                    lost += 1;
-                    if lost > RETRIES && error.is_disconnected() {
-                        return Err(BackupError::Disconnected {
-                            table: table.name.clone(),
-                            source: error,
-                        });
-                    }
-                    // One vgroup without a leader: the tables of the others can be read.
-                    if lost > RETRIES {
-                        break TableResult::Failed(error.to_string());
-                    }
                     *slot = None;
-                    pause(RETRY_PAUSE, self.progress)?;
+                    match tries.after(&error, self.progress)? {
+                        AfterFailure::TryAgain => {}
+                        AfterFailure::TableFails => break TableResult::Failed(error.to_string()),
+                        AfterFailure::ServerIsLost => {
+                            return Err(BackupError::Disconnected {
+                                table: table.name.clone(),
+                                source: error,
+                            });
+                        }
+                    }
                 }
                 Err(TableError::Sql(error)) if refused == REFUSALS => {
                     break TableResult::Failed(error.to_string());
@@ -334,9 +329,13 @@ impl Work<'_> {
         let mut writer: Option<FileWriter<'_>> = None;
         for span in &table.spans {
             let (columns, key) = (&table.columns.list, &table.columns.key);
-            let rows = if_there(connection, self.database, &table.name, || {
-                select::span(connection, self.database, &table.name, columns, key, *span)
-            })?;
+            let rows = if_there(
+                connection,
+                self.database,
+                &table.name,
+                self.progress,
+                || select::span(connection, self.database, &table.name, columns, key, *span),
+            )?;
             let Some(mut rows) = rows else {
                 return Ok(TableResult::Gone);
             };

@@ -100,9 +100,13 @@ fn one(
     let database = &catalogue.database.name;
     let tags = &stable.schema.tags;
     let list = column_list(tags);
-    let rows = if_there(backup.connection, database, &stable.name, || {
-        select::tags(backup.connection, database, &stable.name, &list)
-    })?;
+    let rows = if_there(
+        backup.connection,
+        database,
+        &stable.name,
+        backup.progress,
+        || select::tags(backup.connection, database, &stable.name, &list),
+    )?;
     let Some(mut rows) = rows else {
         return Ok(None);
     };

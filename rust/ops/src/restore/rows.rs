@@ -1,14 +1,13 @@
 //! Deleting ranges and writing rows, over several connections.
 
 use super::{Apply, Failures, RestoreError, RestoreJob};
+use crate::table_tries::{AfterFailure, TableTries};
 use ::rows::{
     avro::{DataFileError, FileReader},
     source::{Row as _, RowSource as _},
 };
 use model::catalogue::Table;
-use model::{
-    Cancelled, FailedId, FailedTable, Key, MayPass as _, Progress, Unit, pool, retry::pause,
-};
+use model::{Cancelled, FailedId, FailedTable, Key, MayPass as _, Progress, Unit, pool};
 use parking_lot::Mutex;
 use repository::link::{Link, LinkError, TableChange};
 use server::{
@@ -17,7 +16,7 @@ use server::{
     insert::{Batch, InsertError, Sent, Shape},
     tables,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,10 +26,6 @@ pub(super) struct Written {
     /// Rows that are older than the database keeps.
     pub(super) expired: u64,
 }
-
-/// How often a lost connection is made again for a table, and how long to wait before that.
-const RETRIES: u32 = 5;
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn write(
     apply: &Apply<'_>,
@@ -129,7 +124,7 @@ impl Writer<'_> {
         change: &TableChange,
         shape: &Shape,
     ) -> Result<(), RestoreError> {
-        let mut lost = 0;
+        let mut tries = TableTries::default();
         let problem = loop {
             match self.try_table(slot, change, shape) {
                 Ok(sent) => {
@@ -140,16 +135,12 @@ impl Writer<'_> {
                 Err(TableError::Link(error)) => return Err(error.into()),
                 Err(TableError::Cancelled(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
-                    lost += 1;
-                    if lost > RETRIES && error.is_disconnected() {
-                        return Err(error.into());
-                    }
-                    // One vgroup without a leader: the tables of the others can be written.
-                    if lost > RETRIES {
-                        break error.to_string();
-                    }
                     *slot = None;
-                    pause(RETRY_PAUSE, self.progress)?;
+                    match tries.after(&error, self.progress)? {
+                        AfterFailure::TryAgain => {}
+                        AfterFailure::TableFails => break error.to_string(),
+                        AfterFailure::ServerIsLost => return Err(error.into()),
+                    }
                 }
                 Err(TableError::Sql(error)) => break error.to_string(),
                 Err(TableError::Value(problem)) => break problem,

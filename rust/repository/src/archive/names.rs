@@ -72,9 +72,9 @@ fn highest(dir: &Path) -> io::Result<Option<u64>> {
 /// Archives in the order in which they were written: those of one directory by their numbers, directories as they are
 /// given. In a directory where one of them has another name than its coordinator gave it, as they are given.
 pub fn in_order(paths: &[PathBuf]) -> Vec<PathBuf> {
-    let mut dirs: Vec<(Option<&Path>, Vec<&PathBuf>)> = Vec::new();
+    let mut dirs: Vec<(PathBuf, Vec<&PathBuf>)> = Vec::new();
     for path in paths {
-        let dir = path.parent();
+        let dir = directory_of(path);
         match dirs.iter_mut().find(|(known, _)| *known == dir) {
             Some((_, paths)) => paths.push(path),
             None => dirs.push((dir, vec![path])),
@@ -87,6 +87,16 @@ pub fn in_order(paths: &[PathBuf]) -> Vec<PathBuf> {
     }
     let ordered = dirs.into_iter().flat_map(|(_, paths)| paths);
     ordered.cloned().collect()
+}
+
+/// The same for every way to name a directory. One that can't be resolved is taken as it is given.
+fn directory_of(path: &Path) -> PathBuf {
+    let dir = match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
+        Some(dir) => dir,
+        None => path,
+    };
+    dir.canonicalize().unwrap_or_else(|_| dir.into())
 }
 
 #[cfg(test)]
@@ -130,6 +140,17 @@ mod tests {
             in_order(&given),
             given,
             "nobody knows where that one belongs"
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_named_in_two_ways_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = |number| dir.path().join(file_name(number));
+        let with_a_dot = |number| dir.path().join(".").join(file_name(number));
+        assert_eq!(
+            in_order(&[plain(2), with_a_dot(1), plain(3)]),
+            [with_a_dot(1), plain(2), plain(3)]
         );
     }
 }

@@ -53,10 +53,15 @@ pub(super) fn check(input: &mut dyn Read) -> io::Result<Contents> {
             )));
         }
     }
-    match said.into_keys().next() {
-        Some(name) => Err(wrong(format!("{name} is not in it"))),
-        None => Ok(contents),
+    if let Some(name) = said.into_keys().next() {
+        return Err(wrong(format!("{name} is not in it")));
     }
+    for block in &contents.blocks {
+        if let ContentEntry::Rows(rows) = &block.content {
+            columns(block.block, rows)?;
+        }
+    }
+    Ok(contents)
 }
 
 /// Calls `each` with every block of an archive that was checked.
@@ -181,16 +186,6 @@ fn rows_file(
     file: &FileEntry,
     bytes: Vec<u8>,
 ) -> io::Result<RowsFile> {
-    let columns = rows.columns.iter().map(|column| {
-        let data_type = DataType::from_code(column.data_type);
-        let data_type = data_type.ok_or_else(|| {
-            wrong(format!(
-                "column {} of block {block} has the unknown type {}",
-                column.name, column.data_type
-            ))
-        })?;
-        Ok::<_, io::Error>((column.name.clone(), data_type))
-    });
     let window = rows.parts.get(part);
     let (first, last) = window.map_or((rows.first, rows.last), |part| (part.first, part.last));
     let of = RowsOf {
@@ -199,13 +194,27 @@ fn rows_file(
         last,
         database: rows.database.clone(),
         table: rows.table.clone(),
-        columns: columns.collect::<io::Result<_>>()?,
+        columns: columns(block, rows)?,
     };
     Ok(RowsFile {
         of,
         count: file.rows,
         bytes,
     })
+}
+
+fn columns(block: u64, rows: &RowsEntry) -> io::Result<Vec<(String, DataType)>> {
+    let columns = rows.columns.iter().map(|column| {
+        let data_type = DataType::from_code(column.data_type);
+        let data_type = data_type.ok_or_else(|| {
+            wrong(format!(
+                "column {} of block {block} has the unknown type {}",
+                column.name, column.data_type
+            ))
+        })?;
+        Ok((column.name.clone(), data_type))
+    });
+    columns.collect()
 }
 
 #[derive(Default)]

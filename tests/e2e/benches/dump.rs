@@ -7,8 +7,8 @@
 #![allow(clippy::unwrap_used)]
 
 use e2e::{
-    Connection, Installation, Run, Running, Server, Taosdump, bytes_below, files_below,
-    newest_below, setting,
+    Installation, Run, Running, Server, Taosdump, bytes_below, files_below, meters, newest_below,
+    setting,
 };
 use std::{
     fs,
@@ -17,9 +17,6 @@ use std::{
     thread,
     time::{Duration, Instant, SystemTime},
 };
-
-/// 2024-01-01 in ms.
-const START: i64 = 1_704_067_200_000;
 
 /// Longer runs of the stock tool are cut off and extrapolated.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -78,18 +75,7 @@ fn rows(installation: &Installation, stock: &Taosdump, patched: &Taosdump) {
     let rows = setting("BENCH_ROWS", 100_000);
     let server = Server::start(installation).unwrap();
     let c = server.connect().unwrap();
-    c.execute("create database b vgroups 2 stt_trigger 1")
-        .unwrap();
-    c.execute(
-        "create table b.s (ts timestamp, current float, voltage int, phase float) tags (t int)",
-    )
-    .unwrap();
-    for n in 0..100 {
-        c.execute(&format!("create table b.d{n} using b.s tags ({n})"))
-            .unwrap();
-        write(&c, n, 0, rows);
-    }
-    c.execute("flush database b").unwrap();
+    meters::create(&c, rows).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let link0 = dir.path().join("link0");
@@ -102,31 +88,13 @@ fn rows(installation: &Installation, stock: &Taosdump, patched: &Taosdump) {
     for (what, part) in [("0.1 %", 1_000), ("1 %", 100)] {
         // Half at the end, half over rows in the middle.
         let dirty = (rows / part).max(2);
-        for n in 0..100 {
-            write(&c, n, rows - dirty / 2, dirty / 2);
-            write(&c, n, rows / 3, dirty / 2);
-        }
-        c.execute("flush database b").unwrap();
-        let since = START + (rows - dirty / 2) * 1_000;
+        let since = meters::write_again(&c, rows, dirty).unwrap();
         measure(&format!("stock -S, {what}"), &out, || {
             stock_command(stock, &server, &out, Some(since))
         });
         measure(&format!("incremental link, {what}"), &out, || {
             patched.link_command(&server, &["b"], Some(&link0), &out)
         });
-    }
-}
-
-fn write(c: &Connection, table: i64, first: i64, count: i64) {
-    let end = first + count;
-    for first in (first..end).step_by(5_000) {
-        let row = |n: i64| {
-            let (ts, a, b, c) = (START + n * 1_000, n % 20, n % 300, n * 7 % 1_000);
-            format!("({ts},{a}.25,{b},0.{c})")
-        };
-        let values: String = (first..end.min(first + 5_000)).map(row).collect();
-        c.execute(&format!("insert into b.d{table} values {values}"))
-            .unwrap();
     }
 }
 
@@ -145,7 +113,7 @@ fn tables(installation: &Installation, stock: &Taosdump, patched: &Taosdump) {
             c.execute(&format!("insert into{rows}")).unwrap();
         }
     };
-    touch(&(0..tables).collect::<Vec<_>>(), START);
+    touch(&(0..tables).collect::<Vec<_>>(), meters::START);
     c.execute("flush database b").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let [out, link0] = ["out", "link0"].map(|name| dir.path().join(name));
@@ -155,10 +123,13 @@ fn tables(installation: &Installation, stock: &Taosdump, patched: &Taosdump) {
     measure(&format!("{tables} tables, full link"), &link0, || {
         patched.link_command(&server, &["b"], None, &link0)
     });
-    touch(&(0..tables).step_by(100).collect::<Vec<_>>(), START + 1_000);
+    touch(
+        &(0..tables).step_by(100).collect::<Vec<_>>(),
+        meters::START + 1_000,
+    );
     c.execute("flush database b").unwrap();
     extrapolate("stock -S, 1 %", &out, tables / 100, || {
-        stock_command(stock, &server, &out, Some(START + 1))
+        stock_command(stock, &server, &out, Some(meters::START + 1))
     });
     measure(
         &format!("{tables} tables, incremental link, 1 %"),

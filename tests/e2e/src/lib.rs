@@ -7,6 +7,7 @@ mod client;
 mod compare;
 mod files;
 mod history;
+pub mod meters;
 mod server;
 mod setting;
 mod tool;

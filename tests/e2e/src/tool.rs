@@ -86,6 +86,15 @@ impl Taosdump {
         found.inspect_err(|reason| eprintln!("skipped: {reason}"))
     }
 
+    /// A patched one of another version, to compare with: the program that the environment variable `name` names.
+    pub fn named_by(name: &str, installation: &Installation) -> Result<Self, String> {
+        let program = env::var_os(name).ok_or(format!("{name} names no patched taosdump"))?;
+        Ok(Self {
+            program: program.into(),
+            library_dir: installation.library_dir(),
+        })
+    }
+
     /// The unpatched one of the installation.
     pub fn stock(installation: &Installation) -> Result<Self, String> {
         let program = installation.program("taosdump");

@@ -1,0 +1,47 @@
+//! A database of meters for benches: 100 tables of one super table, a row a second.
+
+use crate::{Connection, SqlError};
+
+/// 2024-01-01 in ms, the time of each table's first row.
+pub const START: i64 = 1_704_067_200_000;
+
+/// How many tables there are.
+pub const TABLES: i64 = 100;
+
+/// Creates database `b` with so many rows in each table, all of them committed.
+pub fn create(c: &Connection, rows: i64) -> Result<(), SqlError> {
+    c.execute("create database b vgroups 2 stt_trigger 1")?;
+    c.execute(
+        "create table b.s (ts timestamp, current float, voltage int, phase float) tags (t int)",
+    )?;
+    for table in 0..TABLES {
+        c.execute(&format!("create table b.d{table} using b.s tags ({table})"))?;
+        write(c, table, 0, rows)?;
+    }
+    c.execute("flush database b")?;
+    Ok(())
+}
+
+/// Writes so many rows of each table again, half of them at its end and half in the middle, and commits them. Returns
+/// when the first row at the end is, in ms.
+pub fn write_again(c: &Connection, rows: i64, dirty: i64) -> Result<i64, SqlError> {
+    for table in 0..TABLES {
+        write(c, table, rows - dirty / 2, dirty / 2)?;
+        write(c, table, rows / 3, dirty / 2)?;
+    }
+    c.execute("flush database b")?;
+    Ok(START + (rows - dirty / 2) * 1_000)
+}
+
+fn write(c: &Connection, table: i64, first: i64, count: i64) -> Result<(), SqlError> {
+    let end = first + count;
+    for first in (first..end).step_by(5_000) {
+        let row = |n: i64| {
+            let (ts, a, b, c) = (START + n * 1_000, n % 20, n % 300, n * 7 % 1_000);
+            format!("({ts},{a}.25,{b},0.{c})")
+        };
+        let values: String = (first..end.min(first + 5_000)).map(row).collect();
+        c.execute(&format!("insert into b.d{table} values {values}"))?;
+    }
+    Ok(())
+}

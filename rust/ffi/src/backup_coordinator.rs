@@ -157,7 +157,7 @@ impl OfServer {
         };
         let (block, numbering) = (record.block.0, &followed.numbering);
         block_rows::read_or_gone(block, numbering, &connection, &self.confirmed, sink).map_err(
-            |error| match error.concerns_everything() {
+            |error| match error.concerns_everything(&connection) {
                 true => ReadFailure::Everything(error.to_string()),
                 false => ReadFailure::Block(error.to_string()),
             },

@@ -7,7 +7,7 @@ use rows::{
     sink::{Refused, RowSink, RowsOf},
     source::{Row as _, RowSource as _},
 };
-use server::{Connection, SqlError, select, tables};
+use server::{Connection, SqlError, cluster, select, tables};
 use std::{
     collections::HashSet,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -56,12 +56,12 @@ pub enum BlockRowsError {
 }
 
 impl BlockRowsError {
-    /// Whether no other block can be read either: the server does not answer, or may be another one. A vgroup without a
-    /// leader concerns its own blocks only.
-    pub fn concerns_everything(&self) -> bool {
+    /// Whether no other block can be read either: the server does not answer, or may be another one. Blocks of a vgroup
+    /// without a leader, or on a dnode that is down, are the only ones that can't be read while the cluster answers.
+    pub fn concerns_everything(&self, connection: &Connection) -> bool {
         match self {
             Self::OtherServer { .. } => true,
-            Self::Sql(error) => error.is_disconnected(),
+            Self::Sql(error) => error.is_disconnected() && cluster::id(connection).is_err(),
             _ => false,
         }
     }

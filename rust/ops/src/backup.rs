@@ -7,6 +7,7 @@
 //! | module | does |
 //! |---|---|
 //! | `base` | looks at the link that this one follows |
+//! | `sources` | chooses the vnodes that are read, and waits until they are complete |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
@@ -18,13 +19,15 @@ mod changes;
 mod error;
 pub(crate) mod output;
 mod rows;
+mod sources;
 mod tags;
 
 pub(crate) use base::Known;
 pub(crate) use changes::Changes;
 pub use error::BackupError;
+pub(crate) use sources::Replicated;
 
-use crate::watermark::{self, WatermarkError};
+use crate::watermark;
 use ::rows::avro::Compression;
 use capture::SourceChoice;
 use model::{
@@ -106,6 +109,7 @@ pub fn run(
     let databases = databases(&connection, &job.databases)?;
     base::must_know_one_of(base.as_ref(), &databases)?;
     let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
+    let replicated = Replicated::find(job, library, &connection, &databases, progress)?;
 
     let server = cluster::version(&connection);
     let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_base));
@@ -116,6 +120,7 @@ pub fn run(
         connection: &connection,
         base: base.as_ref(),
         dirs: &dirs,
+        replicated: &replicated,
         progress,
     };
     for (number, database) in databases.iter().enumerate() {
@@ -181,6 +186,7 @@ pub(crate) struct Backup<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) base: Option<&'a Link>,
     pub(crate) dirs: &'a [PathBuf],
+    pub(crate) replicated: &'a Replicated,
     pub(crate) progress: &'a dyn Progress,
 }
 
@@ -390,25 +396,11 @@ impl Backup<'_> {
         database: &str,
         known: Option<&Known>,
     ) -> Result<(Plan, Checkpoint), BackupError> {
-        let vnodes = watermark::vnodes(self.connection, database, self.dirs)?;
-        let mut by_log = self.job.no_flush;
-        for vnode in &vnodes {
-            let config = vnode.config().map_err(WatermarkError::from)?;
-            by_log |= config.tsdb_encrypted;
-            if by_log && config.wal_level == 0 {
-                return Err(WatermarkError::NoLog {
-                    database: database.to_owned(),
-                }
-                .into());
-            }
-        }
-        if !by_log {
-            watermark::flush(self.connection, database, &vnodes, self.progress)?;
-        }
+        let sources = self.sources(database)?;
         let since = match (self.base, known) {
             (Some(base), Some(known)) => {
                 let checkpoint = base::read_checkpoint(base, &known.link)?;
-                base::check_ids(base, database, &checkpoint, &vnodes)?;
+                base::check_ids(base, database, &checkpoint, &sources.vnodes)?;
                 Since::Checkpoint(Box::new(checkpoint))
             }
             _ => Since::Committed,
@@ -418,21 +410,22 @@ impl Backup<'_> {
             database: Some(database.to_owned()),
             vgroup: None,
             since,
-            source: if by_log {
+            source: if sources.by_log {
                 SourceChoice::Auto
             } else {
                 SourceChoice::Tsdb
             },
             window: None,
         };
-        let found = detect::run(&request, self.progress)?;
-        if by_log {
-            let versions = found
-                .plan
-                .vgroups
-                .iter()
-                .filter(|vgroup| vgroup.db_id.is_some());
-            let versions = versions.map(|vgroup| (vgroup.vgroup, vgroup.to)).collect();
+        let found = detect::of_vnodes(sources.vnodes, &request, self.progress)?;
+        let vgroups = found.plan.vgroups.iter();
+        let versions = vgroups
+            .filter(|vgroup| vgroup.db_id.is_some())
+            .map(|vgroup| (vgroup.vgroup, vgroup.to))
+            .collect();
+        watermark::must_reach(database, &versions, &sources.wanted)?;
+        // What only the log has, and what another replica was first to commit, queries do not see for sure.
+        if sources.by_log || sources.replicated {
             watermark::wait_applied(self.connection, database, &versions, self.progress)?;
         }
         Ok((found.plan, found.checkpoint))

@@ -63,6 +63,21 @@ impl Cluster {
         self.servers.iter().map(Server::data_dir).collect()
     }
 
+    /// A server that leads neither the mnodes nor a vgroup of the database: when it stops, nobody has to wait for an
+    /// election.
+    pub fn follower(&self, c: &Connection, database: &str) -> io::Result<usize> {
+        let mut leaders = self.leaders(c, database)?;
+        until("its mnodes have a leader", || {
+            let mnodes =
+                c.query("select id from information_schema.ins_mnodes where role = 'leader'")?;
+            leaders.extend(mnodes.iter().filter_map(|row| row[0].parse::<usize>().ok()));
+            Ok(!mnodes.is_empty())
+        })?;
+        (0..self.servers.len())
+            .find(|place| !leaders.contains(&(place + 1)))
+            .ok_or_else(|| io::Error::other(format!("each dnode leads something: {leaders:?}")))
+    }
+
     /// The dnodes that lead the vgroups of a database, once each vgroup has a leader that takes requests.
     pub fn leaders(&self, c: &Connection, database: &str) -> io::Result<Vec<usize>> {
         let query = format!(

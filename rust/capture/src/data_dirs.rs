@@ -292,3 +292,83 @@ fn vnodes_json(path: &Path) -> Result<Option<VnodesJson>, CaptureError> {
         Err(e) => Err(CaptureError::io(path)(e)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A data directory with these vnodes, and with these parts of vnodes.
+    fn data_dir(root: &Path, name: &str, vnodes: &[i32], parts: &[i32]) -> PathBuf {
+        let dir = root.join(name);
+        for vnode in vnodes.iter().chain(parts) {
+            let vnode = dir.join(format!("vnode/vnode{vnode}"));
+            fs::create_dir_all(vnode.join("tsdb")).unwrap();
+        }
+        for vnode in vnodes {
+            fs::write(dir.join(format!("vnode/vnode{vnode}/vnode.json")), "{}").unwrap();
+        }
+        dir
+    }
+
+    /// The vgroups found, and for each in which directories it has files.
+    fn found(root: &Path, dirs: &[&PathBuf]) -> Vec<(i32, Vec<String>)> {
+        let dirs = dirs.iter().map(|dir| (*dir).clone()).collect();
+        let vnodes = DataDirs::new(dirs).unwrap().replicas().unwrap();
+        let name = |tsdb: &PathBuf| {
+            let name = tsdb.strip_prefix(root).unwrap().iter().next().unwrap();
+            name.to_string_lossy().into_owned()
+        };
+        vnodes
+            .iter()
+            .map(|vnode| (vnode.vgroup.0, vnode.tsdb.iter().map(name).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn several_replicas_are_found_and_only_one_can_be_the_vnode() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let a = data_dir(root, "a", &[2, 3], &[]);
+        let b = data_dir(root, "b", &[3, 4], &[]);
+        let of = |name: &str| vec![name.to_owned()];
+        assert_eq!(
+            found(root, &[&a, &b]),
+            [(2, of("a")), (3, of("a")), (3, of("b")), (4, of("b"))]
+        );
+        let one_each = DataDirs::new(vec![a.clone(), b]).unwrap().vnodes();
+        assert!(matches!(one_each, Err(CaptureError::SameVnodeTwice { .. })));
+        assert_eq!(DataDirs::new(vec![a]).unwrap().vnodes().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_tier_belongs_to_the_server_that_has_its_vnodes_or_else_to_the_one_before_it() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let a = data_dir(root, "a", &[2, 3], &[]);
+        let b = data_dir(root, "b", &[2, 4], &[]);
+        let only_b = data_dir(root, "only_b", &[], &[2, 4]);
+        let either = data_dir(root, "either", &[], &[2]);
+        let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(
+            found(root, &[&only_b, &a, &either, &b]),
+            [
+                (2, of(&["a", "either"])),
+                (2, of(&["b", "only_b"])),
+                (3, of(&["a"])),
+                (4, of(&["b", "only_b"])),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_directory_is_in_use_as_long_as_a_server_holds_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_in_use(dir.path()).unwrap(), "no server was ever there");
+        let lock = fs::File::create(dir.path().join(".running")).unwrap();
+        assert!(!is_in_use(dir.path()).unwrap(), "a copy");
+        lock.lock().unwrap();
+        assert!(is_in_use(dir.path()).unwrap());
+        drop(lock);
+        assert!(!is_in_use(dir.path()).unwrap(), "its server ended");
+    }
+}

@@ -11,6 +11,7 @@
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
+//! | `patience` | asks again while the server is busy |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
@@ -18,6 +19,7 @@ mod base;
 mod changes;
 mod error;
 pub(crate) mod output;
+mod patience;
 mod rows;
 mod sources;
 mod tags;
@@ -27,12 +29,13 @@ pub(crate) use changes::Changes;
 pub use error::BackupError;
 pub(crate) use sources::Replicated;
 
-use crate::watermark;
+use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
 use capture::SourceChoice;
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
+    retry::pause,
 };
 use output::Output;
 use plan::{
@@ -46,7 +49,7 @@ use server::{
     catalogue::{CatalogueError, schema},
     cluster, database as databases, restore_record, tables,
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use store::{Directory, FileEntry, Store, StoreError};
 
 /// What to back up, and how.
@@ -179,6 +182,10 @@ fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>,
     Ok(names)
 }
 
+/// How often a database is looked at anew because a vgroup of it was moved away, and how long that waits.
+const MOVES: u32 = 5;
+const MOVED_PAUSE: Duration = Duration::from_secs(1);
+
 /// What a backup of one database needs.
 pub(crate) struct Backup<'a> {
     pub(crate) job: &'a BackupJob,
@@ -214,7 +221,8 @@ impl Backup<'_> {
         self.progress.go_on()?;
         let step = format!("reading the catalogue of {database}");
         self.progress.step(&step, Unit::Tables, 0);
-        let catalogue = server::catalogue::read(self.connection, database)?;
+        let catalogue =
+            self.patiently(|| Ok(server::catalogue::read(self.connection, database)?))?;
         self.write(out, number, catalogue, known.as_ref(), &plan, &checkpoint)
     }
 
@@ -248,7 +256,7 @@ impl Backup<'_> {
                 catalogue.tables.insert(table.clone(), before.clone());
             }
         }
-        let created = databases::created(self.connection, database)?;
+        let created = self.patiently(|| Ok(databases::created(self.connection, database)?))?;
         let reappeared = known.and_then(|known| self.reappeared(known, &catalogue));
         let mut changes = Changes::between(known, &catalogue, plan, reappeared)?;
         changes
@@ -258,7 +266,7 @@ impl Backup<'_> {
         let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
         failed.extend(copied.failed);
-        failed.extend(self.altered_meanwhile(&catalogue, &changes)?);
+        failed.extend(self.patiently(|| self.altered_meanwhile(&catalogue, &changes))?);
         if created.is_none() || databases::created(self.connection, database)? != created {
             return Err(BackupError::DatabaseGone {
                 database: database.to_owned(),
@@ -390,8 +398,25 @@ impl Backup<'_> {
         }))
     }
 
-    /// Sets the watermark, and finds what changed up to it.
+    /// Sets the watermark, and finds what changed up to it; anew where a vgroup is moved away meanwhile.
     fn detect(
+        &self,
+        database: &str,
+        known: Option<&Known>,
+    ) -> Result<(Plan, Checkpoint), BackupError> {
+        let mut moves = 0;
+        loop {
+            match self.try_detect(database, known) {
+                Err(BackupError::Watermark(WatermarkError::Moved { .. })) if moves < MOVES => {
+                    moves += 1;
+                    pause(MOVED_PAUSE, self.progress)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_detect(
         &self,
         database: &str,
         known: Option<&Known>,
@@ -417,7 +442,12 @@ impl Backup<'_> {
             },
             window: None,
         };
-        let found = detect::of_vnodes(sources.vnodes, &request, self.progress)?;
+        let found = detect::of_vnodes(sources.vnodes.clone(), &request, self.progress);
+        // Half a scan, or one without the vnode.
+        if let Some(gone) = sources.vnodes.iter().find(|vnode| vnode.is_gone()) {
+            return Err(watermark::moved(database, gone).into());
+        }
+        let found = found?;
         let vgroups = found.plan.vgroups.iter();
         let versions = vgroups
             .filter(|vgroup| vgroup.db_id.is_some())
@@ -426,7 +456,14 @@ impl Backup<'_> {
         watermark::must_reach(database, &versions, &sources.wanted)?;
         // What only the log has, and what another replica was first to commit, queries do not see for sure.
         if sources.by_log || sources.replicated {
-            watermark::wait_applied(self.connection, database, &versions, self.progress)?;
+            self.patiently(|| {
+                Ok(watermark::wait_applied(
+                    self.connection,
+                    database,
+                    &versions,
+                    self.progress,
+                )?)
+            })?;
         }
         Ok((found.plan, found.checkpoint))
     }

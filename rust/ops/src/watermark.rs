@@ -118,6 +118,18 @@ pub enum WatermarkError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory of a vgroup went away.
+    #[error(
+        "vgroup {vgroup} of database {database} was moved away from {path} meanwhile; run it again, with the data directories of all dnodes that it may be moved to"
+    )]
+    Moved {
+        /// The database.
+        database: String,
+        /// The vgroup.
+        vgroup: VgId,
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The leader of a vgroup did not report.
     #[error(
         "vgroup {vgroup} of database {database} was waited for {seconds} s, and no leader reported what its replicas agree on ({roles}); is a dnode down or frozen? Run it again when SHOW VGROUPS shows a leader"
@@ -164,7 +176,7 @@ pub enum WatermarkError {
     },
     /// The files do not hold what they should.
     #[error(
-        "vgroup {vgroup} of database {database} could be read up to version {found} only, and {wanted} was logged before; run it again without --no-flush"
+        "vgroup {vgroup} of database {database} could be read up to version {found} only, and {wanted} was there before; run it again, without --no-flush where that was given"
     )]
     Short {
         /// The database.
@@ -187,6 +199,7 @@ impl MayPass for WatermarkError {
             Self::Sql(error) => error.may_pass(),
             Self::NoCommit { .. }
             | Self::NotApplied { .. }
+            | Self::Moved { .. }
             | Self::NoReport { .. }
             | Self::ReplicaBehind { .. }
             | Self::NoAnswer { .. }
@@ -368,19 +381,22 @@ pub(crate) fn any(candidates: &BTreeMap<VgId, Candidates>) -> impl Iterator<Item
     all.map(|(_, vnode)| vnode)
 }
 
-/// Writes everything that was acknowledged before this call to the committed files.
+/// Writes everything that was acknowledged before this call to the committed files, and says up to which version that is.
 pub(crate) fn flush(
     connection: &Connection,
     database: &str,
     vnodes: &[VnodeDir],
     progress: &dyn Progress,
-) -> Result<(), WatermarkError> {
+) -> Result<BTreeMap<VgId, Version>, WatermarkError> {
+    let mut wanted = BTreeMap::new();
     let mut behind = Vec::new();
     let mut rounds = 0;
     for vnode in vnodes {
-        let config = vnode.config()?;
+        let config = vnode.config().map_err(moved_or(database, vnode))?;
+        wanted.insert(vnode.vgroup, config.committed);
         if config.wal_level > 0 {
-            let newest = vnode.newest_logged()?;
+            let newest = vnode.newest_logged().map_err(moved_or(database, vnode))?;
+            wanted.insert(vnode.vgroup, newest.max(config.committed));
             if newest > config.committed {
                 behind.push((vnode, newest, 0));
                 rounds = rounds.max(1);
@@ -398,7 +414,7 @@ pub(crate) fn flush(
         for (vnode, version, commit) in &behind {
             let mut wait = Duration::from_millis(1);
             loop {
-                let config = vnode.config()?;
+                let config = vnode.config().map_err(moved_or(database, vnode))?;
                 let commits_to_come = rounds - round;
                 if config.committed >= *version && config.commit_id + commits_to_come >= *commit {
                     break;
@@ -422,7 +438,27 @@ pub(crate) fn flush(
             }
         }
     }
-    Ok(())
+    Ok(wanted)
+}
+
+/// The error, unless it comes from the vnode being gone.
+pub(crate) fn moved_or(
+    database: &str,
+    vnode: &VnodeDir,
+) -> impl FnOnce(CaptureError) -> WatermarkError {
+    move |error| match vnode.is_gone() {
+        true => moved(database, vnode),
+        false => error.into(),
+    }
+}
+
+/// That a vnode is gone.
+pub(crate) fn moved(database: &str, vnode: &VnodeDir) -> WatermarkError {
+    WatermarkError::Moved {
+        database: database.to_owned(),
+        vgroup: vnode.vgroup,
+        path: vnode.primary.clone(),
+    }
 }
 
 /// That each vgroup was read as far as it has to be.

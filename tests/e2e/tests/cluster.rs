@@ -1,13 +1,17 @@
 //! Links of a cluster of three dnodes, each made from the data directories that are given: whatever a replica lacks, a
 //! link is exact or refused, never short.
 
-use e2e::{Cluster, Connection, Content, Run, Running, Taosdump, until};
+use e2e::{Cluster, Connection, Content, History, Run, Running, Taosdump, setting, until};
 use libtest_mimic::{Arguments, Failed, Trial};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -15,7 +19,7 @@ use tempfile::TempDir;
 
 type Test = fn(&mut Cluster, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 13] = [
     (
         "a_replica_that_was_killed_and_lags_gives_no_short_link",
         killed_replica,
@@ -45,6 +49,22 @@ const TESTS: [(&str, Test); 9] = [
     (
         "an_interrupted_wait_for_a_replica_ends_at_once",
         interrupted_wait,
+    ),
+    (
+        "a_chain_stays_exact_while_its_vgroup_is_moved_under_writes",
+        moves_under_writes,
+    ),
+    (
+        "a_chain_stays_exact_while_its_replicas_become_more_and_fewer",
+        altered_replicas,
+    ),
+    (
+        "a_link_is_made_while_the_mnode_leader_is_down",
+        killed_mnode_leader,
+    ),
+    (
+        "random_histories_on_three_dnodes_are_restored_exactly",
+        histories,
     ),
 ];
 
@@ -433,4 +453,178 @@ fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
     chain.link(cluster, &dir, &[])?.expect_code(0)?;
     chain.expect_exact(cluster)?;
     chain.end()
+}
+
+/// Writes one row after the other until it is told to stop; a row that is not acknowledged is sent again. Returns how many
+/// there are.
+fn write_on(c: &Connection, database: &str, first: i64, stop: &AtomicBool) -> i64 {
+    let mut n = first;
+    while !stop.load(Ordering::Relaxed) {
+        let key = 1_704_067_200_000 + n * 1_000;
+        let sql = format!("insert into {database}.c{} values ({key}, {n})", n % 8);
+        match c.execute(&sql) {
+            Ok(_) => n += 1,
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+    n
+}
+
+/// Runs `work` while rows are written.
+fn under_writes(
+    cluster: &mut Cluster,
+    chain: &mut Chain<'_>,
+    mut work: impl FnMut(&mut Cluster, &mut Chain<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let (stop, database) = (AtomicBool::new(false), chain.database.clone());
+    let (c, first) = (cluster.connect().map_err(text)?, chain.rows);
+    let (worked, written) = thread::scope(|scope| {
+        let (database, stop) = (&database, &stop);
+        let writer = scope.spawn(move || write_on(&c, database, first, stop));
+        let worked = work(cluster, chain);
+        stop.store(true, Ordering::Relaxed);
+        (worked, writer.join())
+    });
+    chain.rows = written.map_err(|_| "the writer panicked")?;
+    worked
+}
+
+fn moves_under_writes(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "moved", "vgroups 1 replica 1")?;
+    let dirs = cluster.data_dirs();
+    let vgroup =
+        "select vgroup_id, v1_dnode from information_schema.ins_vgroups where db_name = 'moved'";
+    under_writes(cluster, &mut chain, |cluster, chain| {
+        chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+        for n in 0..6 {
+            let now = chain.c.query(vgroup).map_err(text)?;
+            let next = now[0][1].parse::<usize>().map_err(text)? % 3 + 1;
+            let sql = format!("redistribute vgroup {} dnode {next}", now[0][0]);
+            let mover = cluster.connect().map_err(text)?;
+            let moved = thread::spawn(move || {
+                until(&sql, || mover.execute(&sql).map(|_| true)).map_err(text)
+            });
+            // Somewhere in the move, and behind it.
+            thread::sleep(Duration::from_millis(300 * n));
+            let flags: &[&str] = if n % 3 == 2 { &["--no-flush"] } else { &[] };
+            chain.link(cluster, &dirs, flags)?.expect_code(0)?;
+            moved.join().map_err(|_| "the mover panicked")??;
+        }
+        Ok(())
+    })?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn altered_replicas(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "altered", "vgroups 1 replica 1")?;
+    let dirs = cluster.data_dirs();
+    under_writes(cluster, &mut chain, |cluster, chain| {
+        chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+        for replicas in [3, 1] {
+            chain.sql(&format!("alter database altered replica {replicas}"))?;
+            for flags in [&[][..], &["--no-flush"]] {
+                chain.link(cluster, &dirs, flags)?.expect_code(0)?;
+            }
+        }
+        Ok(())
+    })?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn killed_mnode_leader(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "headless", "vgroups 1 replica 3")?;
+    let dirs = cluster.data_dirs();
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    let leader = chain
+        .c
+        .query("select id from information_schema.ins_mnodes where role = 'leader'")
+        .map_err(text)?;
+    let leader = leader[0][0].parse::<usize>().map_err(text)? - 1;
+    cluster.servers[leader].kill();
+    chain.at = (leader + 1) % 3;
+    chain.c = cluster.servers[chain.at].connect().map_err(text)?;
+    let tried = chain.write(900).and_then(|()| {
+        let dir = [dirs[(leader + 2) % 3].clone()];
+        chain.link(cluster, &dir, &[])?.expect_code(0)
+    });
+    cluster.servers[leader].restart().map_err(text)?;
+    tried?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+/// Databases of every kind, with one and with three replicas, whose servers are killed between the links; each link from
+/// another directory.
+fn histories(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let count: u64 = setting("E2E_HISTORIES", 4);
+    let first = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
+    println!("{count} histories from E2E_SEED={first}");
+    let mut links = 0;
+    for seed in first..first + count {
+        let replicas = if seed % 2 == 0 { 3 } else { 1 };
+        links += history(cluster, taosdump, seed, replicas)
+            .map_err(|e| format!("E2E_SEED={seed}, REPLICA {replicas}: {e}"))?;
+    }
+    println!("{count} histories from E2E_SEED={first}: {links} links");
+    Ok(())
+}
+
+fn history(
+    cluster: &mut Cluster,
+    taosdump: &Taosdump,
+    seed: u64,
+    replicas: u64,
+) -> Result<usize, String> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let database = format!("h{seed}");
+    let c = cluster.connect().map_err(text)?;
+    let mut history = History::create_with(&c, &database, seed, replicas).map_err(text)?;
+    let mut chain = Chain {
+        taosdump,
+        c,
+        database: database.clone(),
+        links: Vec::new(),
+        dir: tempfile::tempdir().map_err(text)?,
+        rows: 0,
+        at: 0,
+    };
+    let dirs = cluster.data_dirs();
+    for _ in 0..rng.random_range(2..5) {
+        for _ in 0..rng.random_range(0..30) {
+            history.step(&chain.c).map_err(text)?;
+        }
+        if history.has_wal() && rng.random_ratio(1, 3) {
+            let killed = rng.random_range(0..3);
+            cluster.servers[killed].kill();
+            if replicas == 3 && killed != 0 {
+                cluster.leaders(&chain.c, &database).map_err(text)?;
+                for _ in 0..10 {
+                    history.step(&chain.c).map_err(text)?;
+                }
+            }
+            cluster.servers[killed].restart().map_err(text)?;
+            cluster.leaders(&chain.c, &database).map_err(text)?;
+        }
+        let dirs = match (replicas, rng.random_range(0..4)) {
+            (3, only @ 0..3) => &dirs[only..=only],
+            (_, 3) => &[],
+            _ => &dirs[..],
+        };
+        let flags: &[&str] = match history.has_wal() && rng.random_ratio(2, 5) {
+            true => &["--no-flush"],
+            false => &[],
+        };
+        chain.link(cluster, dirs, flags)?.expect_code(0)?;
+        chain.rows = Content::read(&chain.c, &database).map_err(text)?.rows() as i64;
+    }
+    chain.expect_exact(cluster).inspect_err(|_| {
+        let _ = history.save(chain.dir.path());
+    })?;
+    let links = chain.links.len();
+    chain.end()?;
+    Ok(links)
 }

@@ -60,12 +60,14 @@ impl Replicated {
 impl Backup<'_> {
     /// Chooses the vnodes of a database, and waits until they are complete.
     pub(super) fn sources(&self, database: &str) -> Result<Sources, BackupError> {
-        let vgroups = vgroups::of(self.connection, database)?;
+        let vgroups = self.patiently(|| Ok(vgroups::of(self.connection, database)?))?;
         let candidates = watermark::candidates(database, &vgroups, self.dirs)?;
         let mut by_log = self.job.no_flush;
         let mut replicated = vgroups.iter().any(|vgroup| vgroup.replicas.len() > 1);
         for vnode in watermark::any(&candidates) {
-            let config = vnode.config().map_err(WatermarkError::from)?;
+            let config = vnode
+                .config()
+                .map_err(watermark::moved_or(database, vnode))?;
             replicated |= config.replicas > 1;
             by_log |= config.tsdb_encrypted;
             if by_log && config.wal_level == 0 {
@@ -95,15 +97,19 @@ impl Backup<'_> {
         by_log: bool,
     ) -> Result<(Vec<VnodeDir>, BTreeMap<VgId, Version>), BackupError> {
         let vnodes = watermark::single(candidates);
-        let mut wanted = BTreeMap::new();
-        if by_log {
-            for vnode in &vnodes {
-                let newest = vnode.newest_logged().map_err(WatermarkError::from)?;
-                wanted.insert(vnode.vgroup, newest);
-            }
+        let wanted = if by_log {
+            let newest = vnodes.iter().map(|vnode| {
+                let newest = vnode.newest_logged();
+                let newest = newest.map_err(watermark::moved_or(database, vnode))?;
+                Ok((vnode.vgroup, newest))
+            });
+            newest.collect::<Result<_, WatermarkError>>()?
         } else {
-            watermark::flush(self.connection, database, &vnodes, self.progress)?;
-        }
+            self.patiently(|| {
+                let flushed = watermark::flush(self.connection, database, &vnodes, self.progress)?;
+                Ok(flushed)
+            })?
+        };
         Ok((vnodes, wanted))
     }
 

@@ -7,10 +7,10 @@
 //! trusted, and what else was tried.
 
 use super::{
-    Candidates, WatermarkError,
+    Candidates, WatermarkError, moved_or,
     waiting::{Asker, Waiting},
 };
-use capture::VnodeDir;
+use capture::{CaptureError, VnodeDir};
 use model::{Progress, Version, VgId};
 use server::{
     database as databases,
@@ -194,9 +194,7 @@ pub(crate) fn complete(
         let (mut chosen, mut behind) = (Vec::new(), None);
         for (vgroup, candidates) in candidates {
             let wanted = wanted.get(vgroup).copied().unwrap_or(Version::BEGINNING);
-            let Some((version, dnode, vnode)) = best(*vgroup, candidates, by_log, &reports)? else {
-                continue;
-            };
+            let (version, dnode, vnode) = best(database, *vgroup, candidates, by_log, &reports)?;
             let before = reached.insert(*vgroup, version);
             if before.is_none_or(|before| before < version) {
                 waiting.has_moved();
@@ -235,31 +233,50 @@ pub(crate) fn complete(
 
 /// The replica that is furthest, with how far it is.
 fn best(
+    database: &str,
     vgroup: VgId,
     candidates: &Candidates,
     by_log: bool,
     reports: &[Vgroup],
-) -> Result<Option<(Version, Dnode, VnodeDir)>, WatermarkError> {
+) -> Result<(Version, Dnode, VnodeDir), WatermarkError> {
     let mut best: Option<(Version, Dnode, VnodeDir)> = None;
+    let mut moved = None;
+    let report = reports.iter().find(|report| report.vgroup == vgroup);
     for (dnode, vnode) in &candidates.0 {
+        let reported = report
+            .and_then(|report| report.on(*dnode))
+            .map(|report| report.committed);
         let mut vnode = vnode.clone();
-        let version = match vnode.config() {
-            Err(_) if vnode.is_gone() => continue,
-            Err(error) => return Err(error.into()),
-            Ok(config) if by_log => {
-                let report = reports.iter().find(|report| report.vgroup == vgroup);
-                let report = report.and_then(|report| report.on(*dnode));
-                let agreed = report.map_or(Version::BEGINNING, |report| report.committed);
-                vnode.agreed = Some(agreed);
-                vnode.newest_logged()?.min(agreed).max(config.committed)
+        vnode.agreed = reported.filter(|_| by_log);
+        let version = match reached(&vnode).map_err(moved_or(database, &vnode)) {
+            Ok(version) => version,
+            Err(error @ WatermarkError::Moved { .. }) => {
+                moved = Some(error);
+                continue;
             }
-            Ok(config) => config.committed,
+            Err(error) => return Err(error),
         };
         if best.as_ref().is_none_or(|(before, _, _)| *before < version) {
             best = Some((version, *dnode, vnode));
         }
     }
-    Ok(best)
+    best.ok_or_else(|| {
+        moved.unwrap_or_else(|| WatermarkError::NoReport {
+            database: database.to_owned(),
+            vgroup,
+            roles: "no replica is given".to_owned(),
+            seconds: 0,
+        })
+    })
+}
+
+/// Up to which version a vnode holds what the replicas agree on.
+fn reached(vnode: &VnodeDir) -> Result<Version, CaptureError> {
+    let committed = vnode.config()?.committed;
+    Ok(match vnode.agreed {
+        Some(agreed) => vnode.newest_logged()?.min(agreed).max(committed),
+        None => committed,
+    })
 }
 
 #[cfg(test)]

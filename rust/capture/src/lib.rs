@@ -40,7 +40,7 @@ mod wal_segments;
 mod wal_source;
 
 pub use change::{Change, Coverage, Reason, ReasonCode, RowChange, SourceKind, TableChange};
-pub use data_dirs::{DataDirs, VnodeDir};
+pub use data_dirs::{DataDirs, VnodeDir, is_in_use, no_vgroup_twice};
 pub use error::CaptureError;
 pub use scan::{KnownVnode, ScanReport, SourceChoice, Start};
 #[cfg(feature = "internals")]

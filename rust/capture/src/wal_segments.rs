@@ -24,12 +24,14 @@ pub(crate) type Opened = (Option<Segment>, Vec<Segment>);
 pub(crate) fn open_all(
     wal: &Path,
     vnode: &VnodeJson,
+    agreed: Option<Version>,
     since: Version,
 ) -> Result<(Opened, Option<Version>), CaptureError> {
     let segments = open_segments(wal, since)?;
     let final_version = if vnode.replicas > 1 {
         // What is committed to files can't be rolled back either.
-        Some(committed_by_raft(wal)?.max(vnode.committed))
+        let known = committed_by_raft(wal)?.max(vnode.committed);
+        Some(agreed.map_or(known, |agreed| agreed.max(known)))
     } else {
         None
     };

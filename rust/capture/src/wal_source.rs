@@ -51,7 +51,7 @@ impl WalSource {
     ) -> Result<Self, CaptureError> {
         let wal = dir.wal();
         for attempt in 0..ATTEMPTS {
-            match open_all(&wal, vnode, since) {
+            match open_all(&wal, vnode, dir.agreed, since) {
                 Ok(((before, segments), final_version)) => {
                     return Ok(Self {
                         dir: wal,

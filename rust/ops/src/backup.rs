@@ -7,9 +7,11 @@
 //! | module | does |
 //! |---|---|
 //! | `base` | looks at the link that this one follows |
+//! | `sources` | chooses the vnodes that are read, and waits until they are complete |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
+//! | `patience` | asks again while the server is busy |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
@@ -17,12 +19,15 @@ mod base;
 mod changes;
 mod error;
 pub(crate) mod output;
+mod patience;
 mod rows;
+mod sources;
 mod tags;
 
 pub(crate) use base::Known;
 pub(crate) use changes::Changes;
 pub use error::BackupError;
+pub(crate) use sources::Replicated;
 
 use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
@@ -30,6 +35,7 @@ use capture::SourceChoice;
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
+    retry::pause,
 };
 use output::Output;
 use plan::{
@@ -43,7 +49,7 @@ use server::{
     catalogue::{CatalogueError, schema},
     cluster, database as databases, restore_record, tables,
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use store::{Directory, FileEntry, Store, StoreError};
 
 /// What to back up, and how.
@@ -106,6 +112,7 @@ pub fn run(
     let databases = databases(&connection, &job.databases)?;
     base::must_know_one_of(base.as_ref(), &databases)?;
     let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
+    let replicated = Replicated::find(job, library, &connection, &databases, progress)?;
 
     let server = cluster::version(&connection);
     let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_base));
@@ -116,6 +123,7 @@ pub fn run(
         connection: &connection,
         base: base.as_ref(),
         dirs: &dirs,
+        replicated: &replicated,
         progress,
     };
     for (number, database) in databases.iter().enumerate() {
@@ -174,6 +182,10 @@ fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>,
     Ok(names)
 }
 
+/// How often a database is looked at anew because a vgroup of it was moved away, and how long that waits.
+const MOVES: u32 = 5;
+const MOVED_PAUSE: Duration = Duration::from_secs(1);
+
 /// What a backup of one database needs.
 pub(crate) struct Backup<'a> {
     pub(crate) job: &'a BackupJob,
@@ -181,6 +193,7 @@ pub(crate) struct Backup<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) base: Option<&'a Link>,
     pub(crate) dirs: &'a [PathBuf],
+    pub(crate) replicated: &'a Replicated,
     pub(crate) progress: &'a dyn Progress,
 }
 
@@ -208,7 +221,8 @@ impl Backup<'_> {
         self.progress.go_on()?;
         let step = format!("reading the catalogue of {database}");
         self.progress.step(&step, Unit::Tables, 0);
-        let catalogue = server::catalogue::read(self.connection, database)?;
+        let catalogue =
+            self.patiently(|| Ok(server::catalogue::read(self.connection, database)?))?;
         self.write(out, number, catalogue, known.as_ref(), &plan, &checkpoint)
     }
 
@@ -242,7 +256,7 @@ impl Backup<'_> {
                 catalogue.tables.insert(table.clone(), before.clone());
             }
         }
-        let created = databases::created(self.connection, database)?;
+        let created = self.patiently(|| Ok(databases::created(self.connection, database)?))?;
         let reappeared = known.and_then(|known| self.reappeared(known, &catalogue));
         let mut changes = Changes::between(known, &catalogue, plan, reappeared)?;
         changes
@@ -252,7 +266,7 @@ impl Backup<'_> {
         let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
         failed.extend(copied.failed);
-        failed.extend(self.altered_meanwhile(&catalogue, &changes)?);
+        failed.extend(self.patiently(|| self.altered_meanwhile(&catalogue, &changes))?);
         if created.is_none() || databases::created(self.connection, database)? != created {
             return Err(BackupError::DatabaseGone {
                 database: database.to_owned(),
@@ -384,31 +398,34 @@ impl Backup<'_> {
         }))
     }
 
-    /// Sets the watermark, and finds what changed up to it.
+    /// Sets the watermark, and finds what changed up to it; anew where a vgroup is moved away meanwhile.
     fn detect(
         &self,
         database: &str,
         known: Option<&Known>,
     ) -> Result<(Plan, Checkpoint), BackupError> {
-        let vnodes = watermark::vnodes(self.connection, database, self.dirs)?;
-        let mut by_log = self.job.no_flush;
-        for vnode in &vnodes {
-            let config = vnode.config().map_err(WatermarkError::from)?;
-            by_log |= config.tsdb_encrypted;
-            if by_log && config.wal_level == 0 {
-                return Err(WatermarkError::NoLog {
-                    database: database.to_owned(),
+        let mut moves = 0;
+        loop {
+            match self.try_detect(database, known) {
+                Err(BackupError::Watermark(WatermarkError::Moved { .. })) if moves < MOVES => {
+                    moves += 1;
+                    pause(MOVED_PAUSE, self.progress)?;
                 }
-                .into());
+                result => return result,
             }
         }
-        if !by_log {
-            watermark::flush(self.connection, database, &vnodes, self.progress)?;
-        }
+    }
+
+    fn try_detect(
+        &self,
+        database: &str,
+        known: Option<&Known>,
+    ) -> Result<(Plan, Checkpoint), BackupError> {
+        let sources = self.sources(database)?;
         let since = match (self.base, known) {
             (Some(base), Some(known)) => {
                 let checkpoint = base::read_checkpoint(base, &known.link)?;
-                base::check_ids(base, database, &checkpoint, &vnodes)?;
+                base::check_ids(base, database, &checkpoint, &sources.vnodes)?;
                 Since::Checkpoint(Box::new(checkpoint))
             }
             _ => Since::Committed,
@@ -418,22 +435,35 @@ impl Backup<'_> {
             database: Some(database.to_owned()),
             vgroup: None,
             since,
-            source: if by_log {
+            source: if sources.by_log {
                 SourceChoice::Auto
             } else {
                 SourceChoice::Tsdb
             },
             window: None,
         };
-        let found = detect::run(&request, self.progress)?;
-        if by_log {
-            let versions = found
-                .plan
-                .vgroups
-                .iter()
-                .filter(|vgroup| vgroup.db_id.is_some());
-            let versions = versions.map(|vgroup| (vgroup.vgroup, vgroup.to)).collect();
-            watermark::wait_applied(self.connection, database, &versions, self.progress)?;
+        let found = detect::of_vnodes(sources.vnodes.clone(), &request, self.progress);
+        // Half a scan, or one without the vnode.
+        if let Some(gone) = sources.vnodes.iter().find(|vnode| vnode.is_gone()) {
+            return Err(watermark::moved(database, gone).into());
+        }
+        let found = found?;
+        let vgroups = found.plan.vgroups.iter();
+        let versions = vgroups
+            .filter(|vgroup| vgroup.db_id.is_some())
+            .map(|vgroup| (vgroup.vgroup, vgroup.to))
+            .collect();
+        watermark::must_reach(database, &versions, &sources.wanted)?;
+        // What only the log has, and what another replica was first to commit, queries do not see for sure.
+        if sources.by_log || sources.replicated {
+            self.patiently(|| {
+                Ok(watermark::wait_applied(
+                    self.connection,
+                    database,
+                    &versions,
+                    self.progress,
+                )?)
+            })?;
         }
         Ok((found.plan, found.checkpoint))
     }

@@ -126,7 +126,7 @@ fn data_dirs(connection: &Connection, given: &[PathBuf]) -> Result<Vec<PathBuf>,
 /// Adds the vgroups of the database that no data directory holds, as those on other machines: anything may have changed
 /// in them.
 fn add_elsewhere(connection: &Connection, database: &str, plan: &mut Plan) -> Result<(), SqlError> {
-    let vgroups: BTreeSet<VgId> = vgroups::list(connection, database)?.into_keys().collect();
+    let vgroups = vgroups::list(connection, database)?;
     if vgroups.is_empty() {
         return Err(SqlError::local(format!(
             "the server lists no vgroup of database {database}; is it the one whose data directories are read?"

@@ -6,7 +6,8 @@
 
 use crate::{
     backup::{
-        self, Backup, BackupError, BackupJob, BackupOutcome, Databases, Known, output::Output,
+        self, Backup, BackupError, BackupJob, BackupOutcome, Databases, Known, Replicated,
+        output::Output,
     },
     watermark,
 };
@@ -92,6 +93,7 @@ pub fn run(
         connection: &connection,
         base: None,
         dirs: &[],
+        replicated: &Replicated::default(),
         progress,
     };
     // What was found in the log is not applied yet for sure: queries would not see it, and nobody would look for it again.

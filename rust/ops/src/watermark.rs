@@ -2,14 +2,23 @@
 //! everything up to it can be seen by queries: rows that are written later may be in the link, and are in the next
 //! one for sure.
 
+pub(crate) mod replicas;
+mod waiting;
+
+pub(crate) use waiting::Asker;
+
 use capture::{CaptureError, DataDirs, VnodeDir};
-use model::{Cancelled, MayPass, Progress, Version, VgId, retry::pause};
-use server::{Connection, SqlError, cluster, database as databases, vgroups};
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    time::{Duration, Instant},
+use model::{Cancelled, MayPass, Progress, Version, VgId};
+use server::{
+    Connection, SqlError, cluster, database as databases,
+    vgroups::{self, Dnode, Vgroup},
 };
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use waiting::Waiting;
 
 /// A watermark that could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +106,88 @@ pub enum WatermarkError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// No server runs on the only directory that has a vgroup.
+    #[error(
+        "vgroup {vgroup} of database {database} is in {path}, and no server runs on that directory: it is a copy, or its server is stopped, and may lack what was written since; give the data directory of a running server of the cluster"
+    )]
+    NotInUse {
+        /// The database.
+        database: String,
+        /// The vgroup.
+        vgroup: VgId,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory of a vgroup went away.
+    #[error(
+        "vgroup {vgroup} of database {database} was moved away from {path} meanwhile; run it again, with the data directories of all dnodes that it may be moved to"
+    )]
+    Moved {
+        /// The database.
+        database: String,
+        /// The vgroup.
+        vgroup: VgId,
+        /// Where it was.
+        path: PathBuf,
+    },
+    /// The leader of a vgroup did not report.
+    #[error(
+        "vgroup {vgroup} of database {database} was waited for {seconds} s, and no leader reported what its replicas agree on ({roles}); is a dnode down or frozen? Run it again when SHOW VGROUPS shows a leader"
+    )]
+    NoReport {
+        /// The database.
+        database: String,
+        /// The vgroup.
+        vgroup: VgId,
+        /// What its replicas do.
+        roles: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// No given replica of a vgroup is complete.
+    #[error(
+        "vgroup {vgroup} of database {database}: of the given replicas that on dnode {dnode} is furthest, with version {version} of {wanted}, and was waited for {seconds} s without getting any further; is dnode {dnode} frozen or its disk full? Run it again when it has caught up, or with the data directory of another dnode that has this vgroup"
+    )]
+    ReplicaBehind {
+        /// The database.
+        database: String,
+        /// The vgroup.
+        vgroup: VgId,
+        /// The dnode of the replica that is furthest.
+        dnode: Dnode,
+        /// How far it is.
+        version: Version,
+        /// How far it should be.
+        wanted: Version,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// A statement got no answer in time.
+    #[error(
+        "{what}: {seconds} s were waited, and {problem}; is a dnode down or frozen? Run it again when SHOW DNODES shows them ready"
+    )]
+    NoAnswer {
+        /// What was asked.
+        what: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// What came instead of an answer.
+        problem: String,
+    },
+    /// The files do not hold what they should.
+    #[error(
+        "vgroup {vgroup} of database {database} could be read up to version {found} only, and {wanted} was there before; run it again, without --no-flush where that was given"
+    )]
+    Short {
+        /// The database.
+        database: String,
+        /// The vgroup.
+        vgroup: VgId,
+        /// Up to where it was read.
+        found: Version,
+        /// Up to where it should have been.
+        wanted: Version,
+    },
     /// The wait was cancelled.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -106,7 +197,13 @@ impl MayPass for WatermarkError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Sql(error) => error.may_pass(),
-            Self::NoCommit { .. } | Self::NotApplied { .. } => true,
+            Self::NoCommit { .. }
+            | Self::NotApplied { .. }
+            | Self::Moved { .. }
+            | Self::NoReport { .. }
+            | Self::ReplicaBehind { .. }
+            | Self::NoAnswer { .. }
+            | Self::Short { .. } => true,
             _ => false,
         }
     }
@@ -171,76 +268,164 @@ fn reported_dirs(connection: &Connection) -> Result<Vec<PathBuf>, WatermarkError
 
 /// The cluster's id in a `dnode.json`.
 fn cluster_of(text: &[u8]) -> Option<String> {
+    in_dnode_json(text, "clusterId")
+}
+
+/// A value of a `dnode.json`.
+fn in_dnode_json(text: &[u8], key: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(text).ok()?;
-    match json.get("clusterId")? {
-        serde_json::Value::String(id) => Some(id.clone()),
-        serde_json::Value::Number(id) => Some(id.to_string()),
+    match json.get(key)? {
+        serde_json::Value::String(value) => Some(value.clone()),
+        serde_json::Value::Number(value) => Some(value.to_string()),
         _ => None,
     }
 }
 
-/// The vnodes of a database, one for each of its vgroups.
-pub(crate) fn vnodes(
-    connection: &Connection,
+/// The directories of running servers that have a vgroup, each with its dnode.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates(Vec<(Dnode, VnodeDir)>);
+
+/// What is known of a server's data directory.
+struct Served {
+    dnode: Option<Dnode>,
+    in_use: bool,
+}
+
+impl Served {
+    fn look(dir: &Path) -> Result<Self, CaptureError> {
+        let text = std::fs::read(dir.join("dnode").join("dnode.json")).unwrap_or_default();
+        let dnode = in_dnode_json(&text, "dnodeId").and_then(|id| id.parse().ok());
+        Ok(Self {
+            dnode: dnode.map(Dnode),
+            in_use: capture::is_in_use(dir)?,
+        })
+    }
+}
+
+/// Where the vgroups of a database can be read: every given directory of a running server that is one of its replicas.
+///
+/// # Errors
+/// A vgroup has none.
+pub(crate) fn candidates(
     database: &str,
+    vgroups: &[Vgroup],
     dirs: &[PathBuf],
-) -> Result<Vec<VnodeDir>, WatermarkError> {
-    let mut wanted = vgroups::list(connection, database)?;
-    let mut vnodes = Vec::new();
-    for vnode in DataDirs::new(dirs.to_vec())?.vnodes()? {
-        if wanted.contains_key(&vnode.vgroup) && vnode.config()?.database == database {
-            wanted.remove(&vnode.vgroup);
-            vnodes.push(vnode);
+) -> Result<BTreeMap<VgId, Candidates>, WatermarkError> {
+    let mut found: BTreeMap<VgId, Candidates> = BTreeMap::new();
+    let mut unused: BTreeMap<VgId, PathBuf> = BTreeMap::new();
+    let mut servers: BTreeMap<PathBuf, Served> = BTreeMap::new();
+    for vnode in DataDirs::new(dirs.to_vec())?.replicas()? {
+        let Some(vgroup) = vgroups.iter().find(|known| known.vgroup == vnode.vgroup) else {
+            continue;
+        };
+        match vnode.config() {
+            Err(_) if vnode.is_gone() => continue,
+            Err(error) => return Err(error.into()),
+            Ok(config) if config.database != database => continue,
+            Ok(_) => {}
+        }
+        let dir = vnode.data_dir();
+        let served = match servers.entry(dir.to_owned()) {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(new) => new.insert(Served::look(dir)?),
+        };
+        // Where a vgroup was moved away, its directory may be left for a while.
+        let dnode = match (served.dnode, vgroup.replicas.as_slice()) {
+            (Some(dnode), _) if vgroup.on(dnode).is_some() => dnode,
+            (None, [only]) => only.dnode,
+            _ => continue,
+        };
+        if served.in_use {
+            let candidates = found.entry(vnode.vgroup).or_default();
+            candidates.0.push((dnode, vnode));
+        } else {
+            unused.insert(vnode.vgroup, dir.to_owned());
         }
     }
-    if wanted.is_empty() {
-        return Ok(vnodes);
+    let missing = || {
+        vgroups
+            .iter()
+            .filter(|known| !found.contains_key(&known.vgroup))
+    };
+    if let Some((vgroup, path)) = missing().find_map(|known| unused.get_key_value(&known.vgroup)) {
+        return Err(WatermarkError::NotInUse {
+            database: database.to_owned(),
+            vgroup: *vgroup,
+            path: path.clone(),
+        });
+    }
+    if missing().next().is_none() {
+        return Ok(found);
     }
     let list = |items: Vec<String>| items.join(", ");
+    let dnodes: BTreeSet<Dnode> = missing()
+        .flat_map(|known| known.replicas.iter().map(|replica| replica.dnode))
+        .collect();
     Err(WatermarkError::VgroupsElsewhere {
         database: database.to_owned(),
-        missing: list(wanted.keys().map(ToString::to_string).collect()),
-        dnodes: list(wanted.values().map(ToString::to_string).collect()),
+        missing: list(missing().map(|known| known.vgroup.to_string()).collect()),
+        dnodes: list(dnodes.iter().map(ToString::to_string).collect()),
         dirs: list(dirs.iter().map(|dir| dir.display().to_string()).collect()),
     })
 }
 
-/// Writes everything that was acknowledged before this call to the committed files.
+/// One vnode for each vgroup, where there are no replicas to choose from.
+pub(crate) fn single(candidates: &BTreeMap<VgId, Candidates>) -> Vec<VnodeDir> {
+    let vnodes = candidates.values().filter_map(|found| found.0.first());
+    vnodes.map(|(_, vnode)| vnode.clone()).collect()
+}
+
+/// Any of the vnodes that may be read.
+pub(crate) fn any(candidates: &BTreeMap<VgId, Candidates>) -> impl Iterator<Item = &VnodeDir> {
+    let all = candidates.values().flat_map(|found| &found.0);
+    all.map(|(_, vnode)| vnode)
+}
+
+/// Writes everything that was acknowledged before this call to the committed files, and says up to which version that is.
 pub(crate) fn flush(
     connection: &Connection,
     database: &str,
     vnodes: &[VnodeDir],
     progress: &dyn Progress,
-) -> Result<(), WatermarkError> {
-    let mut waiting = Vec::new();
+) -> Result<BTreeMap<VgId, Version>, WatermarkError> {
+    let mut wanted = BTreeMap::new();
+    let mut behind = Vec::new();
     let mut rounds = 0;
     for vnode in vnodes {
-        let config = vnode.config()?;
+        let config = vnode.config().map_err(moved_or(database, vnode))?;
+        wanted.insert(vnode.vgroup, config.committed);
         if config.wal_level > 0 {
-            let newest = vnode.newest_logged()?;
+            let newest = vnode.newest_logged().map_err(moved_or(database, vnode))?;
+            wanted.insert(vnode.vgroup, newest.max(config.committed));
             if newest > config.committed {
-                waiting.push((vnode, newest, 0));
+                behind.push((vnode, newest, 0));
                 rounds = rounds.max(1);
             }
         } else {
             // Without a log, only a commit that began after this moment is sure to hold everything: the one
             // after the next.
-            waiting.push((vnode, config.committed, config.commit_id + 2));
+            behind.push((vnode, config.committed, config.commit_id + 2));
             rounds = 2;
         }
     }
-    let started = Instant::now();
+    let mut waiting = Waiting::new(progress, COMMIT);
     for round in 1..=rounds {
         databases::flush(connection, database)?;
-        for (vnode, version, commit) in &waiting {
+        for (vnode, version, commit) in &behind {
             let mut wait = Duration::from_millis(1);
             loop {
-                let config = vnode.config()?;
+                let config = vnode.config().map_err(moved_or(database, vnode))?;
                 let commits_to_come = rounds - round;
                 if config.committed >= *version && config.commit_id + commits_to_come >= *commit {
                     break;
                 }
-                if started.elapsed() > COMMIT {
+                let what = || {
+                    format!(
+                        "the commit of vgroup {} of database {database}, which is at version {} of {version}",
+                        vnode.vgroup, config.committed
+                    )
+                };
+                if !waiting.pause(wait, what)? {
                     return Err(WatermarkError::NoCommit {
                         database: database.to_owned(),
                         vgroup: vnode.vgroup,
@@ -249,9 +434,49 @@ pub(crate) fn flush(
                         seconds: COMMIT.as_secs(),
                     });
                 }
-                pause(wait, progress)?;
                 wait = (wait * 2).min(Duration::from_millis(50));
             }
+        }
+    }
+    Ok(wanted)
+}
+
+/// The error, unless it comes from the vnode being gone.
+pub(crate) fn moved_or(
+    database: &str,
+    vnode: &VnodeDir,
+) -> impl FnOnce(CaptureError) -> WatermarkError {
+    move |error| match vnode.is_gone() {
+        true => moved(database, vnode),
+        false => error.into(),
+    }
+}
+
+/// That a vnode is gone.
+pub(crate) fn moved(database: &str, vnode: &VnodeDir) -> WatermarkError {
+    WatermarkError::Moved {
+        database: database.to_owned(),
+        vgroup: vnode.vgroup,
+        path: vnode.primary.clone(),
+    }
+}
+
+/// That each vgroup was read as far as it has to be.
+pub(crate) fn must_reach(
+    database: &str,
+    versions: &BTreeMap<VgId, Version>,
+    wanted: &BTreeMap<VgId, Version>,
+) -> Result<(), WatermarkError> {
+    for (vgroup, wanted) in wanted {
+        let found = versions.get(vgroup).copied();
+        let found = found.unwrap_or(Version::BEGINNING);
+        if found < *wanted {
+            return Err(WatermarkError::Short {
+                database: database.to_owned(),
+                vgroup: *vgroup,
+                found,
+                wanted: *wanted,
+            });
         }
     }
     Ok(())
@@ -264,7 +489,7 @@ pub(crate) fn wait_applied(
     versions: &BTreeMap<VgId, Version>,
     progress: &dyn Progress,
 ) -> Result<(), WatermarkError> {
-    let started = Instant::now();
+    let mut waiting = Waiting::new(progress, APPLY);
     loop {
         let mut behind = versions.clone();
         for (vgroup, applied) in vgroups::applied(connection, database)? {
@@ -275,7 +500,8 @@ pub(crate) fn wait_applied(
         let Some((vgroup, wanted)) = behind.first_key_value() else {
             return Ok(());
         };
-        if started.elapsed() > APPLY {
+        let what = || format!("vgroup {vgroup} of database {database} to apply version {wanted}");
+        if !waiting.pause(Duration::from_millis(100), what)? {
             return Err(WatermarkError::NotApplied {
                 database: database.to_owned(),
                 vgroup: *vgroup,
@@ -283,6 +509,5 @@ pub(crate) fn wait_applied(
                 seconds: APPLY.as_secs(),
             });
         }
-        pause(Duration::from_millis(100), progress)?;
     }
 }

@@ -95,8 +95,18 @@ pub enum DetectError {
 
 /// Does the run.
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<Detection, DetectError> {
-    let vnodes = DataDirs::new(request.data_dirs.clone())?.vnodes()?;
+    let vnodes = DataDirs::new(request.data_dirs.clone())?.replicas()?;
+    of_vnodes(vnodes, request, progress)
+}
+
+/// Does the run with these vnodes, instead of those in the request's directories.
+pub fn of_vnodes(
+    vnodes: Vec<VnodeDir>,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<Detection, DetectError> {
     let (database, vnodes) = select(vnodes, request)?;
+    capture::no_vgroup_twice(&vnodes)?;
     let checkpoint = match &request.since {
         Since::Checkpoint(checkpoint) if checkpoint.database != database => {
             return Err(DetectError::OtherDatabase {

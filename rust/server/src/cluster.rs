@@ -1,7 +1,7 @@
 //! The cluster and its dnodes.
 
 use crate::{Connection, SqlError};
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 /// The cluster's id; empty if the server does not tell it.
 pub fn id(connection: &Connection) -> Result<String, SqlError> {
@@ -16,7 +16,11 @@ pub fn version(connection: &Connection) -> String {
     version.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The data directories of all dnodes, as their configuration names them.
+/// The data directories of all dnodes that answer, as their configuration names them: those of a dnode one behind the
+/// other, the primary one first.
+///
+/// # Errors
+/// No dnode tells them.
 pub fn data_dirs(connection: &Connection) -> Result<Vec<PathBuf>, SqlError> {
     let mut dnodes = Vec::new();
     connection
@@ -25,20 +29,36 @@ pub fn data_dirs(connection: &Connection) -> Result<Vec<PathBuf>, SqlError> {
             dnodes.extend(row.get(0).as_i64());
             Ok::<_, SqlError>(())
         })?;
-    let mut dirs = Vec::new();
+    let (mut dirs, mut refused) = (Vec::new(), None);
     for dnode in dnodes {
-        let query = format!("SHOW DNODE {dnode} VARIABLES LIKE 'dataDir'");
-        connection.query(&query)?.for_each(|row| {
-            // Tiers are told as `path level primary`.
-            let value = row.text(2);
-            let path = value.split(" level ").next().unwrap_or_default().trim();
-            if !path.is_empty() {
-                dirs.push(PathBuf::from(path));
-            }
-            Ok::<_, SqlError>(())
-        })?;
+        match data_dirs_of(connection, dnode) {
+            Ok(of_dnode) => dirs.extend(of_dnode),
+            // One that is down tells nothing; what only it has will be missed where it is needed.
+            Err(error) => refused = Some(error),
+        }
     }
-    dirs.sort();
-    dirs.dedup();
+    let mut seen = HashSet::new();
+    dirs.retain(|dir| seen.insert(dir.clone()));
+    match refused {
+        Some(error) if dirs.is_empty() => Err(error),
+        _ => Ok(dirs),
+    }
+}
+
+fn data_dirs_of(connection: &Connection, dnode: i64) -> Result<Vec<PathBuf>, SqlError> {
+    let query = format!("SHOW DNODE {dnode} VARIABLES LIKE 'dataDir'");
+    let mut dirs = Vec::new();
+    connection.query(&query)?.for_each(|row| {
+        // Tiers are told as `path level primary`.
+        let value = row.text(2);
+        let mut words = value.split(" level ");
+        let path = words.next().unwrap_or_default().trim();
+        let is_primary = words.next().is_some_and(|tier| tier.contains("primary 1"));
+        if !path.is_empty() {
+            let place = if is_primary { 0 } else { dirs.len() };
+            dirs.insert(place, PathBuf::from(path));
+        }
+        Ok::<_, SqlError>(())
+    })?;
     Ok(dirs)
 }

@@ -82,9 +82,13 @@ impl SqlError {
     }
 
     /// Whether the server is busy with something else that ends soon.
-    fn is_busy(&self) -> bool {
-        // A database in creating, a conflicting transaction, no leader yet, restoring after a start.
-        matches!(self.code & 0xffff, 0x0396 | 0x03d3 | 0x090c | 0x0914)
+    pub fn is_busy(&self) -> bool {
+        // A database in creating, a conflicting transaction; no leader yet, one that is not ready, restoring after a start;
+        // a vnode that is closed, not there or stopped, as while its vgroup is moved to another dnode.
+        matches!(
+            self.code & 0xffff,
+            0x0396 | 0x03d3 | 0x090c | 0x0911 | 0x0914 | 0x0503 | 0x0520 | 0x0529
+        )
     }
 
     /// Whether the server can't be reached, as opposed to having refused the statement.

@@ -159,9 +159,7 @@ impl Server {
     }
 
     fn vgroups(&self, connection: &Connection) -> Result<BTreeSet<VgId>, TmqError> {
-        let vgroups: BTreeSet<VgId> = vgroups::list(connection, &self.config.database)?
-            .into_keys()
-            .collect();
+        let vgroups = vgroups::list(connection, &self.config.database)?;
         if vgroups.is_empty() {
             return Err(TmqError::NotSaid {
                 database: self.config.database.clone(),

@@ -36,9 +36,14 @@ pub(super) fn copy(
         let mut as_bytes = BTreeSet::new();
         let file = loop {
             let mut seen = BTreeMap::new();
-            match one(
-                backup, store, layout, catalogue, changes, known, &stable, &as_bytes, &mut seen,
-            ) {
+            let copied = backup.patiently(|| {
+                seen.clear();
+                store.remove(&layout.tags_name(&stable.name))?;
+                one(
+                    backup, store, layout, catalogue, changes, known, &stable, &as_bytes, &mut seen,
+                )
+            });
+            match copied {
                 // Only known once it is met: that tag is written as bytes then.
                 Err(BackupError::Data(DataFileError::NotText(tag))) => {
                     as_bytes.insert(tag);

@@ -227,6 +227,16 @@ impl Dialect {
 impl History {
     /// Creates a database with random options and its first tables.
     pub fn create(c: &Connection, database: &str, seed: u64) -> Result<Self, SqlError> {
+        Self::create_with(c, database, seed, 1)
+    }
+
+    /// The same with so many replicas.
+    pub fn create_with(
+        c: &Connection,
+        database: &str,
+        seed: u64,
+        replicas: u64,
+    ) -> Result<Self, SqlError> {
         let mut rng = StdRng::seed_from_u64(seed);
         let (precision, second) = *[("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)]
             .choose(&mut rng)
@@ -267,6 +277,11 @@ impl History {
         option("tsdb_pagesize", &["1", "4", "16"]);
         option("pages", &["64", "512"]);
         option("table_prefix", &["1", "-2"]);
+        if replicas > 1 {
+            // Replicas need a log.
+            options = options.replace(" wal_level 0", "");
+            options.push_str(&format!(" replica {replicas}"));
+        }
         history.has_wal = !options.contains(" wal_level 0");
         let keep = if ancient { 36_500 } else { 7_300 };
         options.push_str(&format!(" keep {keep}"));

@@ -1,0 +1,144 @@
+//! Which vnodes a database's changes are read from: for each vgroup one that holds everything that was acknowledged
+//! before the run began.
+
+use super::{Backup, BackupError, BackupJob};
+use crate::watermark::{self, Asker, Candidates, WatermarkError, replicas};
+use capture::VnodeDir;
+use model::{Progress, Version, VgId};
+use server::{
+    Connection, Library,
+    vgroups::{self, Vgroup},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where to read.
+pub(super) struct Sources {
+    /// One vnode for each vgroup.
+    pub(super) vnodes: Vec<VnodeDir>,
+    /// Up to which version each must be read.
+    pub(super) wanted: BTreeMap<VgId, Version>,
+    /// Whether what is not committed is taken from the log.
+    pub(super) by_log: bool,
+    /// Whether there are several replicas.
+    pub(super) replicated: bool,
+}
+
+/// What the leaders of vgroups with several replicas reported when the run began.
+#[derive(Default)]
+pub(crate) struct Replicated {
+    asker: Option<Asker>,
+    agreed: BTreeMap<VgId, Version>,
+}
+
+impl Replicated {
+    /// Asks for all databases at once, as it takes some seconds; not at all where nothing has replicas.
+    pub(super) fn find(
+        job: &BackupJob,
+        library: &Library,
+        connection: &Connection,
+        databases: &[String],
+        progress: &dyn Progress,
+    ) -> Result<Self, BackupError> {
+        let vgroups = vgroups::all(connection)?;
+        let names: BTreeSet<String> = vgroups
+            .into_iter()
+            .filter(|vgroup| vgroup.replicas.len() > 1 && databases.contains(&vgroup.database))
+            .map(|vgroup| vgroup.database)
+            .collect();
+        if names.is_empty() {
+            return Ok(Self::default());
+        }
+        let asker = Asker::new(library, &job.login)?;
+        let agreed = replicas::agreed(&asker, &names, !job.no_flush, progress)?;
+        Ok(Self {
+            asker: Some(asker),
+            agreed,
+        })
+    }
+}
+
+impl Backup<'_> {
+    /// Chooses the vnodes of a database, and waits until they are complete.
+    pub(super) fn sources(&self, database: &str) -> Result<Sources, BackupError> {
+        let vgroups = self.patiently(|| Ok(vgroups::of(self.connection, database)?))?;
+        let candidates = watermark::candidates(database, &vgroups, self.dirs)?;
+        let mut by_log = self.job.no_flush;
+        let mut replicated = vgroups.iter().any(|vgroup| vgroup.replicas.len() > 1);
+        for vnode in watermark::any(&candidates) {
+            let config = vnode
+                .config()
+                .map_err(watermark::moved_or(database, vnode))?;
+            replicated |= config.replicas > 1;
+            by_log |= config.tsdb_encrypted;
+            if by_log && config.wal_level == 0 {
+                return Err(WatermarkError::NoLog {
+                    database: database.to_owned(),
+                }
+                .into());
+            }
+        }
+        let (vnodes, wanted) = match replicated {
+            true => self.complete(database, &vgroups, &candidates, by_log)?,
+            false => self.only(database, &candidates, by_log)?,
+        };
+        Ok(Sources {
+            vnodes,
+            wanted,
+            by_log,
+            replicated,
+        })
+    }
+
+    /// The vnodes of a database without replicas, and what they must hold.
+    fn only(
+        &self,
+        database: &str,
+        candidates: &BTreeMap<VgId, Candidates>,
+        by_log: bool,
+    ) -> Result<(Vec<VnodeDir>, BTreeMap<VgId, Version>), BackupError> {
+        let vnodes = watermark::single(candidates);
+        let wanted = if by_log {
+            let newest = vnodes.iter().map(|vnode| {
+                let newest = vnode.newest_logged();
+                let newest = newest.map_err(watermark::moved_or(database, vnode))?;
+                Ok((vnode.vgroup, newest))
+            });
+            newest.collect::<Result<_, WatermarkError>>()?
+        } else {
+            self.patiently(|| {
+                let flushed = watermark::flush(self.connection, database, &vnodes, self.progress)?;
+                Ok(flushed)
+            })?
+        };
+        Ok((vnodes, wanted))
+    }
+
+    /// The vnodes of a database with replicas, for each vgroup one that is complete, and what they must hold.
+    fn complete(
+        &self,
+        database: &str,
+        vgroups: &[Vgroup],
+        candidates: &BTreeMap<VgId, Candidates>,
+        by_log: bool,
+    ) -> Result<(Vec<VnodeDir>, BTreeMap<VgId, Version>), BackupError> {
+        let own;
+        let asker = match &self.replicated.asker {
+            Some(asker) => asker,
+            None => {
+                own = Asker::new(self.library, &self.job.login)?;
+                &own
+            }
+        };
+        let mut wanted = self.replicated.agreed.clone();
+        // Where the database got its replicas, or another vgroup, since the run began.
+        let is_known = |vgroup: &Vgroup| wanted.contains_key(&vgroup.vgroup);
+        if !vgroups.iter().all(is_known) {
+            let only = [database.to_owned()].into();
+            wanted.extend(replicas::agreed(asker, &only, !by_log, self.progress)?);
+        }
+        wanted.retain(|vgroup, _| candidates.contains_key(vgroup));
+        let vnodes =
+            replicas::complete(asker, database, candidates, &wanted, by_log, self.progress)?;
+        Ok((vnodes, wanted))
+    }
+}

@@ -1,0 +1,145 @@
+//! Waits: they are bounded, say from the fifth second on what is waited for, and end as soon as the work is cancelled.
+
+use super::WatermarkError;
+use model::{Cancelled, MayPass as _, Progress, retry::pause};
+use server::{Connection, Library, Login, SqlError};
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// When a wait says for the first time what it waits for, and how long it is silent between two times.
+const SAY: Duration = Duration::from_secs(5);
+
+/// How often an answer is looked for, and whether the work was cancelled.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a statement that may be tried again waits before that.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// One wait.
+pub(super) struct Waiting<'a> {
+    progress: &'a dyn Progress,
+    began: Instant,
+    limit: Duration,
+    /// When it says the next time what it waits for.
+    say: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    /// Begins to wait, for `limit` at most.
+    pub(super) fn new(progress: &'a dyn Progress, limit: Duration) -> Self {
+        let began = Instant::now();
+        Self {
+            progress,
+            began,
+            limit,
+            say: began + SAY,
+        }
+    }
+
+    /// Begins anew, as what is waited for has moved.
+    pub(super) fn has_moved(&mut self) {
+        self.began = Instant::now();
+    }
+
+    /// Waits a little; false when the time is up. `what` stands behind "waiting for".
+    pub(super) fn pause(
+        &mut self,
+        length: Duration,
+        what: impl FnOnce() -> String,
+    ) -> Result<bool, Cancelled> {
+        let go_on = self.look(what)?;
+        if go_on {
+            pause(length, self.progress)?;
+        }
+        Ok(go_on)
+    }
+
+    /// The same without any pause.
+    fn look(&mut self, what: impl FnOnce() -> String) -> Result<bool, Cancelled> {
+        self.progress.go_on()?;
+        let left = self.limit.saturating_sub(self.began.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        if now >= self.say {
+            self.say = now + SAY;
+            let text = format!("waiting for {}, at most {} s more", what(), left.as_secs());
+            self.progress.waits(&text);
+        }
+        Ok(true)
+    }
+}
+
+/// What is asked on the other connection.
+type Question = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A connection of its own with a thread of its own. A server that is frozen answers a statement after many minutes, and
+/// the client library waits for it: here the statement is given up instead.
+pub(crate) struct Asker {
+    questions: mpsc::Sender<Question>,
+}
+
+impl Asker {
+    pub(crate) fn new(library: &Library, login: &Login) -> Result<Self, SqlError> {
+        let connection = library.connect(login)?;
+        let (questions, asked) = mpsc::channel::<Question>();
+        thread::spawn(move || {
+            for question in asked {
+                question(&connection);
+            }
+        });
+        Ok(Self { questions })
+    }
+
+    /// Asks until there is an answer, and asks again while the error may pass. `what` stands behind "waiting for".
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        waiting: &mut Waiting<'_>,
+        what: &str,
+        question: impl Fn(&Connection) -> Result<T, SqlError> + Clone + Send + 'static,
+    ) -> Result<T, WatermarkError> {
+        let mut refused: Option<SqlError> = None;
+        let given_up = |refused: &Option<SqlError>, limit: Duration| WatermarkError::NoAnswer {
+            what: what.to_owned(),
+            seconds: limit.as_secs(),
+            problem: refused
+                .as_ref()
+                .map_or_else(|| "no answer came".to_owned(), ToString::to_string),
+        };
+        loop {
+            let (answer, answered) = mpsc::channel();
+            let question = question.clone();
+            let ask = Box::new(move |connection: &Connection| {
+                // Whoever asked may have given up.
+                let _ = answer.send(question(connection));
+            });
+            let gone = || SqlError::local("the thread that asks the server has ended");
+            self.questions.send(ask).map_err(|_| gone())?;
+            let result = loop {
+                match answered.recv_timeout(LOOK) {
+                    Ok(result) => break result,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return Err(gone().into()),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        if !waiting.look(|| format!("an answer to {what}"))? {
+                            return Err(given_up(&refused, waiting.limit));
+                        }
+                    }
+                }
+            };
+            match result {
+                Err(error) if error.may_pass() => {
+                    let text = format!("{what}: {error}");
+                    refused = Some(error);
+                    if !waiting.pause(AGAIN, || text)? {
+                        return Err(given_up(&refused, waiting.limit));
+                    }
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+}

@@ -1,0 +1,630 @@
+//! Links of a cluster of three dnodes, each made from the data directories that are given: whatever a replica lacks, a
+//! link is exact or refused, never short.
+
+use e2e::{Cluster, Connection, Content, History, Run, Running, Taosdump, setting, until};
+use libtest_mimic::{Arguments, Failed, Trial};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+
+type Test = fn(&mut Cluster, &Taosdump) -> Result<(), String>;
+
+const TESTS: [(&str, Test); 13] = [
+    (
+        "a_replica_that_was_killed_and_lags_gives_no_short_link",
+        killed_replica,
+    ),
+    (
+        "a_replica_that_was_frozen_and_lags_gives_no_short_link",
+        frozen_replica,
+    ),
+    (
+        "without_flush_any_replica_gives_an_exact_link_or_none",
+        without_flush,
+    ),
+    (
+        "a_copy_of_a_data_directory_is_refused",
+        copy_with_one_replica,
+    ),
+    ("a_copy_of_a_replica_is_refused", copy_with_three_replicas),
+    (
+        "of_several_replicas_a_complete_one_is_taken",
+        all_directories,
+    ),
+    ("with_a_dead_replica_another_one_is_taken", dead_replica),
+    (
+        "a_replica_that_stays_frozen_is_waited_for_and_refused",
+        replica_stays_frozen,
+    ),
+    (
+        "an_interrupted_wait_for_a_replica_ends_at_once",
+        interrupted_wait,
+    ),
+    (
+        "a_chain_stays_exact_while_its_vgroup_is_moved_under_writes",
+        moves_under_writes,
+    ),
+    (
+        "a_chain_stays_exact_while_its_replicas_become_more_and_fewer",
+        altered_replicas,
+    ),
+    (
+        "a_link_is_made_while_the_mnode_leader_is_down",
+        killed_mnode_leader,
+    ),
+    (
+        "random_histories_on_three_dnodes_are_restored_exactly",
+        histories,
+    ),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One cluster serves all tests, one after the other.
+    arguments.test_threads = Some(1);
+    let installed = Taosdump::installed();
+    let skip = installed.is_err();
+    let shared = Arc::new(Mutex::new(None));
+    let trials = TESTS.into_iter().map(|(name, test)| {
+        let (installed, shared) = (installed.clone(), Arc::clone(&shared));
+        let test = move || {
+            let (installation, taosdump) = installed?;
+            let mut shared = shared.lock().map_err(text)?;
+            let mut cluster = match shared.take() {
+                Some(cluster) => cluster,
+                None => Cluster::start(&installation)?,
+            };
+            test(&mut cluster, &taosdump).map_err(Failed::from)?;
+            // After a failure the next test gets a new one.
+            *shared = Some(cluster);
+            Ok(())
+        };
+        Trial::test(name, test).with_ignored_flag(skip)
+    });
+    let trials = trials.collect();
+    drop(installed);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+/// A database on the cluster and the chain of links made of it.
+struct Chain<'a> {
+    taosdump: &'a Taosdump,
+    c: Connection,
+    database: String,
+    links: Vec<PathBuf>,
+    dir: TempDir,
+    rows: i64,
+    /// The server that is spoken to.
+    at: usize,
+}
+
+impl<'a> Chain<'a> {
+    /// Makes the database with some rows.
+    fn new(
+        cluster: &Cluster,
+        taosdump: &'a Taosdump,
+        database: &str,
+        options: &str,
+    ) -> Result<Self, String> {
+        let c = cluster.connect().map_err(text)?;
+        let mut chain = Self {
+            taosdump,
+            c,
+            database: database.to_owned(),
+            links: Vec::new(),
+            dir: tempfile::tempdir().map_err(text)?,
+            rows: 0,
+            at: 0,
+        };
+        for name in [database.to_owned(), chain.target()] {
+            chain.sql(&format!("drop database if exists {name}"))?;
+        }
+        chain.sql(&format!("create database {database} {options}"))?;
+        chain.sql(&format!(
+            "create table {database}.s (ts timestamp, i int) tags (t int)"
+        ))?;
+        for n in 0..8 {
+            chain.sql(&format!(
+                "create table {database}.c{n} using {database}.s tags ({n})"
+            ))?;
+        }
+        chain.write(4_000)?;
+        Ok(chain)
+    }
+
+    fn target(&self) -> String {
+        format!("{}_restored", self.database)
+    }
+
+    fn sql(&self, sql: &str) -> Result<(), String> {
+        // A cluster refuses statements while leaders are elected.
+        let mut last = String::new();
+        until(sql, || {
+            self.c
+                .execute(sql)
+                .map(|_| true)
+                .inspect_err(|e| last = e.to_string())
+        })
+        .map_err(|e| format!("{e}: {last}"))
+    }
+
+    /// Writes so many rows, over all tables.
+    fn write(&mut self, count: i64) -> Result<(), String> {
+        let mut left = count;
+        while left > 0 {
+            let rows = left.min(4_000);
+            let first = self.rows;
+            let values: String = (0..8)
+                .map(|table| {
+                    let rows: String = (first..first + rows)
+                        .filter(|n| n % 8 == table)
+                        .map(|n| format!("({}, {n}) ", 1_704_067_200_000 + n * 1_000))
+                        .collect();
+                    match rows.is_empty() {
+                        true => String::new(),
+                        false => format!("{}.c{table} values {rows}", self.database),
+                    }
+                })
+                .collect();
+            self.sql(&format!("insert into {values}"))?;
+            self.rows += rows;
+            left -= rows;
+        }
+        Ok(())
+    }
+
+    /// The command for the next link from these directories.
+    fn command(
+        &self,
+        cluster: &Cluster,
+        dirs: &[PathBuf],
+        flags: &[&str],
+    ) -> Result<Command, String> {
+        let mut command = self
+            .taosdump
+            .command(&cluster.servers[self.at], self.dir.path());
+        command.args(["--incremental", "-D", &self.database]);
+        for dir in dirs {
+            command.arg("--data-dir").arg(dir);
+        }
+        if let Some(base) = self.links.last() {
+            command.arg("--base").arg(base);
+        }
+        let out = self.out();
+        fs::create_dir_all(&out).map_err(text)?;
+        command.arg("-o").arg(out).args(flags);
+        Ok(command)
+    }
+
+    fn out(&self) -> PathBuf {
+        self.dir.path().join(format!("link{}", self.links.len()))
+    }
+
+    /// Tries to make the next link.
+    fn link(&mut self, cluster: &Cluster, dirs: &[PathBuf], flags: &[&str]) -> Result<Run, String> {
+        let run = Run::of(&mut self.command(cluster, dirs, flags)?).map_err(text)?;
+        if run.code == Some(0) {
+            self.links.push(self.out());
+        }
+        Ok(run)
+    }
+
+    /// The restored chain must be what the database holds now.
+    fn expect_exact(&self, cluster: &Cluster) -> Result<(), String> {
+        let target = self.target();
+        self.sql(&format!("drop database if exists {target}"))?;
+        let rename = [(self.database.as_str(), target.as_str())];
+        let server = &cluster.servers[self.at];
+        let mut restore = self.taosdump.restore_command(server, &self.links, &rename);
+        Run::of(&mut restore).map_err(text)?.expect_code(0)?;
+        let source = Content::read(&self.c, &self.database).map_err(text)?;
+        let restored = Content::read(&self.c, &target).map_err(text)?;
+        self.sql(&format!("drop database {target}"))?;
+        let differences = source.differences(&restored, 5);
+        if source.rows() as i64 != self.rows {
+            return Err(format!("{} rows of {} are there", source.rows(), self.rows));
+        }
+        match differences.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "{} links exited with 0 and restore {} rows of {}: {differences:#?}",
+                self.links.len(),
+                restored.rows(),
+                source.rows()
+            )),
+        }
+    }
+
+    /// Which server can stop without anybody having to wait for an election; from now on, another one is spoken to.
+    fn victim(&mut self, cluster: &Cluster) -> Result<usize, String> {
+        let victim = cluster.follower(&self.c, &self.database).map_err(text)?;
+        self.at = (victim + 1) % cluster.servers.len();
+        let server = &cluster.servers[self.at];
+        self.c = server.connect().map_err(text)?;
+        Ok(victim)
+    }
+
+    fn end(self) -> Result<(), String> {
+        self.sql(&format!("drop database {}", self.database))
+    }
+}
+
+/// It must have been refused, in these words.
+fn refused(run: &Run, words: &[&str]) -> Result<(), String> {
+    let missing: Vec<_> = words
+        .iter()
+        .filter(|word| !run.stderr.contains(**word))
+        .collect();
+    match run.code == Some(1) && missing.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{missing:?} is not said: {}", run.output())),
+    }
+}
+
+fn killed_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "killed", "vgroups 1 replica 3")?;
+    let victim = chain.victim(cluster)?;
+    let dir = [cluster.servers[victim].data_dir()];
+    chain.link(cluster, &dir, &[])?.expect_code(0)?;
+    cluster.servers[victim].kill();
+    chain.write(45_000)?;
+    cluster.servers[victim].restart().map_err(text)?;
+    for _ in 0..3 {
+        chain.link(cluster, &dir, &[])?.expect_code(0)?;
+    }
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn frozen_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "frozen", "vgroups 1 replica 3")?;
+    let victim = chain.victim(cluster)?;
+    let dir = [cluster.servers[victim].data_dir()];
+    chain.link(cluster, &dir, &[])?.expect_code(0)?;
+    cluster.servers[victim].freeze();
+    let written = chain.write(900);
+    let command = chain.command(cluster, &dir, &[]);
+    let running = command.and_then(|mut command| Running::start(&mut command).map_err(text));
+    thread::sleep(Duration::from_secs(8));
+    cluster.servers[victim].thaw();
+    written?;
+    running?.wait().map_err(text)?.expect_code(0)?;
+    chain.links.push(chain.out());
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn without_flush(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    for (n, dir) in cluster.data_dirs().into_iter().enumerate() {
+        let mut chain = Chain::new(
+            cluster,
+            taosdump,
+            &format!("unflushed{n}"),
+            "vgroups 2 replica 3",
+        )?;
+        let dir = [dir];
+        chain.link(cluster, &dir, &[])?.expect_code(0)?;
+        for _ in 0..2 {
+            chain.write(150)?;
+            chain.link(cluster, &dir, &["--no-flush"])?.expect_code(0)?;
+        }
+        chain.expect_exact(cluster)?;
+        chain.end()?;
+    }
+    Ok(())
+}
+
+/// `cp -a` of a data directory.
+fn copied(dir: &Path, to: &Path) -> Result<PathBuf, String> {
+    let copy = to.join("copy");
+    let status = Command::new("cp").arg("-a").args([dir, &copy]).status();
+    match status.map_err(text)?.success() {
+        true => Ok(copy),
+        false => Err("cp failed".to_owned()),
+    }
+}
+
+fn copy_with_one_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let chain = Chain::new(cluster, taosdump, "copied", "vgroups 2 replica 1")?;
+    copies_are_refused(cluster, chain)
+}
+
+fn copy_with_three_replicas(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let chain = Chain::new(cluster, taosdump, "copied3", "vgroups 2 replica 3")?;
+    copies_are_refused(cluster, chain)
+}
+
+fn copies_are_refused(cluster: &Cluster, mut chain: Chain<'_>) -> Result<(), String> {
+    let dirs = cluster.data_dirs();
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    let mut copies = Vec::new();
+    for (n, dir) in dirs.iter().enumerate() {
+        let place = chain.dir.path().join(format!("dnode{n}"));
+        fs::create_dir(&place).map_err(text)?;
+        copies.push(copied(dir, &place)?);
+    }
+    chain.write(900)?;
+    for flags in [&[][..], &["--no-flush"]] {
+        let run = chain.link(cluster, &copies, flags)?;
+        refused(&run, &[&copies[0].display().to_string(), "copy"])?;
+    }
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn all_directories(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let dirs = cluster.data_dirs();
+    let mut three = Chain::new(cluster, taosdump, "three", "vgroups 2 replica 3")?;
+    let mut one = Chain::new(cluster, taosdump, "one", "vgroups 2 replica 1")?;
+    for flags in [&[][..], &[], &["--no-flush"]] {
+        // As given, and as the servers say where they are.
+        for dirs in [&dirs[..], &[]] {
+            one.write(100)?;
+            one.link(cluster, dirs, flags)?.expect_code(0)?;
+            three.write(100)?;
+            three.link(cluster, dirs, flags)?.expect_code(0)?;
+        }
+    }
+    one.expect_exact(cluster)?;
+    three.expect_exact(cluster)?;
+    one.end()?;
+    three.end()
+}
+
+fn dead_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let dirs = cluster.data_dirs();
+    let mut chain = Chain::new(cluster, taosdump, "dead", "vgroups 1 replica 3")?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    let victim = chain.victim(cluster)?;
+    cluster.servers[victim].kill();
+    chain.write(9_000)?;
+    let run = chain.link(cluster, &dirs[victim..=victim], &[])?;
+    refused(
+        &run,
+        &[&dirs[victim].display().to_string(), "no server runs"],
+    )?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    cluster.servers[victim].restart().map_err(text)?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn replica_stays_frozen(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let dirs = cluster.data_dirs();
+    let mut chain = Chain::new(cluster, taosdump, "stays", "vgroups 1 replica 3")?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    let victim = chain.victim(cluster)?;
+    cluster.servers[victim].freeze();
+    let tried = chain.write(900).and_then(|()| {
+        let alone = chain.link(cluster, &dirs[victim..=victim], &[])?;
+        let dnode = format!("dnode {}", victim + 1);
+        refused(
+            &alone,
+            &[
+                &dnode,
+                "waiting for",
+                "at most",
+                "without getting any further",
+            ],
+        )?;
+        chain.link(cluster, &dirs, &[])?.expect_code(0)
+    });
+    cluster.servers[victim].thaw();
+    tried?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "interrupted", "vgroups 1 replica 3")?;
+    let victim = chain.victim(cluster)?;
+    let dir = [cluster.servers[victim].data_dir()];
+    chain.link(cluster, &dir, &[])?.expect_code(0)?;
+    cluster.servers[victim].freeze();
+    let tried = chain.write(900).and_then(|()| {
+        let mut command = chain.command(cluster, &dir, &[])?;
+        let running = Running::start(&mut command).map_err(text)?;
+        thread::sleep(Duration::from_secs(12));
+        let still = running.is_running();
+        running.signal(libc::SIGINT);
+        let run = running.wait().map_err(text)?;
+        match still {
+            true => refused(&run, &["cancelled"]),
+            false => Err(format!("it did not wait: {}", run.output())),
+        }
+    });
+    cluster.servers[victim].thaw();
+    tried?;
+    chain.link(cluster, &dir, &[])?.expect_code(0)?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+/// Writes one row after the other until it is told to stop; a row that is not acknowledged is sent again. Returns how many
+/// there are.
+fn write_on(c: &Connection, database: &str, first: i64, stop: &AtomicBool) -> i64 {
+    let mut n = first;
+    while !stop.load(Ordering::Relaxed) {
+        let key = 1_704_067_200_000 + n * 1_000;
+        let sql = format!("insert into {database}.c{} values ({key}, {n})", n % 8);
+        match c.execute(&sql) {
+            Ok(_) => n += 1,
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+    n
+}
+
+/// Runs `work` while rows are written.
+fn under_writes(
+    cluster: &mut Cluster,
+    chain: &mut Chain<'_>,
+    mut work: impl FnMut(&mut Cluster, &mut Chain<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let (stop, database) = (AtomicBool::new(false), chain.database.clone());
+    let (c, first) = (cluster.connect().map_err(text)?, chain.rows);
+    let (worked, written) = thread::scope(|scope| {
+        let (database, stop) = (&database, &stop);
+        let writer = scope.spawn(move || write_on(&c, database, first, stop));
+        let worked = work(cluster, chain);
+        stop.store(true, Ordering::Relaxed);
+        (worked, writer.join())
+    });
+    chain.rows = written.map_err(|_| "the writer panicked")?;
+    worked
+}
+
+fn moves_under_writes(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "moved", "vgroups 1 replica 1")?;
+    let dirs = cluster.data_dirs();
+    let vgroup =
+        "select vgroup_id, v1_dnode from information_schema.ins_vgroups where db_name = 'moved'";
+    under_writes(cluster, &mut chain, |cluster, chain| {
+        chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+        for n in 0..6 {
+            let now = chain.c.query(vgroup).map_err(text)?;
+            let next = now[0][1].parse::<usize>().map_err(text)? % 3 + 1;
+            let sql = format!("redistribute vgroup {} dnode {next}", now[0][0]);
+            let mover = cluster.connect().map_err(text)?;
+            let moved = thread::spawn(move || {
+                until(&sql, || mover.execute(&sql).map(|_| true)).map_err(text)
+            });
+            // Somewhere in the move, and behind it.
+            thread::sleep(Duration::from_millis(300 * n));
+            let flags: &[&str] = if n % 3 == 2 { &["--no-flush"] } else { &[] };
+            chain.link(cluster, &dirs, flags)?.expect_code(0)?;
+            moved.join().map_err(|_| "the mover panicked")??;
+        }
+        Ok(())
+    })?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn altered_replicas(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "altered", "vgroups 1 replica 1")?;
+    let dirs = cluster.data_dirs();
+    under_writes(cluster, &mut chain, |cluster, chain| {
+        chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+        for replicas in [3, 1] {
+            chain.sql(&format!("alter database altered replica {replicas}"))?;
+            for flags in [&[][..], &["--no-flush"]] {
+                chain.link(cluster, &dirs, flags)?.expect_code(0)?;
+            }
+        }
+        Ok(())
+    })?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+fn killed_mnode_leader(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "headless", "vgroups 1 replica 3")?;
+    let dirs = cluster.data_dirs();
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    let leader = chain
+        .c
+        .query("select id from information_schema.ins_mnodes where role = 'leader'")
+        .map_err(text)?;
+    let leader = leader[0][0].parse::<usize>().map_err(text)? - 1;
+    cluster.servers[leader].kill();
+    chain.at = (leader + 1) % 3;
+    chain.c = cluster.servers[chain.at].connect().map_err(text)?;
+    let tried = chain.write(900).and_then(|()| {
+        let dir = [dirs[(leader + 2) % 3].clone()];
+        chain.link(cluster, &dir, &[])?.expect_code(0)
+    });
+    cluster.servers[leader].restart().map_err(text)?;
+    tried?;
+    chain.expect_exact(cluster)?;
+    chain.end()
+}
+
+/// Databases of every kind, with one and with three replicas, whose servers are killed between the links; each link from
+/// another directory.
+fn histories(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let count: u64 = setting("E2E_HISTORIES", 4);
+    let first = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
+    println!("{count} histories from E2E_SEED={first}");
+    let mut links = 0;
+    for seed in first..first + count {
+        let replicas = if seed % 2 == 0 { 3 } else { 1 };
+        links += history(cluster, taosdump, seed, replicas)
+            .map_err(|e| format!("E2E_SEED={seed}, REPLICA {replicas}: {e}"))?;
+    }
+    println!("{count} histories from E2E_SEED={first}: {links} links");
+    Ok(())
+}
+
+fn history(
+    cluster: &mut Cluster,
+    taosdump: &Taosdump,
+    seed: u64,
+    replicas: u64,
+) -> Result<usize, String> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let database = format!("h{seed}");
+    let c = cluster.connect().map_err(text)?;
+    let mut history = History::create_with(&c, &database, seed, replicas).map_err(text)?;
+    let mut chain = Chain {
+        taosdump,
+        c,
+        database: database.clone(),
+        links: Vec::new(),
+        dir: tempfile::tempdir().map_err(text)?,
+        rows: 0,
+        at: 0,
+    };
+    let dirs = cluster.data_dirs();
+    for _ in 0..rng.random_range(2..5) {
+        for _ in 0..rng.random_range(0..30) {
+            history.step(&chain.c).map_err(text)?;
+        }
+        if history.has_wal() && rng.random_ratio(1, 3) {
+            let killed = rng.random_range(0..3);
+            cluster.servers[killed].kill();
+            if replicas == 3 && killed != 0 {
+                cluster.leaders(&chain.c, &database).map_err(text)?;
+                for _ in 0..10 {
+                    history.step(&chain.c).map_err(text)?;
+                }
+            }
+            cluster.servers[killed].restart().map_err(text)?;
+            cluster.leaders(&chain.c, &database).map_err(text)?;
+        }
+        let dirs = match (replicas, rng.random_range(0..4)) {
+            (3, only @ 0..3) => &dirs[only..=only],
+            (_, 3) => &[],
+            _ => &dirs[..],
+        };
+        let flags: &[&str] = match history.has_wal() && rng.random_ratio(2, 5) {
+            true => &["--no-flush"],
+            false => &[],
+        };
+        chain.link(cluster, dirs, flags)?.expect_code(0)?;
+        chain.rows = Content::read(&chain.c, &database).map_err(text)?.rows() as i64;
+    }
+    chain.expect_exact(cluster).inspect_err(|_| {
+        let _ = history.save(chain.dir.path());
+    })?;
+    let links = chain.links.len();
+    chain.end()?;
+    Ok(links)
+}

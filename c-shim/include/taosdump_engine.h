@@ -44,7 +44,8 @@ typedef enum {
   TAOSDUMP_DONE       = 0,
   TAOSDUMP_FAILED     = 1,
   TAOSDUMP_USAGE      = 2, /* the command line makes no sense; nothing was tried */
-  TAOSDUMP_INCOMPLETE = 3  /* done, but something is missing or wider than it should be, as the output says */
+  TAOSDUMP_INCOMPLETE = 3, /* done, but something is missing or wider than it should be, as the output says */
+  TAOSDUMP_BUSY       = 4  /* another restore writes to the same database; nothing was written */
 } ETaosdumpExit;
 
 typedef struct {

@@ -17,7 +17,7 @@
   {"incremental", TAOSDUMP_OPTION_INCREMENTAL, 0, 0,                                                                  \
    "With -o: back up what changed since --base, or everything if there is no --base. "                                \
    "With -i: restore such backups; repeat -i for each, oldest first. "                                                \
-   "Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but incomplete.", 20},                                         \
+   "Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but incomplete, 4 busy.", 20},                                  \
   {"base", TAOSDUMP_OPTION_BASE, "DIR", 0,                                                                            \
    "The backup before this one: a directory written with --incremental.", 20},                                        \
   {"data-dir", TAOSDUMP_OPTION_DATA_DIR, "DIR", 0,                                                                    \

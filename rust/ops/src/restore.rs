@@ -6,11 +6,12 @@
 //! with the link it was at.
 
 pub mod blocks;
+mod claim;
 mod rows;
 mod schema;
 
 use model::{
-    Cancelled, FailedId, FailedTable, MayPass, Progress, Unit,
+    Cancelled, FailedId, FailedTable, KeySpan, MayPass, Progress, Unit,
     catalogue::{Schema, Table},
 };
 use parking_lot::Mutex;
@@ -22,10 +23,14 @@ use server::{
     Connection, Library, Login, SqlError,
     catalogue::CatalogueError,
     ddl,
+    restore_lacks::{self, Lack, Lacking, Lacks},
     restore_record::{self, Record, Target},
     tables::reset_cache,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use store::Store;
 
 /// What to restore, and where to.
@@ -102,6 +107,23 @@ pub enum RestoreError {
     /// It was cancelled.
     #[error("{0}; the same command goes on with it")]
     Cancelled(#[from] Cancelled),
+    /// Another restore writes to the target.
+    #[error(
+        "{owner} is restoring to database {target} now; run this again once that is done, or restore to another name \
+         with -W"
+    )]
+    Busy {
+        /// The target.
+        target: String,
+        /// Who restores to it.
+        owner: String,
+    },
+    /// The restore could not say for long that it is alive, so that another one may write to the target.
+    #[error(
+        "the server did not take the restore's signs of life for too long, or another restore has taken over; the same \
+         command goes on with it"
+    )]
+    Lost,
     /// Two databases would get one name.
     #[error("two databases would be restored to {target}; give them different names with -W")]
     SameTarget {
@@ -135,66 +157,152 @@ pub fn run(
         link.check_files(progress)?;
     }
     let connection = library.connect(&job.login)?;
-    let mut outcome = RestoreOutcome::default();
-    let mut plans = Vec::new();
-    for (database, target) in &targets {
-        let mut steps: Vec<(&Link, &DatabaseLink)> = links
-            .iter()
-            .filter_map(|link| Some((link, link.database(database)?)))
-            .collect();
-        // A link that holds all of it begins anew, whatever the links before it hold.
-        let whole = steps.iter().rposition(|(_, step)| !step.incremental);
-        steps.drain(..whole.unwrap_or(0));
-        if let (Some((last, _)), Some(newest)) = (steps.last(), links.last())
-            && last.manifest.id != newest.manifest.id
-        {
-            outcome.notes.push(format!(
-                "database {database} is not in {}: it was not dumped any more; {target} is restored to {}",
-                newest.place(),
-                last.place()
-            ));
-        }
-        let state = Target::read(&connection, target)?;
-        let done = first_step(&steps, &state, database)?;
-        if done == steps.len() {
-            outcome.notes.push(format!(
-                "database {target} is at the last link already; nothing was done"
-            ));
-        }
-        plans.push((target, steps.into_iter().skip(done).collect::<Vec<_>>()));
+    // What can't be restored is refused before anything is written, a claim included.
+    let planned = Plan::of(&links, &targets, &connection)?;
+    let wanted: Vec<&str> = planned.targets().collect();
+    let held = claim::Held::take(&connection, library, &job.login, &wanted, progress)?;
+    // Another restore may have come to its end since.
+    let planned = Plan::of(&links, &targets, &connection)?;
+    let watched = held.watched(progress);
+    let restore = Restore {
+        job,
+        library,
+        connection: &connection,
+        progress: &watched,
+    };
+    match restore.apply(&links, &targets, planned) {
+        Err(RestoreError::Cancelled(_)) if held.is_lost() => Err(RestoreError::Lost),
+        outcome => outcome,
     }
-    for link in &links {
-        let name = link.place();
-        outcome.incomplete.extend(
-            link.manifest
-                .failures
+}
+
+/// What is applied to which database.
+#[derive(Debug, Default)]
+struct Plan<'a> {
+    steps: Vec<(&'a str, &'a Link, &'a DatabaseLink)>,
+    notes: Vec<String>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(
+        links: &'a [Link],
+        targets: &'a BTreeMap<String, String>,
+        connection: &Connection,
+    ) -> Result<Self, RestoreError> {
+        let mut plan = Self::default();
+        for (database, target) in targets {
+            let mut steps: Vec<(&Link, &DatabaseLink)> = links
                 .iter()
-                .map(|what| format!("{name}: {what}")),
-        );
+                .filter_map(|link| Some((link, link.database(database)?)))
+                .collect();
+            // A link that holds all of it begins anew, whatever the links before it hold.
+            let whole = steps.iter().rposition(|(_, step)| !step.incremental);
+            steps.drain(..whole.unwrap_or(0));
+            if let (Some((last, _)), Some(newest)) = (steps.last(), links.last())
+                && last.manifest.id != newest.manifest.id
+            {
+                plan.notes.push(format!(
+                    "database {database} is not in {}: it was not dumped any more; {target} is restored to {}",
+                    newest.place(),
+                    last.place()
+                ));
+            }
+            let state = Target::read(connection, target)?;
+            let done = first_step(&steps, &state, database)?;
+            if done == steps.len() {
+                plan.notes.push(format!(
+                    "database {target} is at the last link already; nothing was done"
+                ));
+            }
+            let steps = steps.into_iter().skip(done);
+            plan.steps
+                .extend(steps.map(|(link, step)| (target.as_str(), link, step)));
+        }
+        Ok(plan)
     }
-    for (target, steps) in plans {
-        for (link, database) in steps {
-            progress.go_on()?;
+
+    /// The databases that are written to.
+    fn targets(&self) -> impl Iterator<Item = &'a str> {
+        let targets: BTreeSet<&str> = self.steps.iter().map(|(target, ..)| *target).collect();
+        targets.into_iter()
+    }
+}
+
+/// A restore whose targets are claimed.
+struct Restore<'a> {
+    job: &'a RestoreJob,
+    library: &'a Library,
+    connection: &'a Connection,
+    progress: &'a dyn Progress,
+}
+
+impl Restore<'_> {
+    fn apply(
+        &self,
+        links: &[Link],
+        targets: &BTreeMap<String, String>,
+        plan: Plan<'_>,
+    ) -> Result<RestoreOutcome, RestoreError> {
+        let mut outcome = RestoreOutcome {
+            notes: plan.notes,
+            ..RestoreOutcome::default()
+        };
+        for link in links {
+            let name = link.place();
+            outcome.incomplete.extend(
+                link.manifest
+                    .failures
+                    .iter()
+                    .map(|what| format!("{name}: {what}")),
+            );
+        }
+        for (target, link, database) in plan.steps {
+            self.progress.go_on()?;
             let source = &database.database.name;
-            let mut record = Record::begin(&connection, target, source, &link.manifest.id)?;
+            let mut record = Record::begin(self.connection, target, source, &link.manifest.id)?;
+            let before = match database.incremental || link.manifest.export {
+                true => restore_lacks::read(self.connection, target)?,
+                false => Lacking::new(),
+            };
             let apply = Apply {
-                job,
-                library,
-                connection: &connection,
+                job: self.job,
+                library: self.library,
+                connection: self.connection,
                 link,
                 database,
                 target,
-                progress,
-                failures: Failures::default(),
+                progress: self.progress,
+                failures: Failures {
+                    failed: Mutex::default(),
+                    lacking: Mutex::new(before),
+                },
             };
-            apply.run(&mut record, &mut outcome)?;
+            let lacking = apply.run(&mut record, &mut outcome)?;
             if !outcome.failures.is_empty() {
                 return Ok(outcome);
             }
-            record.finish(&connection)?;
+            restore_lacks::write(self.connection, target, &lacking)?;
+            record.finish(self.connection)?;
         }
+        for target in targets.values() {
+            self.name_lacking(target, &mut outcome)?;
+        }
+        Ok(outcome)
     }
-    Ok(outcome)
+
+    /// Names the tables that lack something, also what links lacked that were restored before.
+    fn name_lacking(&self, target: &str, outcome: &mut RestoreOutcome) -> Result<(), RestoreError> {
+        for (name, lack) in restore_lacks::read(self.connection, target)? {
+            let failed = FailedTable {
+                database: target.to_owned(),
+                name,
+                id: FailedId::Unknown,
+                problem: lack.problem,
+            };
+            outcome.incomplete.push(failed.to_string());
+        }
+        Ok(())
+    }
 }
 
 /// The databases of the links, with the names to restore them to.
@@ -335,16 +443,21 @@ struct Apply<'a> {
     failures: Failures,
 }
 
-/// What failed, with the server's words.
+/// What went wrong.
 #[derive(Debug, Default)]
-struct Failures(Mutex<Vec<String>>);
+struct Failures {
+    /// What failed, with the server's words. The link has to be applied again.
+    failed: Mutex<Vec<String>>,
+    /// The tables that lack what the server takes from nobody. The next link can be applied all the same.
+    lacking: Mutex<Lacking>,
+}
 
 /// Failures beyond this many are not kept.
 const FAILURES_KEPT: usize = 100;
 
 impl Failures {
     fn add(&self, failure: String) {
-        let mut failures = self.0.lock();
+        let mut failures = self.failed.lock();
         match failures.len() {
             ..FAILURES_KEPT => failures.push(failure),
             FAILURES_KEPT => failures.push("and more".to_owned()),
@@ -353,12 +466,54 @@ impl Failures {
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock())
+        std::mem::take(&mut self.failed.lock())
+    }
+
+    /// A table that lacks something. Of several things, one that is not there at all counts.
+    fn lacks(&self, table: &str, what: Lacks, problem: String) {
+        let mut lacking = self.lacking.lock();
+        match lacking.get(table) {
+            Some(before) if before.what == Lacks::Itself => {}
+            _ => drop(lacking.insert(table.to_owned(), Lack { what, problem })),
+        }
+    }
+
+    /// Whether a table is not there, as the server took it from nobody.
+    fn is_absent(&self, table: &str) -> bool {
+        let lacking = self.lacking.lock();
+        lacking
+            .get(table)
+            .is_some_and(|lack| lack.what == Lacks::Itself)
+    }
+
+    /// The tables that lack nothing any more once these changes are made.
+    fn made_whole(&self, tables: &BTreeMap<String, Table>, changes: &[TableChange]) {
+        let mut lacking = self.lacking.lock();
+        // What was dropped with its super table is in no change.
+        lacking.retain(|name, _| tables.contains_key(name));
+        for change in changes {
+            let whole = lacking
+                .get(&change.name)
+                .is_some_and(|lack| match lack.what {
+                    _ if change.create || change.drop => true,
+                    Lacks::Itself => false,
+                    Lacks::Tags => change.set_tags,
+                    Lacks::Rows => change.deletes.contains(&KeySpan::ALL),
+                });
+            if whole {
+                lacking.remove(&change.name);
+            }
+        }
     }
 }
 
 impl Apply<'_> {
-    fn run(&self, record: &mut Record, outcome: &mut RestoreOutcome) -> Result<(), RestoreError> {
+    /// Applies the link; returns the tables that lack something then.
+    fn run(
+        &self,
+        record: &mut Record,
+        outcome: &mut RestoreOutcome,
+    ) -> Result<Lacking, RestoreError> {
         let tables = self.tables()?;
         let mut changes = Vec::new();
         self.link.changes(self.database, &mut |change| {
@@ -370,6 +525,7 @@ impl Apply<'_> {
         }
         self.database_itself()?;
         record.created(self.connection)?;
+        self.failures.made_whole(&tables, &changes);
         self.drops(&changes);
         self.stables()?;
         self.tables_and_tags(&tables, &changes)?;
@@ -388,7 +544,7 @@ impl Apply<'_> {
             ));
         }
         outcome.failures.extend(self.failures.take());
-        Ok(())
+        Ok(std::mem::take(&mut self.failures.lacking.lock()))
     }
 
     /// The tables of the catalogue that changed; all others need no looking up.
@@ -430,7 +586,7 @@ impl Apply<'_> {
     }
 
     /// Runs a statement; a failure is kept, and false returned.
-    fn try_sql(&self, statement: &str) -> bool {
+    fn try_sql<S: AsRef<[u8]> + ?Sized>(&self, statement: &S) -> bool {
         match self.connection.execute(statement) {
             Ok(_) => true,
             Err(error) => {

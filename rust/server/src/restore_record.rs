@@ -7,6 +7,19 @@ use model::{LinkId, Precision, Value};
 /// The database in which restores are recorded on the target server. Never backed up.
 pub const DATABASE: &str = "taosdump_incremental";
 
+/// Creates that database, if it is not there.
+pub(crate) fn create_database(connection: &Connection) -> Result<(), SqlError> {
+    let create = format!(
+        "CREATE DATABASE IF NOT EXISTS {DATABASE} VGROUPS 1 BUFFER 3 PAGES 64 PRECISION 'ns' KEEP 36500"
+    );
+    connection.execute(&create).map(drop)
+}
+
+/// A target's name as digits, which are part of a table's name anywhere.
+pub(crate) fn digits(target: &str) -> String {
+    target.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A target database as it is.
 #[derive(Debug)]
 pub struct Target {
@@ -83,9 +96,7 @@ impl Record {
         source: &str,
         link: &LinkId,
     ) -> Result<Self, SqlError> {
-        connection.execute(&format!(
-            "CREATE DATABASE IF NOT EXISTS {DATABASE} VGROUPS 1 BUFFER 3 PAGES 64 PRECISION 'ns' KEEP 36500"
-        ))?;
+        create_database(connection)?;
         connection.execute(&format!(
             "CREATE TABLE IF NOT EXISTS {DATABASE}.restores \
              (ts TIMESTAMP, target VARCHAR(256), created BIGINT, link VARCHAR(64), finished BOOL, source VARCHAR(256))"

@@ -74,6 +74,26 @@ impl SqlError {
         matches!(self.code & 0xffff, 0x2603 | 0x0362 | 0x0618 | 0x2662)
     }
 
+    /// Whether a table of this name is there already.
+    pub fn is_there_already(&self) -> bool {
+        // 0x0603 from the vnode, 0x0360 from the mnode.
+        matches!(self.code & 0xffff, 0x0603 | 0x0360)
+    }
+
+    /// Whether the statement, or a value in it, is refused for what it is: tried again, it is refused again, whatever is
+    /// done to the server.
+    pub fn is_of_the_statement(&self) -> bool {
+        // What the client's parser refuses; a statement of more than 1 MiB.
+        matches!(self.code & 0xffff, 0x2600..=0x26ff | 0x0219) && !self.is_missing()
+    }
+
+    /// Whether a row is refused for a value that it holds.
+    pub fn is_of_a_value(&self) -> bool {
+        // A statement of more than 1 MiB, which every row but a very long one fits into; a value that is too long; a BLOB
+        // that is too long.
+        matches!(self.code & 0xffff, 0x0219 | 0x2653 | 0x6303)
+    }
+
     /// Whether there is no such database.
     pub fn is_no_database(&self) -> bool {
         self.code & 0xffff == 0x0388
@@ -144,11 +164,12 @@ impl Connection {
     }
 
     /// Runs a statement that has no rows to return, and says how many it affected. While the server says that it is
-    /// busy with something that the statement needs, it is asked again, for half a minute.
-    pub fn execute(&self, sql: &str) -> Result<u64, SqlError> {
+    /// busy with something that the statement needs, it is asked again, for half a minute. The statement may hold bytes
+    /// that are not UTF-8.
+    pub fn execute<S: AsRef<[u8]> + ?Sized>(&self, sql: &S) -> Result<u64, SqlError> {
         let deadline = Instant::now() + PATIENCE;
         let rows = loop {
-            match self.query(sql) {
+            match self.run(sql.as_ref()) {
                 Err(error) if error.is_busy() && Instant::now() < deadline => {
                     thread::sleep(PAUSE);
                 }
@@ -161,8 +182,13 @@ impl Connection {
 
     /// Runs a query.
     pub fn query(&self, sql: &str) -> Result<Rows<'_>, SqlError> {
+        self.run(sql.as_bytes())
+    }
+
+    fn run(&self, sql: &[u8]) -> Result<Rows<'_>, SqlError> {
+        let shown = || String::from_utf8_lossy(sql);
         let text = CString::new(sql).map_err(|_| {
-            SqlError::local("a statement can't hold a NUL").in_sql(&sql.replace('\0', "\\0"))
+            SqlError::local("a statement can't hold a NUL").in_sql(&shown().replace('\0', "\\0"))
         })?;
         // SAFETY: the connection is live, the statement NUL-terminated; `Rows` frees the result.
         let mut rows = unsafe {
@@ -174,11 +200,11 @@ impl Connection {
                 connection: PhantomData,
             };
             if result.is_null() || (self.api.errno)(result) != 0 {
-                return Err(result_error(&self.api, result).in_sql(sql));
+                return Err(result_error(&self.api, result).in_sql(&shown()));
             }
             rows
         };
-        rows.fields = rows.describe().map_err(|error| error.in_sql(sql))?;
+        rows.fields = rows.describe().map_err(|error| error.in_sql(&shown()))?;
         Ok(rows)
     }
 

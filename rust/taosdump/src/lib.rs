@@ -3,7 +3,10 @@
 mod options;
 
 use config::Settings;
-use ops::{backup, restore};
+use ops::{
+    backup,
+    restore::{self, RestoreError},
+};
 use options::{Job, Options};
 use server::Library;
 use std::{ffi::OsString, time::Instant};
@@ -62,6 +65,11 @@ fn start(options: &Options, library: &Library) -> Exit {
             Ok(outcome) => {
                 bar.finish();
                 Ok(report::restored(&outcome, options.json))
+            }
+            Err(error @ RestoreError::Busy { .. }) => {
+                bar.finish();
+                report::failed(&error, options.json);
+                Ok(Exit::Busy)
             }
             Err(error) => Err(Box::<dyn std::error::Error>::from(error)),
         },

@@ -15,6 +15,7 @@ use server::{
     Connection, Library, SqlError,
     database::oldest_key,
     insert::{Batch, InsertError, Sent, Shape},
+    restore_lacks::Lacks,
     tables,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -45,6 +46,9 @@ pub(super) fn write(
         let Some(table) = tables.get(&change.name) else {
             continue;
         };
+        if apply.failures.is_absent(&change.name) {
+            continue;
+        }
         match apply.schema_of(table) {
             Some(schema) => jobs.push((change, Shape::of(schema))),
             None => apply.fail(
@@ -133,8 +137,15 @@ impl Writer<'_> {
         let problem = loop {
             match self.try_table(slot, change, shape) {
                 Ok(sent) => {
-                    *self.sent.lock() += sent;
+                    if let Some(problem) = &sent.problem {
+                        let problem = format!(
+                            "{} of its rows can't be written, and are not there: {problem}",
+                            sent.refused
+                        );
+                        self.failures.lacks(&change.name, Lacks::Rows, problem);
+                    }
                     self.progress.advance(1, sent.rows);
+                    *self.sent.lock() += sent;
                     return Ok(());
                 }
                 Err(TableError::Link(error)) => return Err(error.into()),
@@ -198,7 +209,11 @@ impl Writer<'_> {
             }
         }
         sent += batch.send(connection, self.oldest)?;
-        let rows = sent.rows + sent.expired;
+        // The target of an export is anybody's: what does not fit it is no fault of the rows.
+        if let Some(problem) = sent.problem.take_if(|_| self.link.manifest.export) {
+            return Err(TableError::Value(problem));
+        }
+        let rows = sent.rows + sent.expired + sent.refused;
         if rows != file.rows {
             return Err(TableError::Value(format!(
                 "{} holds {rows} rows, the manifest says {}",

@@ -4,6 +4,7 @@
 mod bound;
 mod cell;
 mod client;
+mod cluster;
 mod compare;
 mod files;
 mod history;
@@ -15,6 +16,7 @@ mod workbench;
 pub use bound::spawn_bound;
 pub use cell::Cell;
 pub use client::{Connection, SqlError};
+pub use cluster::{Cluster, until};
 pub use compare::{Content, quoted};
 pub use files::{bytes_below, files_below, newest_below};
 pub use history::{History, Tally};

@@ -113,32 +113,54 @@ const START: Duration = Duration::from_secs(60);
 impl Server {
     /// Starts a server and waits until it answers.
     pub fn start(installation: &Installation) -> io::Result<Self> {
+        let mut server = Self::prepare(installation, None)?;
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Starts a server as a further dnode of another's cluster, and waits until that counts it as ready.
+    pub fn join(installation: &Installation, first: &Self) -> io::Result<Self> {
+        let mut server = Self::prepare(installation, Some(first))?;
+        let create = format!("create dnode '{}'", server.endpoint());
+        first
+            .connect()
+            .and_then(|connection| connection.execute(&create))
+            .map_err(io::Error::other)?;
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// The directories and the configuration of a server that is not started yet.
+    fn prepare(installation: &Installation, first: Option<&Self>) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("taosd-").tempdir()?;
         let port = Port::reserve()?;
         for sub in ["data", "log", "cfg", "temp"] {
             fs::create_dir(dir.path().join(sub))?;
         }
         let (root, number) = (dir.path().display(), port.number);
+        let first = first.map_or(number, Self::port);
         fs::write(
             dir.path().join("cfg/taos.cfg"),
             format!(
-                "firstEp localhost:{number}\nfqdn localhost\nserverPort {number}\ndataDir {root}/data\n\
+                "firstEp localhost:{first}\nfqdn localhost\nserverPort {number}\ndataDir {root}/data\n\
                  logDir {root}/log\ntempDir {root}/temp\nmonitor 0\naudit 0\ntelemetryReporting 0\n\
                  crashReporting 0\nsupportVnodes 64\nminimalDataDirGB 0.1\nminimalLogDirGB 0.1\n\
                  minimalTmpDirGB 0.1\ndebugFlag 131\ntimezone UTC\ncharset UTF-8\nlocale C.UTF-8\n"
             ),
         )?;
         let client = Client::load(&installation.library, &dir.path().join("cfg"))?;
-        let installation = installation.clone();
-        let mut server = Self {
-            installation,
+        Ok(Self {
+            installation: installation.clone(),
             client,
             dir,
             port,
             process: None,
-        };
-        server.restart()?;
-        Ok(server)
+        })
+    }
+
+    /// Its name among the dnodes.
+    fn endpoint(&self) -> String {
+        format!("localhost:{}", self.port.number)
     }
 
     /// Starts the server again after [`Self::stop`] or [`Self::kill`]. The error is [`io::ErrorKind::InvalidData`] if
@@ -154,9 +176,13 @@ impl Server {
             .stderr(log);
         self.process = Some(spawn_bound(command)?);
         let deadline = Instant::now() + START;
+        let status = format!(
+            "select status from information_schema.ins_dnodes where endpoint = '{}'",
+            self.endpoint()
+        );
         loop {
             let ready = self.connect().and_then(|connection| {
-                let rows = connection.query("select status from information_schema.ins_dnodes")?;
+                let rows = connection.query(&status)?;
                 Ok(rows.iter().any(|row| row[0] == "ready"))
             });
             match ready {
@@ -205,6 +231,24 @@ impl Server {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
+        }
+    }
+
+    /// Stops it in its tracks: it keeps its sockets and answers nothing until [`Self::thaw`].
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: i32) {
+        let id = self.process.as_ref().map(Child::id);
+        if let Some(id) = id.and_then(|id| i32::try_from(id).ok()) {
+            // SAFETY: the child has not been waited for, so the id is still its own.
+            unsafe { libc::kill(id, signal) };
         }
     }
 

@@ -26,6 +26,8 @@
    "Do not ask the server to flush the database first; read its log instead.", 20},                                   \
   {"bitmap-plugin", TAOSDUMP_OPTION_BITMAP_PLUGIN, "PATH", 0,                                                         \
    "Use the engine in this library (libincremental_bitmap_plugin.so) instead of the built-in one.", 20},              \
+  {"option", TAOSDUMP_OPTION_OPTION, "NAME=VALUE", 0,                                                                  \
+   "With -i: create databases with this REPLICA, VGROUPS or DNODES instead of their own.", 20},                        \
   {"json", TAOSDUMP_OPTION_JSON, 0, 0, "Print the result as JSON.", 20},
 
 /* First thing in main: taosdump blanks some words of argv before it parses them, so they are noted here. */

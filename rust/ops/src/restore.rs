@@ -9,10 +9,11 @@ pub mod blocks;
 mod claim;
 mod rows;
 mod schema;
+mod target;
 
 use model::{
-    Cancelled, FailedId, FailedTable, KeySpan, MayPass, Progress, Unit,
-    catalogue::{Schema, Table},
+    Cancelled, FailedId, FailedTable, KeySpan, LinkId, MayPass, Progress, Unit,
+    catalogue::{Schema, Table, with_options},
 };
 use parking_lot::Mutex;
 use repository::{
@@ -42,6 +43,8 @@ pub struct RestoreJob {
     pub links: Vec<Arc<dyn Store>>,
     /// New names of databases.
     pub rename: BTreeMap<String, String>,
+    /// Options that databases are created with instead of their own, such as REPLICA.
+    pub options: BTreeMap<String, String>,
     /// How many connections write rows.
     pub threads: usize,
     /// How many rows go to the server at a time, at most.
@@ -107,6 +110,35 @@ pub enum RestoreError {
     /// It was cancelled.
     #[error("{0}; the same command goes on with it")]
     Cancelled(#[from] Cancelled),
+    /// The server does not answer any more.
+    #[error("{server} does not answer: {source}; the same command goes on once it does")]
+    NoAnswer {
+        /// Where it is.
+        server: String,
+        /// The client library's words.
+        source: SqlError,
+    },
+    /// The server can't take a database.
+    #[error("there is no room for database {target}: {problem}")]
+    Room {
+        /// The database.
+        target: String,
+        /// What is missing, and what to do.
+        problem: String,
+    },
+    /// The server does something to a database that does not end.
+    #[error(
+        "{what} of database {target} did not end in {seconds} s; see SHOW TRANSACTIONS, and run this again once it is \
+         done"
+    )]
+    Unsettled {
+        /// The database.
+        target: String,
+        /// What the server does.
+        what: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// Another restore writes to the target.
     #[error(
         "{owner} is restoring to database {target} now; run this again once that is done, or restore to another name \
@@ -136,7 +168,7 @@ impl MayPass for RestoreError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Link(error) | Self::Chain(ChainError::Link(error)) => error.may_pass(),
-            Self::Sql(error) => error.may_pass(),
+            Self::Sql(error) | Self::NoAnswer { source: error, .. } => error.may_pass(),
             Self::Catalogue(error) => error.may_pass(),
             _ => false,
         }
@@ -158,11 +190,11 @@ pub fn run(
     }
     let connection = library.connect(&job.login)?;
     // What can't be restored is refused before anything is written, a claim included.
-    let planned = Plan::of(&links, &targets, &connection)?;
+    let planned = Plan::of(job, &links, &targets, &connection)?;
     let wanted: Vec<&str> = planned.targets().collect();
     let held = claim::Held::take(&connection, library, &job.login, &wanted, progress)?;
     // Another restore may have come to its end since.
-    let planned = Plan::of(&links, &targets, &connection)?;
+    let planned = Plan::of(job, &links, &targets, &connection)?;
     let watched = held.watched(progress);
     let restore = Restore {
         job,
@@ -179,12 +211,23 @@ pub fn run(
 /// What is applied to which database.
 #[derive(Debug, Default)]
 struct Plan<'a> {
-    steps: Vec<(&'a str, &'a Link, &'a DatabaseLink)>,
+    steps: Vec<Step<'a>>,
     notes: Vec<String>,
+}
+
+/// A link that is applied to a database.
+#[derive(Debug)]
+struct Step<'a> {
+    target: &'a str,
+    link: &'a Link,
+    database: &'a DatabaseLink,
+    /// The link that the target is at and that this one, which holds everything, replaces.
+    replaces: Option<LinkId>,
 }
 
 impl<'a> Plan<'a> {
     fn of(
+        job: &RestoreJob,
         links: &'a [Link],
         targets: &'a BTreeMap<String, String>,
         connection: &Connection,
@@ -208,22 +251,37 @@ impl<'a> Plan<'a> {
                 ));
             }
             let state = Target::read(connection, target)?;
-            let done = first_step(&steps, &state, database)?;
+            let (done, mut replaces) = first_step(&steps, &state, database, links)?;
+            if let (None, Some((_, first))) = (state.precision, steps.get(done)) {
+                let create = with_options(&first.database.create, &job.options);
+                target::must_fit(connection, &create, target)?;
+            }
+            if let Some(before) = &replaces {
+                plan.notes.push(format!(
+                    "database {target} is at link {before}, before this one; what it holds is dropped, as {} holds all \
+                     of it",
+                    steps.get(done).map_or_else(String::new, |(link, _)| link.place())
+                ));
+            }
             if done == steps.len() {
                 plan.notes.push(format!(
                     "database {target} is at the last link already; nothing was done"
                 ));
             }
             let steps = steps.into_iter().skip(done);
-            plan.steps
-                .extend(steps.map(|(link, step)| (target.as_str(), link, step)));
+            plan.steps.extend(steps.map(|(link, database)| Step {
+                target,
+                link,
+                database,
+                replaces: replaces.take(),
+            }));
         }
         Ok(plan)
     }
 
     /// The databases that are written to.
     fn targets(&self) -> impl Iterator<Item = &'a str> {
-        let targets: BTreeSet<&str> = self.steps.iter().map(|(target, ..)| *target).collect();
+        let targets: BTreeSet<&str> = self.steps.iter().map(|step| step.target).collect();
         targets.into_iter()
     }
 }
@@ -256,8 +314,20 @@ impl Restore<'_> {
                     .map(|what| format!("{name}: {what}")),
             );
         }
-        for (target, link, database) in plan.steps {
+        for step in plan.steps {
+            let Step {
+                target,
+                link,
+                database,
+                replaces,
+            } = step;
             self.progress.go_on()?;
+            if let Some(before) = replaces {
+                // Until all of it is gone, the target equals no link.
+                let source = &database.database.name;
+                drop(Record::begin(self.connection, target, source, &before)?);
+                target::clear(self.connection, target)?;
+            }
             let source = &database.database.name;
             let mut record = Record::begin(self.connection, target, source, &link.manifest.id)?;
             let before = match database.incremental || link.manifest.export {
@@ -284,8 +354,14 @@ impl Restore<'_> {
             restore_lacks::write(self.connection, target, &lacking)?;
             record.finish(self.connection)?;
         }
-        for target in targets.values() {
+        for (database, target) in targets {
             self.name_lacking(target, &mut outcome)?;
+            let last = links.iter().rev().find_map(|link| link.database(database));
+            if let Some(last) = last {
+                let create = &last.database.create;
+                let note = target::of_its_own(self.connection, target, create)?;
+                outcome.notes.extend(note);
+            }
         }
         Ok(outcome)
     }
@@ -347,14 +423,17 @@ fn check_names(targets: &BTreeMap<String, String>) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// How many of the links the target has already. Refuses a target that none of them follows.
+/// How many of the links the target has already, and the link that the first of the others replaces. Refuses a target
+/// that none of them follows.
 fn first_step(
     steps: &[(&Link, &DatabaseLink)],
     state: &Target,
     source: &str,
-) -> Result<usize, RestoreError> {
+    links: &[Link],
+) -> Result<(usize, Option<LinkId>), RestoreError> {
+    let none = |done| Ok((done, None));
     let Some((first, database)) = steps.first() else {
-        return Ok(0);
+        return none(0);
     };
     let refuse = |problem: String| {
         Err(RestoreError::Target {
@@ -379,7 +458,7 @@ fn first_step(
                     .to_owned(),
             ),
             // Applied twice it gives the same.
-            (true, _) => Ok(0),
+            (true, _) => none(0),
         };
     }
     if let Some(at) = &state.at {
@@ -393,17 +472,26 @@ fn first_step(
             .iter()
             .position(|(link, _)| link.manifest.id == at.link)
         {
-            return Ok(position + usize::from(at.finished));
+            return none(position + usize::from(at.finished));
         }
         let base = first.manifest.base.as_ref().map(|base| &base.id);
         if database.incremental && base == Some(&at.link) {
             if at.finished {
-                return Ok(0);
+                return none(0);
             }
             return refuse(format!(
                 "the restore of the link before it, {}, was not finished; run that one again first",
                 at.link
             ));
+        }
+        // The database was left out of links in between, and this one holds all of it. Where links before this one are
+        // given, the target must be at one of them.
+        let is_given = links.iter().any(|link| link.manifest.id == at.link);
+        let is_alone = links
+            .first()
+            .is_some_and(|link| link.manifest.id == first.manifest.id);
+        if !database.incremental && base.is_some() && (is_given || is_alone) {
+            return Ok((0, Some(at.link.clone())));
         }
         return refuse(format!(
             "it is at link {} of a restore; give the link that follows that one, drop the database, or restore to \
@@ -428,7 +516,7 @@ fn first_step(
                 .to_owned(),
         );
     }
-    Ok(0)
+    none(0)
 }
 
 /// One link being applied to one database.
@@ -558,9 +646,9 @@ impl Apply<'_> {
     }
 
     fn database_itself(&self) -> Result<(), RestoreError> {
-        let create = &self.database.database.create;
+        let create = with_options(&self.database.database.create, &self.job.options);
         let statement =
-            ddl::create_database(create, self.target).ok_or_else(|| LinkError::Damaged {
+            ddl::create_database(&create, self.target).ok_or_else(|| LinkError::Damaged {
                 place: self.link.store.place(MANIFEST),
                 problem: format!(
                     "database {} can't be created by {create:?}",
@@ -569,11 +657,11 @@ impl Apply<'_> {
             })?;
         self.connection.execute(&statement)?;
         if self.database.incremental {
-            schema::alter_database(self.connection, self.target, create, &mut |failure| {
+            target::carry_over(self.connection, self.target, &create, &mut |failure| {
                 self.failures.add(failure)
             })?;
         }
-        Ok(())
+        target::wait_until_settled(self.connection, self.target, self.progress)
     }
 
     fn drops(&self, changes: &[TableChange]) {

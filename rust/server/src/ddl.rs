@@ -107,6 +107,7 @@ pub fn alter_clause(alter: &Alter) -> String {
         }
         Alter::Comment { text } => format!("COMMENT {}", comment_literal(text)),
         Alter::Ttl { days } => format!("TTL {days}"),
+        Alter::Keep { span } => format!("KEEP {span}"),
     }
 }
 

@@ -101,8 +101,12 @@ impl SqlError {
 
     /// Whether the server is busy with something else that ends soon.
     fn is_busy(&self) -> bool {
-        // A database in creating, a conflicting transaction, no leader yet, restoring after a start.
-        matches!(self.code & 0xffff, 0x0396 | 0x03d3 | 0x090c | 0x0914)
+        // A database in creating, a conflicting transaction, a vnode that moves away or is not open yet, no leader yet,
+        // restoring after a start.
+        matches!(
+            self.code & 0xffff,
+            0x0396 | 0x03d3 | 0x0503 | 0x0530 | 0x090c | 0x0914
+        )
     }
 
     /// Whether the server can't be reached, as opposed to having refused the statement.

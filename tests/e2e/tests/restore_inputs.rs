@@ -7,6 +7,7 @@ use model::{DataType, OwnedValue};
 use server::insert::{Batch, Shape};
 use std::{
     fmt::Display,
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -33,6 +34,15 @@ const STORIES: &[(&str, Story)] = &[
         unspeakable_tag,
     ),
     ("long_and_odd_values_beside_a_blob_come_back", blobs),
+    (
+        "options_of_a_database_that_can_be_altered_are_carried_over",
+        altered_options,
+    ),
+    ("the_keep_of_a_super_table_is_carried_over", stable_keep),
+    (
+        "a_database_left_out_of_a_link_is_restored_from_the_next_one",
+        left_out,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -351,4 +361,182 @@ fn odd_rows(bench: &Workbench) -> Result<(), String> {
         2 => Ok(()),
         _ => Err(format!("{sent:?}")),
     }
+}
+
+fn options_of(bench: &Workbench, database: &str) -> Result<String, String> {
+    bench.c.execute("reset query cache").map_err(text)?;
+    let create = bench
+        .c
+        .query(&format!("show create database {database}"))
+        .map_err(text)?;
+    let create = create.first().and_then(|row| row.get(1)).cloned();
+    let create = create.ok_or("no SHOW CREATE DATABASE")?;
+    Ok(create.replacen(&format!("`{database}`"), "", 1))
+}
+
+fn altered_options(mut bench: Workbench) -> Result<(), String> {
+    let create = [
+        "create database $ vgroups 1 keep 3650 keep_time_offset 3",
+        "create table $.t (ts timestamp, i int)",
+    ];
+    all(&bench, &create)?;
+    bench.link(&[])?;
+    let mut wanted = Vec::new();
+    for change in [
+        "ss_keeplocal 100d keep_time_offset 3",
+        "ss_compact 0 compact_interval 2d compact_time_range -90d,-60d compact_time_offset 4h keep 3000",
+        "buffer 200 keep_time_offset 5",
+        "ss_keeplocal 365d ss_compact 1 compact_interval 0d compact_time_range 0d,0d compact_time_offset 0h",
+    ] {
+        all(&bench, &[format!("alter database $ {change}")])?;
+        bench.link(&[])?;
+        wanted.push(options_of(&bench, &bench.database)?);
+    }
+    let distinct: std::collections::BTreeSet<&String> = wanted.iter().collect();
+    if distinct.len() != wanted.len() {
+        return Err(format!("the server did not alter: {wanted:#?}"));
+    }
+    bench.restore(0..1)?;
+    for (n, wanted) in wanted.iter().enumerate() {
+        bench.restore(n + 1..n + 2)?;
+        let found = options_of(&bench, &bench.target())?;
+        if found != *wanted {
+            return Err(format!("link {}: {found}\nis not {wanted}", n + 1));
+        }
+    }
+    bench.drop_target().map_err(text)?;
+    bench.restore(0..bench.links.len())?;
+    let found = options_of(&bench, &bench.target())?;
+    match wanted.last() == Some(&found) {
+        true => Ok(()),
+        false => Err(format!("all links: {found}\nis not {wanted:?}")),
+    }
+}
+
+fn stable_keep(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 keep 36500",
+            "create table $.s (ts timestamp, i int, v varchar(5)) tags (t int)",
+            "create table $.k (ts timestamp, i int) tags (t int) keep 600d sma(i)",
+            "insert into $.c using $.s tags (1) values (now, 1, 'x')",
+        ],
+    )?;
+    bench.link(&[])?;
+    let keeps = |bench: &Workbench, database: &str| -> Result<Vec<Vec<String>>, String> {
+        bench.c.execute("reset query cache").map_err(text)?;
+        let query = format!(
+            "select stable_name, `keep` from information_schema.ins_stables where db_name = '{database}' \
+             order by stable_name"
+        );
+        bench.c.query(&query).map_err(text)
+    };
+    let mut wanted = Vec::new();
+    for changes in [
+        &["alter table $.s keep 300d"][..],
+        &["alter table $.s keep 100d", "alter table $.k keep 700d"],
+        &[
+            "alter table $.s add column x int",
+            "alter table $.k keep 100d",
+        ],
+    ] {
+        all(&bench, changes)?;
+        bench.link(&[])?;
+        wanted.push(keeps(&bench, &bench.database)?);
+    }
+    bench.restore(0..1)?;
+    for (n, wanted) in wanted.iter().enumerate() {
+        bench.restore(n + 1..n + 2)?;
+        let found = keeps(&bench, &bench.target())?;
+        if found != *wanted {
+            return Err(format!("link {}: {found:?} is not {wanted:?}", n + 1));
+        }
+    }
+    bench.drop_target().map_err(text)?;
+    bench.restore(0..bench.links.len())
+}
+
+/// Links 0 and 2 hold the database, link 1 another one only.
+fn left_out(mut bench: Workbench) -> Result<(), String> {
+    let other = format!("{}_other", bench.database);
+    let outcome = (|| {
+        all(
+            &bench,
+            &[
+                "create database $ keep 36500".to_owned(),
+                "create table $.s (ts timestamp, i int) tags (t int)".to_owned(),
+                "insert into $.c1 using $.s tags (1) values (1, 1) (2, 2)".to_owned(),
+                "create table $.n (ts timestamp, i int)".to_owned(),
+                "create table $.gone (ts timestamp, i int)".to_owned(),
+                format!("create database {other} keep 36500"),
+                format!("create table {other}.t (ts timestamp, i int)"),
+            ],
+        )?;
+        let link = |bench: &Workbench, databases: &[&str], base: Option<&PathBuf>, name: &str| {
+            let out = bench.path(name);
+            let base = base.map(PathBuf::as_path);
+            let mut command = bench
+                .taosdump
+                .link_command(bench.server, databases, base, &out);
+            let run = Run::of(&mut command).map_err(text)?;
+            run.expect_code(0).map(|_| out)
+        };
+        let database = bench.database.clone();
+        let both = [database.as_str(), other.as_str()];
+        let first = link(&bench, &both, None, "first")?;
+        let before = bench.content().map_err(text)?;
+        let second = link(&bench, &[&other], Some(&first), "second")?;
+        all(
+            &bench,
+            &[
+                "insert into $.c1 values (2, 20) (3, 3)",
+                "delete from $.c1 where ts = 1",
+                "drop table $.gone",
+                "create table $.c2 using $.s tags (2)",
+            ],
+        )?;
+        let third = link(&bench, &both, Some(&second), "third")?;
+        let after = bench.content().map_err(text)?;
+        let target = bench.target();
+        let other_target = format!("{other}_restored");
+        let rename = [
+            (database.as_str(), target.as_str()),
+            (other.as_str(), other_target.as_str()),
+        ];
+        let restore = |links: &[&PathBuf]| {
+            let only = [rename[1]];
+            let rename = if links == [&second] {
+                &only[..]
+            } else {
+                &rename[..]
+            };
+            let mut command = bench.taosdump.restore_command(bench.server, links, rename);
+            Run::of(&mut command).map_err(text)
+        };
+        // Link by link, and the last one alone.
+        restore(&[&first])?.expect_code(0)?;
+        bench.expect_target(&before)?;
+        restore(&[&second])?.expect_code(0)?;
+        bench.expect_target(&before)?;
+        says(restore(&[&third])?, 0, &["before this one", &target])?;
+        bench.expect_target(&after)?;
+        // The whole chain onto a target at its first link, and onto none.
+        for start in [true, false] {
+            bench.drop_target().map_err(text)?;
+            let drop_other = format!("drop database if exists {other_target}");
+            bench.c.execute(&drop_other).map_err(text)?;
+            if start {
+                restore(&[&first])?.expect_code(0)?;
+            }
+            restore(&[&first, &second, &third])?.expect_code(0)?;
+            bench.expect_target(&after)?;
+        }
+        Ok(())
+    })();
+    for name in [&other, &format!("{other}_restored")] {
+        let _ = bench.c.execute(&format!("drop database if exists {name}"));
+    }
+    bench.links.clear();
+    outcome
 }

@@ -5,7 +5,7 @@
 //! taken over. On the machine of that restore nobody has to wait for this: the process is there or not. A restore that
 //! could not give its sign for a shorter while ends, so that it never writes when another one may have taken over.
 
-use super::RestoreError;
+use super::{RestoreError, target::SAID};
 use model::{Progress, Unit, retry::pause};
 use parking_lot::{Condvar, Mutex};
 use server::{
@@ -228,6 +228,10 @@ impl Progress for Watched<'_> {
         self.progress.advance(units, rows);
     }
 
+    fn waits(&self, what: &str) {
+        self.progress.waits(what);
+    }
+
     fn is_cancelled(&self) -> bool {
         self.progress.is_cancelled() || self.life.is_lost()
     }
@@ -280,13 +284,17 @@ fn must_be_free(
     }
     let owner = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
     let began = Instant::now();
+    let mut said = Duration::ZERO;
     while began.elapsed() < DEAD {
-        let step = format!(
-            "waiting whether the restore to {} by {owner} is still alive, for up to {} s",
-            claim.target,
-            DEAD.as_secs()
-        );
-        progress.step(&step, Unit::Tables, 0);
+        let waited = began.elapsed();
+        if waited >= said + SAID {
+            said = waited;
+            progress.waits(&format!(
+                "waiting whether {owner}, which restored to {}, is still alive, for up to {} s more",
+                claim.target,
+                (DEAD.saturating_sub(waited)).as_secs()
+            ));
+        }
         pause(BEAT / 2, progress)?;
         let sign = claim.sign(connection)?;
         if sign.ended {

@@ -1,6 +1,6 @@
 //! Deleting ranges and writing rows, over several connections.
 
-use super::{Apply, Failures, RestoreError, RestoreJob};
+use super::{Apply, Failures, RestoreError, RestoreJob, target::SAID};
 use ::rows::{
     avro::{DataFileError, FileReader},
     source::{Row as _, RowSource as _},
@@ -18,7 +18,10 @@ use server::{
     restore_lacks::Lacks,
     tables,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,8 +32,10 @@ pub(super) struct Written {
     pub(super) expired: u64,
 }
 
-/// How often a lost connection is made again for a table, and how long to wait before that.
-const RETRIES: u32 = 5;
+/// How long it is tried to reach a server that does not answer, and how long to write what a server that answers can't
+/// take now, as a vgroup moves or has no leader. Each from the first time on, for all tables together.
+const UNREACHABLE: Duration = Duration::from_secs(20);
+const BUSY: Duration = Duration::from_secs(60);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn write(
@@ -68,6 +73,7 @@ pub(super) fn write(
         oldest: oldest_key(apply.connection, apply.target),
         sent: Mutex::default(),
         failures: &apply.failures,
+        trouble: Mutex::default(),
         progress: apply.progress,
     };
     let no_connection = || None;
@@ -93,7 +99,16 @@ struct Writer<'a> {
     oldest: Option<Key>,
     sent: Mutex<Sent>,
     failures: &'a Failures,
+    trouble: Mutex<Trouble>,
     progress: &'a dyn Progress,
+}
+
+/// Since when the server does not answer, or can't take rows; and when that was said last.
+#[derive(Debug, Default)]
+struct Trouble {
+    unreachable: Option<Instant>,
+    busy: Option<Instant>,
+    said: Option<Instant>,
 }
 
 /// Why a table's ranges could not be written.
@@ -133,34 +148,27 @@ impl Writer<'_> {
         change: &TableChange,
         shape: &Shape,
     ) -> Result<(), RestoreError> {
-        let mut lost = 0;
         let problem = loop {
             match self.try_table(slot, change, shape) {
                 Ok(sent) => {
-                    if let Some(problem) = &sent.problem {
-                        let problem = format!(
-                            "{} of its rows can't be written, and are not there: {problem}",
-                            sent.refused
-                        );
-                        self.failures.lacks(&change.name, Lacks::Rows, problem);
-                    }
-                    self.progress.advance(1, sent.rows);
-                    *self.sent.lock() += sent;
+                    self.written(change, sent);
                     return Ok(());
                 }
                 Err(TableError::Link(error)) => return Err(error.into()),
                 Err(TableError::Cancelled(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
-                    lost += 1;
-                    if lost > RETRIES && error.is_disconnected() {
-                        return Err(error.into());
-                    }
-                    // One vgroup without a leader: the tables of the others can be written.
-                    if lost > RETRIES {
+                    *slot = None;
+                    if self.waits(&error) {
+                        pause(RETRY_PAUSE, self.progress)?;
+                    } else if error.is_disconnected() {
+                        return Err(RestoreError::NoAnswer {
+                            server: self.job.login.to_string(),
+                            source: error,
+                        });
+                    } else {
+                        // One vgroup without a leader: the tables of the others can be written.
                         break error.to_string();
                     }
-                    *slot = None;
-                    pause(RETRY_PAUSE, self.progress)?;
                 }
                 Err(TableError::Sql(error)) => break error.to_string(),
                 Err(TableError::Value(problem)) => break problem,
@@ -175,6 +183,48 @@ impl Writer<'_> {
         self.failures.add(failed.to_string());
         self.progress.advance(1, 0);
         Ok(())
+    }
+
+    /// A table is written, but for rows that can't be.
+    fn written(&self, change: &TableChange, sent: Sent) {
+        if let Some(problem) = &sent.problem {
+            let problem = format!(
+                "{} of its rows can't be written, and are not there: {problem}",
+                sent.refused
+            );
+            self.failures.lacks(&change.name, Lacks::Rows, problem);
+        }
+        self.progress.advance(1, sent.rows);
+        *self.sent.lock() += sent;
+    }
+
+    /// Whether to try again after an error that may pass. Says so, from the fifth second on.
+    fn waits(&self, error: &SqlError) -> bool {
+        let now = Instant::now();
+        let disconnected = error.is_disconnected();
+        let mut trouble = self.trouble.lock();
+        let since = match disconnected {
+            true => trouble.unreachable.get_or_insert(now),
+            false => trouble.busy.get_or_insert(now),
+        };
+        let waited = now.duration_since(*since);
+        let limit = if disconnected { UNREACHABLE } else { BUSY };
+        let Some(left) = limit.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return false;
+        };
+        let unsaid = trouble
+            .said
+            .is_none_or(|said| now.duration_since(said) >= SAID);
+        if waited >= SAID && unsaid {
+            trouble.said = Some(now);
+            self.progress.waits(&format!(
+                "waiting for {} for {} s, for up to {} s more: {error}",
+                self.job.login,
+                waited.as_secs(),
+                left.as_secs()
+            ));
+        }
+        true
     }
 
     /// Deletes and writes one table's ranges.

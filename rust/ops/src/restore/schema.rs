@@ -4,54 +4,17 @@ use super::{Apply, RestoreError};
 use ::rows::avro::{DataFileError, FileReader};
 use model::{
     DataType, FailedId, OwnedValue, Unit,
-    catalogue::{Column, Schema, SuperTable, Table, database_options},
+    catalogue::{Column, Schema, SuperTable, Table},
     schema_change::{Alter, alters},
 };
 use repository::link::{LinkError, TableChange, needs_tags};
 use server::{
-    Connection, SqlError,
     catalogue::schema,
-    database,
     ddl::{self, Altered, CreateChildren},
     restore_lacks::Lacks,
     sql, tables,
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Options that ALTER DATABASE can change.
-const ALTERABLE: [&str; 12] = [
-    "BUFFER",
-    "CACHEMODEL",
-    "CACHESIZE",
-    "KEEP",
-    "MINROWS",
-    "PAGES",
-    "REPLICA",
-    "STT_TRIGGER",
-    "WAL_FSYNC_PERIOD",
-    "WAL_LEVEL",
-    "WAL_RETENTION_PERIOD",
-    "WAL_RETENTION_SIZE",
-];
-
-/// Gives the target the options of `create`. An option that can't be changed is reported.
-pub(super) fn alter_database(
-    connection: &Connection,
-    target: &str,
-    create: &str,
-    fail: &mut dyn FnMut(String),
-) -> Result<(), SqlError> {
-    let present = database::options(connection, target)?;
-    for (option, value) in database_options(create) {
-        if !ALTERABLE.contains(&option.as_str()) || present.get(&option) == Some(&value) {
-            continue;
-        }
-        if let Err(error) = database::set_option(connection, target, &option, &value) {
-            fail(error.to_string());
-        }
-    }
-    Ok(())
-}
 
 impl Apply<'_> {
     pub(super) fn stables(&self) -> Result<(), RestoreError> {

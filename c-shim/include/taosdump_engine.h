@@ -30,7 +30,8 @@ typedef enum {
   TAOSDUMP_OPTION_BITMAP_PLUGIN = 0x103,
   TAOSDUMP_OPTION_DATA_DIR      = 0x104,
   TAOSDUMP_OPTION_NO_FLUSH      = 0x105,
-  TAOSDUMP_OPTION_JSON          = 0x106
+  TAOSDUMP_OPTION_JSON          = 0x106,
+  TAOSDUMP_OPTION_OPTION        = 0x107
 } EIncrementalOption;
 
 /* One option of the command line, in the order given; an option given twice comes twice. */
@@ -44,7 +45,8 @@ typedef enum {
   TAOSDUMP_DONE       = 0,
   TAOSDUMP_FAILED     = 1,
   TAOSDUMP_USAGE      = 2, /* the command line makes no sense; nothing was tried */
-  TAOSDUMP_INCOMPLETE = 3  /* done, but something is missing or wider than it should be, as the output says */
+  TAOSDUMP_INCOMPLETE = 3, /* done, but something is missing or wider than it should be, as the output says */
+  TAOSDUMP_BUSY       = 4  /* another restore writes to the same database; nothing was written */
 } ETaosdumpExit;
 
 typedef struct {

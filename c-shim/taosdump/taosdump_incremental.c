@@ -95,6 +95,7 @@ int taosdump_incremental_option(int key, const char* arg, const struct argp_stat
     case TAOSDUMP_OPTION_DATA_DIR: ours = "--data-dir"; break;
     case TAOSDUMP_OPTION_NO_FLUSH: ours = "--no-flush"; break;
     case TAOSDUMP_OPTION_JSON: ours = "--json"; break;
+    case TAOSDUMP_OPTION_OPTION: ours = "--option"; break;
     default:
       if (key > 0xffffff) return 0; /* an event of argp's own: ARGP_KEY_END and the like */
       break;

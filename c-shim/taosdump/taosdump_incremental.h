@@ -17,7 +17,7 @@
   {"incremental", TAOSDUMP_OPTION_INCREMENTAL, 0, 0,                                                                  \
    "With -o: back up what changed since --base, or everything if there is no --base. "                                \
    "With -i: restore such backups; repeat -i for each, oldest first. "                                                \
-   "Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but incomplete.", 20},                                         \
+   "Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but incomplete, 4 busy.", 20},                                  \
   {"base", TAOSDUMP_OPTION_BASE, "DIR", 0,                                                                            \
    "The backup before this one: a directory written with --incremental.", 20},                                        \
   {"data-dir", TAOSDUMP_OPTION_DATA_DIR, "DIR", 0,                                                                    \
@@ -26,6 +26,8 @@
    "Do not ask the server to flush the database first; read its log instead.", 20},                                   \
   {"bitmap-plugin", TAOSDUMP_OPTION_BITMAP_PLUGIN, "PATH", 0,                                                         \
    "Use the engine in this library (libincremental_bitmap_plugin.so) instead of the built-in one.", 20},              \
+  {"option", TAOSDUMP_OPTION_OPTION, "NAME=VALUE", 0,                                                                  \
+   "With -i: create databases with this REPLICA, VGROUPS or DNODES instead of their own.", 20},                        \
   {"json", TAOSDUMP_OPTION_JSON, 0, 0, "Print the result as JSON.", 20},
 
 /* First thing in main: taosdump blanks some words of argv before it parses them, so they are noted here. */

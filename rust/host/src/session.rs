@@ -204,6 +204,7 @@ impl Session {
             login: login.clone(),
             links,
             rename,
+            options: BTreeMap::new(),
             threads: self.threads,
             batch: self.batch,
         };

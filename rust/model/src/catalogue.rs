@@ -270,18 +270,49 @@ impl Schema {
         same(&self.columns, &other.columns)
             && same(&self.tags, &other.tags)
             && self.fixed_options() == other.fixed_options()
+            && self.keep() == other.keep()
     }
 
-    /// The options but for SMA: that one lists the columns which were there from the beginning, so it follows from
-    /// adding and dropping columns.
+    /// The options but for SMA and KEEP: the one lists the columns which were there from the beginning, so it follows from
+    /// adding and dropping columns; the other can be altered.
     pub fn fixed_options(&self) -> String {
-        let Some((before, list)) = self.options.split_once("SMA(") else {
-            return self.options.clone();
+        let (options, _) = self.options_and_keep();
+        let Some((before, list)) = options.split_once("SMA(") else {
+            return options;
         };
         let after = after_parenthesis(&format!("({list}"))
             .unwrap_or_default()
             .to_owned();
         format!("{}{}", before.trim_end(), after)
+    }
+
+    /// The KEEP of a super table, in the server's words.
+    pub fn keep(&self) -> Option<&str> {
+        self.options_and_keep().1
+    }
+
+    /// The options without KEEP, and KEEP. Names in the list of SMA may hold the word.
+    fn options_and_keep(&self) -> (String, Option<&str>) {
+        let (before, list) = match self.options.split_once("SMA(") {
+            Some((before, _)) => self.options.split_at(before.len()),
+            None => (self.options.as_str(), ""),
+        };
+        let after = list.strip_prefix("SMA").and_then(after_parenthesis);
+        let after = after.unwrap_or_default();
+        let list = list.strip_suffix(after).unwrap_or(list);
+        let keep = [before, after].into_iter().find_map(|part| {
+            let (_, rest) = part.split_once("KEEP ")?;
+            rest.split(' ').next()
+        });
+        let shorn = |part: &str| match part.split_once("KEEP ") {
+            Some((head, rest)) => {
+                let tail = rest.split_once(' ').map_or("", |(_, tail)| tail);
+                format!("{head}{tail}")
+            }
+            None => part.to_owned(),
+        };
+        let options = format!("{}{list}{}", shorn(before), shorn(after));
+        (options.trim().to_owned(), keep)
     }
 }
 
@@ -358,9 +389,52 @@ pub fn database_options(create: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// The statement that creates a database, with some of its options replaced, or added.
+pub fn with_options(create: &str, options: &BTreeMap<String, String>) -> String {
+    let rest = create
+        .strip_prefix("CREATE DATABASE ")
+        .and_then(after_name)
+        .unwrap_or_default();
+    let head = create.strip_suffix(rest).unwrap_or(create);
+    let mut words: Vec<&str> = rest.split_whitespace().collect();
+    for (option, value) in options {
+        let at = words.iter().step_by(2).position(|word| word == option);
+        match at.and_then(|at| words.get_mut(at * 2 + 1)) {
+            Some(place) => *place = value,
+            None => words.extend([option.as_str(), value.as_str()]),
+        }
+    }
+    format!("{head} {}", words.join(" ")).trim_end().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_keep_of_a_super_table_is_told_from_its_other_options() {
+        let schema = |options: &str| Schema {
+            columns: Vec::new(),
+            tags: Vec::new(),
+            options: options.to_owned(),
+        };
+        for (options, keep, fixed) in [
+            ("", None, ""),
+            ("KEEP 1440m", Some("1440m"), ""),
+            ("KEEP 1440m SMA(`KEEP 1d`)", Some("1440m"), ""),
+            ("SMA(`a`,`b) KEEP 2d`)", None, ""),
+            (
+                "WATERMARK 5a KEEP 2d SMA(`a`) VIRTUAL 1",
+                Some("2d"),
+                "WATERMARK 5a VIRTUAL 1",
+            ),
+            ("SMA(`a`) KEEP 5d", Some("5d"), ""),
+        ] {
+            let schema = schema(options);
+            assert_eq!(schema.keep(), keep, "{options}");
+            assert_eq!(schema.fixed_options(), fixed, "{options}");
+        }
+    }
 
     #[test]
     fn the_options_of_a_database_are_read_from_the_statement_that_creates_it() {
@@ -369,6 +443,13 @@ mod tests {
         assert_eq!(options["KEEP"], "3650d,3650d,3650d");
         assert_eq!(options.len(), 3);
         assert_eq!(keep_seconds(create), Some(3650 * 86_400));
+        let other = [("KEEP", "5d"), ("VGROUPS", "2")];
+        let other = other.map(|(option, value)| (option.to_owned(), value.to_owned()));
+        assert_eq!(
+            with_options(create, &other.into()),
+            "CREATE DATABASE `a``b` BUFFER 256 CACHEMODEL 'none' KEEP 5d VGROUPS 2"
+        );
+        assert_eq!(with_options(create, &BTreeMap::new()), create);
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub enum Alter {
     Ttl {
         days: i64,
     },
+    /// The KEEP of a super table, in the server's words.
+    Keep {
+        span: String,
+    },
 }
 
 /// A change of schema that no ALTER makes.
@@ -86,6 +90,7 @@ impl Alter {
             Self::ResizeTag { name, column_type } => {
                 tag(name).is_some_and(|tag| tag.column_type != *column_type)
             }
+            Self::Keep { span } => now.keep() != Some(span),
             Self::Comment { .. } | Self::Ttl { .. } => true,
         }
     }
@@ -101,6 +106,18 @@ pub fn alters(old: &Schema, new: &Schema) -> Result<Vec<Alter>, NoWay> {
     let mut alters = Vec::new();
     columns(&old.columns, &new.columns, &mut alters)?;
     tags(&old.tags, &new.tags, &mut alters);
+    match (old.keep(), new.keep()) {
+        (before, Some(span)) if before != Some(span) => alters.push(Alter::Keep {
+            span: span.to_owned(),
+        }),
+        // A KEEP can be changed and never taken away: it is another super table then.
+        (Some(_), None) => {
+            return Err(NoWay(
+                "it has no KEEP any more, and no ALTER does that".to_owned(),
+            ));
+        }
+        _ => {}
+    }
     if old.fixed_options() != new.fixed_options() {
         return Err(NoWay(format!(
             "its options changed from {:?} to {:?}, and no ALTER does that",

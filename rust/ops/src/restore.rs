@@ -6,12 +6,14 @@
 //! with the link it was at.
 
 pub mod blocks;
+mod claim;
 mod rows;
 mod schema;
+mod target;
 
 use model::{
-    Cancelled, FailedId, FailedTable, MayPass, Progress, Unit,
-    catalogue::{Schema, Table},
+    Cancelled, FailedId, FailedTable, KeySpan, LinkId, MayPass, Progress, Unit,
+    catalogue::{Schema, Table, with_options},
 };
 use parking_lot::Mutex;
 use repository::{
@@ -22,10 +24,14 @@ use server::{
     Connection, Library, Login, SqlError,
     catalogue::CatalogueError,
     ddl,
+    restore_lacks::{self, Lack, Lacking, Lacks},
     restore_record::{self, Record, Target},
     tables::reset_cache,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use store::Store;
 
 /// What to restore, and where to.
@@ -37,6 +43,8 @@ pub struct RestoreJob {
     pub links: Vec<Arc<dyn Store>>,
     /// New names of databases.
     pub rename: BTreeMap<String, String>,
+    /// Options that databases are created with instead of their own, such as REPLICA.
+    pub options: BTreeMap<String, String>,
     /// How many connections write rows.
     pub threads: usize,
     /// How many rows go to the server at a time, at most.
@@ -102,6 +110,52 @@ pub enum RestoreError {
     /// It was cancelled.
     #[error("{0}; the same command goes on with it")]
     Cancelled(#[from] Cancelled),
+    /// The server does not answer any more.
+    #[error("{server} does not answer: {source}; the same command goes on once it does")]
+    NoAnswer {
+        /// Where it is.
+        server: String,
+        /// The client library's words.
+        source: SqlError,
+    },
+    /// The server can't take a database.
+    #[error("there is no room for database {target}: {problem}")]
+    Room {
+        /// The database.
+        target: String,
+        /// What is missing, and what to do.
+        problem: String,
+    },
+    /// The server does something to a database that does not end.
+    #[error(
+        "{what} of database {target} did not end in {seconds} s; see SHOW TRANSACTIONS, and run this again once it is \
+         done"
+    )]
+    Unsettled {
+        /// The database.
+        target: String,
+        /// What the server does.
+        what: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// Another restore writes to the target.
+    #[error(
+        "{owner} is restoring to database {target} now; run this again once that is done, or restore to another name \
+         with -W"
+    )]
+    Busy {
+        /// The target.
+        target: String,
+        /// Who restores to it.
+        owner: String,
+    },
+    /// The restore could not say for long that it is alive, so that another one may write to the target.
+    #[error(
+        "the server did not take the restore's signs of life for too long, or another restore has taken over; the same \
+         command goes on with it"
+    )]
+    Lost,
     /// Two databases would get one name.
     #[error("two databases would be restored to {target}; give them different names with -W")]
     SameTarget {
@@ -114,7 +168,7 @@ impl MayPass for RestoreError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Link(error) | Self::Chain(ChainError::Link(error)) => error.may_pass(),
-            Self::Sql(error) => error.may_pass(),
+            Self::Sql(error) | Self::NoAnswer { source: error, .. } => error.may_pass(),
             Self::Catalogue(error) => error.may_pass(),
             _ => false,
         }
@@ -135,66 +189,196 @@ pub fn run(
         link.check_files(progress)?;
     }
     let connection = library.connect(&job.login)?;
-    let mut outcome = RestoreOutcome::default();
-    let mut plans = Vec::new();
-    for (database, target) in &targets {
-        let mut steps: Vec<(&Link, &DatabaseLink)> = links
-            .iter()
-            .filter_map(|link| Some((link, link.database(database)?)))
-            .collect();
-        // A link that holds all of it begins anew, whatever the links before it hold.
-        let whole = steps.iter().rposition(|(_, step)| !step.incremental);
-        steps.drain(..whole.unwrap_or(0));
-        if let (Some((last, _)), Some(newest)) = (steps.last(), links.last())
-            && last.manifest.id != newest.manifest.id
-        {
-            outcome.notes.push(format!(
-                "database {database} is not in {}: it was not dumped any more; {target} is restored to {}",
-                newest.place(),
-                last.place()
-            ));
-        }
-        let state = Target::read(&connection, target)?;
-        let done = first_step(&steps, &state, database)?;
-        if done == steps.len() {
-            outcome.notes.push(format!(
-                "database {target} is at the last link already; nothing was done"
-            ));
-        }
-        plans.push((target, steps.into_iter().skip(done).collect::<Vec<_>>()));
+    // What can't be restored is refused before anything is written, a claim included.
+    let planned = Plan::of(job, &links, &targets, &connection)?;
+    let wanted: Vec<&str> = planned.targets().collect();
+    let held = claim::Held::take(&connection, library, &job.login, &wanted, progress)?;
+    // Another restore may have come to its end since.
+    let planned = Plan::of(job, &links, &targets, &connection)?;
+    let watched = held.watched(progress);
+    let restore = Restore {
+        job,
+        library,
+        connection: &connection,
+        progress: &watched,
+    };
+    match restore.apply(&links, &targets, planned) {
+        Err(RestoreError::Cancelled(_)) if held.is_lost() => Err(RestoreError::Lost),
+        outcome => outcome,
     }
-    for link in &links {
-        let name = link.place();
-        outcome.incomplete.extend(
-            link.manifest
-                .failures
+}
+
+/// What is applied to which database.
+#[derive(Debug, Default)]
+struct Plan<'a> {
+    steps: Vec<Step<'a>>,
+    notes: Vec<String>,
+}
+
+/// A link that is applied to a database.
+#[derive(Debug)]
+struct Step<'a> {
+    target: &'a str,
+    link: &'a Link,
+    database: &'a DatabaseLink,
+    /// The link that the target is at and that this one, which holds everything, replaces.
+    replaces: Option<LinkId>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(
+        job: &RestoreJob,
+        links: &'a [Link],
+        targets: &'a BTreeMap<String, String>,
+        connection: &Connection,
+    ) -> Result<Self, RestoreError> {
+        let mut plan = Self::default();
+        for (database, target) in targets {
+            let mut steps: Vec<(&Link, &DatabaseLink)> = links
                 .iter()
-                .map(|what| format!("{name}: {what}")),
-        );
+                .filter_map(|link| Some((link, link.database(database)?)))
+                .collect();
+            // A link that holds all of it begins anew, whatever the links before it hold.
+            let whole = steps.iter().rposition(|(_, step)| !step.incremental);
+            steps.drain(..whole.unwrap_or(0));
+            if let (Some((last, _)), Some(newest)) = (steps.last(), links.last())
+                && last.manifest.id != newest.manifest.id
+            {
+                plan.notes.push(format!(
+                    "database {database} is not in {}: it was not dumped any more; {target} is restored to {}",
+                    newest.place(),
+                    last.place()
+                ));
+            }
+            let state = Target::read(connection, target)?;
+            let (done, mut replaces) = first_step(&steps, &state, database, links)?;
+            if let (None, Some((_, first))) = (state.precision, steps.get(done)) {
+                let create = with_options(&first.database.create, &job.options);
+                target::must_fit(connection, &create, target)?;
+            }
+            if let Some(before) = &replaces {
+                plan.notes.push(format!(
+                    "database {target} is at link {before}, before this one; what it holds is dropped, as {} holds all \
+                     of it",
+                    steps.get(done).map_or_else(String::new, |(link, _)| link.place())
+                ));
+            }
+            if done == steps.len() {
+                plan.notes.push(format!(
+                    "database {target} is at the last link already; nothing was done"
+                ));
+            }
+            let steps = steps.into_iter().skip(done);
+            plan.steps.extend(steps.map(|(link, database)| Step {
+                target,
+                link,
+                database,
+                replaces: replaces.take(),
+            }));
+        }
+        Ok(plan)
     }
-    for (target, steps) in plans {
-        for (link, database) in steps {
-            progress.go_on()?;
+
+    /// The databases that are written to.
+    fn targets(&self) -> impl Iterator<Item = &'a str> {
+        let targets: BTreeSet<&str> = self.steps.iter().map(|step| step.target).collect();
+        targets.into_iter()
+    }
+}
+
+/// A restore whose targets are claimed.
+struct Restore<'a> {
+    job: &'a RestoreJob,
+    library: &'a Library,
+    connection: &'a Connection,
+    progress: &'a dyn Progress,
+}
+
+impl Restore<'_> {
+    fn apply(
+        &self,
+        links: &[Link],
+        targets: &BTreeMap<String, String>,
+        plan: Plan<'_>,
+    ) -> Result<RestoreOutcome, RestoreError> {
+        let mut outcome = RestoreOutcome {
+            notes: plan.notes,
+            ..RestoreOutcome::default()
+        };
+        for link in links {
+            let name = link.place();
+            outcome.incomplete.extend(
+                link.manifest
+                    .failures
+                    .iter()
+                    .map(|what| format!("{name}: {what}")),
+            );
+        }
+        for step in plan.steps {
+            let Step {
+                target,
+                link,
+                database,
+                replaces,
+            } = step;
+            self.progress.go_on()?;
+            if let Some(before) = replaces {
+                // Until all of it is gone, the target equals no link.
+                let source = &database.database.name;
+                drop(Record::begin(self.connection, target, source, &before)?);
+                target::clear(self.connection, target)?;
+            }
             let source = &database.database.name;
-            let mut record = Record::begin(&connection, target, source, &link.manifest.id)?;
+            let mut record = Record::begin(self.connection, target, source, &link.manifest.id)?;
+            let before = match database.incremental || link.manifest.export {
+                true => restore_lacks::read(self.connection, target)?,
+                false => Lacking::new(),
+            };
             let apply = Apply {
-                job,
-                library,
-                connection: &connection,
+                job: self.job,
+                library: self.library,
+                connection: self.connection,
                 link,
                 database,
                 target,
-                progress,
-                failures: Failures::default(),
+                progress: self.progress,
+                failures: Failures {
+                    failed: Mutex::default(),
+                    lacking: Mutex::new(before),
+                },
             };
-            apply.run(&mut record, &mut outcome)?;
+            let lacking = apply.run(&mut record, &mut outcome)?;
             if !outcome.failures.is_empty() {
                 return Ok(outcome);
             }
-            record.finish(&connection)?;
+            restore_lacks::write(self.connection, target, &lacking)?;
+            record.finish(self.connection)?;
         }
+        for (database, target) in targets {
+            self.name_lacking(target, &mut outcome)?;
+            let last = links.iter().rev().find_map(|link| link.database(database));
+            if let Some(last) = last {
+                let create = &last.database.create;
+                let note = target::of_its_own(self.connection, target, create)?;
+                outcome.notes.extend(note);
+            }
+        }
+        Ok(outcome)
     }
-    Ok(outcome)
+
+    /// Names the tables that lack something, also what links lacked that were restored before.
+    fn name_lacking(&self, target: &str, outcome: &mut RestoreOutcome) -> Result<(), RestoreError> {
+        for (name, lack) in restore_lacks::read(self.connection, target)? {
+            let failed = FailedTable {
+                database: target.to_owned(),
+                name,
+                id: FailedId::Unknown,
+                problem: lack.problem,
+            };
+            outcome.incomplete.push(failed.to_string());
+        }
+        Ok(())
+    }
 }
 
 /// The databases of the links, with the names to restore them to.
@@ -239,14 +423,17 @@ fn check_names(targets: &BTreeMap<String, String>) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// How many of the links the target has already. Refuses a target that none of them follows.
+/// How many of the links the target has already, and the link that the first of the others replaces. Refuses a target
+/// that none of them follows.
 fn first_step(
     steps: &[(&Link, &DatabaseLink)],
     state: &Target,
     source: &str,
-) -> Result<usize, RestoreError> {
+    links: &[Link],
+) -> Result<(usize, Option<LinkId>), RestoreError> {
+    let none = |done| Ok((done, None));
     let Some((first, database)) = steps.first() else {
-        return Ok(0);
+        return none(0);
     };
     let refuse = |problem: String| {
         Err(RestoreError::Target {
@@ -271,7 +458,7 @@ fn first_step(
                     .to_owned(),
             ),
             // Applied twice it gives the same.
-            (true, _) => Ok(0),
+            (true, _) => none(0),
         };
     }
     if let Some(at) = &state.at {
@@ -285,17 +472,26 @@ fn first_step(
             .iter()
             .position(|(link, _)| link.manifest.id == at.link)
         {
-            return Ok(position + usize::from(at.finished));
+            return none(position + usize::from(at.finished));
         }
         let base = first.manifest.base.as_ref().map(|base| &base.id);
         if database.incremental && base == Some(&at.link) {
             if at.finished {
-                return Ok(0);
+                return none(0);
             }
             return refuse(format!(
                 "the restore of the link before it, {}, was not finished; run that one again first",
                 at.link
             ));
+        }
+        // The database was left out of links in between, and this one holds all of it. Where links before this one are
+        // given, the target must be at one of them.
+        let is_given = links.iter().any(|link| link.manifest.id == at.link);
+        let is_alone = links
+            .first()
+            .is_some_and(|link| link.manifest.id == first.manifest.id);
+        if !database.incremental && base.is_some() && (is_given || is_alone) {
+            return Ok((0, Some(at.link.clone())));
         }
         return refuse(format!(
             "it is at link {} of a restore; give the link that follows that one, drop the database, or restore to \
@@ -320,7 +516,7 @@ fn first_step(
                 .to_owned(),
         );
     }
-    Ok(0)
+    none(0)
 }
 
 /// One link being applied to one database.
@@ -335,16 +531,21 @@ struct Apply<'a> {
     failures: Failures,
 }
 
-/// What failed, with the server's words.
+/// What went wrong.
 #[derive(Debug, Default)]
-struct Failures(Mutex<Vec<String>>);
+struct Failures {
+    /// What failed, with the server's words. The link has to be applied again.
+    failed: Mutex<Vec<String>>,
+    /// The tables that lack what the server takes from nobody. The next link can be applied all the same.
+    lacking: Mutex<Lacking>,
+}
 
 /// Failures beyond this many are not kept.
 const FAILURES_KEPT: usize = 100;
 
 impl Failures {
     fn add(&self, failure: String) {
-        let mut failures = self.0.lock();
+        let mut failures = self.failed.lock();
         match failures.len() {
             ..FAILURES_KEPT => failures.push(failure),
             FAILURES_KEPT => failures.push("and more".to_owned()),
@@ -353,12 +554,54 @@ impl Failures {
     }
 
     fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock())
+        std::mem::take(&mut self.failed.lock())
+    }
+
+    /// A table that lacks something. Of several things, one that is not there at all counts.
+    fn lacks(&self, table: &str, what: Lacks, problem: String) {
+        let mut lacking = self.lacking.lock();
+        match lacking.get(table) {
+            Some(before) if before.what == Lacks::Itself => {}
+            _ => drop(lacking.insert(table.to_owned(), Lack { what, problem })),
+        }
+    }
+
+    /// Whether a table is not there, as the server took it from nobody.
+    fn is_absent(&self, table: &str) -> bool {
+        let lacking = self.lacking.lock();
+        lacking
+            .get(table)
+            .is_some_and(|lack| lack.what == Lacks::Itself)
+    }
+
+    /// The tables that lack nothing any more once these changes are made.
+    fn made_whole(&self, tables: &BTreeMap<String, Table>, changes: &[TableChange]) {
+        let mut lacking = self.lacking.lock();
+        // What was dropped with its super table is in no change.
+        lacking.retain(|name, _| tables.contains_key(name));
+        for change in changes {
+            let whole = lacking
+                .get(&change.name)
+                .is_some_and(|lack| match lack.what {
+                    _ if change.create || change.drop => true,
+                    Lacks::Itself => false,
+                    Lacks::Tags => change.set_tags,
+                    Lacks::Rows => change.deletes.contains(&KeySpan::ALL),
+                });
+            if whole {
+                lacking.remove(&change.name);
+            }
+        }
     }
 }
 
 impl Apply<'_> {
-    fn run(&self, record: &mut Record, outcome: &mut RestoreOutcome) -> Result<(), RestoreError> {
+    /// Applies the link; returns the tables that lack something then.
+    fn run(
+        &self,
+        record: &mut Record,
+        outcome: &mut RestoreOutcome,
+    ) -> Result<Lacking, RestoreError> {
         let tables = self.tables()?;
         let mut changes = Vec::new();
         self.link.changes(self.database, &mut |change| {
@@ -370,6 +613,7 @@ impl Apply<'_> {
         }
         self.database_itself()?;
         record.created(self.connection)?;
+        self.failures.made_whole(&tables, &changes);
         self.drops(&changes);
         self.stables()?;
         self.tables_and_tags(&tables, &changes)?;
@@ -388,7 +632,7 @@ impl Apply<'_> {
             ));
         }
         outcome.failures.extend(self.failures.take());
-        Ok(())
+        Ok(std::mem::take(&mut self.failures.lacking.lock()))
     }
 
     /// The tables of the catalogue that changed; all others need no looking up.
@@ -402,9 +646,9 @@ impl Apply<'_> {
     }
 
     fn database_itself(&self) -> Result<(), RestoreError> {
-        let create = &self.database.database.create;
+        let create = with_options(&self.database.database.create, &self.job.options);
         let statement =
-            ddl::create_database(create, self.target).ok_or_else(|| LinkError::Damaged {
+            ddl::create_database(&create, self.target).ok_or_else(|| LinkError::Damaged {
                 place: self.link.store.place(MANIFEST),
                 problem: format!(
                     "database {} can't be created by {create:?}",
@@ -414,11 +658,11 @@ impl Apply<'_> {
         self.connection
             .execute_until_cancelled(&statement, self.progress)?;
         if self.database.incremental {
-            schema::alter_database(self.connection, self.target, create, &mut |failure| {
+            target::carry_over(self.connection, self.target, &create, &mut |failure| {
                 self.failures.add(failure)
             })?;
         }
-        Ok(())
+        target::wait_until_settled(self.connection, self.target, self.progress)
     }
 
     fn drops(&self, changes: &[TableChange]) {
@@ -431,7 +675,7 @@ impl Apply<'_> {
     }
 
     /// Runs a statement; a failure is kept, and false returned.
-    fn try_sql(&self, statement: &str) -> bool {
+    fn try_sql<S: AsRef<[u8]> + ?Sized>(&self, statement: &S) -> bool {
         match self
             .connection
             .execute_until_cancelled(statement, self.progress)

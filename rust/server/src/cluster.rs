@@ -62,3 +62,28 @@ fn data_dirs_of(connection: &Connection, dnode: i64) -> Result<Vec<PathBuf>, Sql
     })?;
     Ok(dirs)
 }
+
+/// What the dnodes that are there can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The dnodes that are ready, and made for vnodes.
+    pub dnodes: i64,
+    /// The vnodes that they can still take.
+    pub vnodes: i64,
+}
+
+/// What the dnodes that are there can take.
+pub fn room(connection: &Connection) -> Result<Room, SqlError> {
+    let query = "SELECT `vnodes`, `support_vnodes` FROM information_schema.ins_dnodes WHERE status = 'ready'";
+    let mut room = Room {
+        dnodes: 0,
+        vnodes: 0,
+    };
+    connection.query(query)?.for_each(|row| {
+        let number = |column| row.get(column).as_i64().unwrap_or_default();
+        room.dnodes += i64::from(number(1) > 0);
+        room.vnodes += number(1) - number(0);
+        Ok::<_, SqlError>(())
+    })?;
+    Ok(room)
+}

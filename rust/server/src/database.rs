@@ -74,15 +74,37 @@ pub fn options(connection: &Connection, name: &str) -> Result<BTreeMap<String, S
     Ok(database_options(&create))
 }
 
-/// Sets one option of a database.
-pub fn set_option(
+/// Sets options of a database, all of them or none.
+pub fn set_options(
     connection: &Connection,
     name: &str,
-    option: &str,
-    value: &str,
+    options: &[(&str, &str)],
 ) -> Result<(), SqlError> {
-    let statement = format!("ALTER DATABASE {} {option} {value}", sql::name(name));
+    let mut statement = format!("ALTER DATABASE {}", sql::name(name));
+    for (option, value) in options {
+        statement.push_str(&format!(" {option} {value}"));
+    }
     connection.execute(&statement).map(drop)
+}
+
+/// Something that the server still does to a database after it has answered, as it says it.
+pub fn transaction(connection: &Connection, name: &str) -> Result<Option<String>, SqlError> {
+    let query = "SELECT id, oper, stage, db FROM performance_schema.perf_trans";
+    let mut found = None;
+    connection.query(query)?.for_each(|row| {
+        let database = row.text(3);
+        // The name may stand behind the number of an account.
+        if database == name || database.split_once('.').is_some_and(|(_, of)| of == name) {
+            let id = row.get(0).as_i64().unwrap_or_default();
+            found = Some(format!(
+                "transaction {id} ({}, {})",
+                row.text(1),
+                row.text(2)
+            ));
+        }
+        Ok::<_, SqlError>(())
+    })?;
+    Ok(found)
 }
 
 /// Asks the server to write everything that it holds in memory to the committed files. It answers before that is done.

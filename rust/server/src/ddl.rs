@@ -107,6 +107,7 @@ pub fn alter_clause(alter: &Alter) -> String {
         }
         Alter::Comment { text } => format!("COMMENT {}", comment_literal(text)),
         Alter::Ttl { days } => format!("TTL {days}"),
+        Alter::Keep { span } => format!("KEEP {span}"),
     }
 }
 
@@ -140,12 +141,15 @@ pub fn alter(what: Altered, database: &str, name: &str, alter: &Alter) -> String
 }
 
 /// The statement that sets a tag of a child table to a literal.
-pub fn set_tag(database: &str, table: &str, tag: &str, literal: &str) -> String {
-    format!(
-        "ALTER TABLE {} SET TAG {} = {literal}",
+pub fn set_tag(database: &str, table: &str, tag: &str, literal: &[u8]) -> Vec<u8> {
+    let mut statement = format!(
+        "ALTER TABLE {} SET TAG {} = ",
         sql::table(database, table),
         sql::name(tag)
     )
+    .into_bytes();
+    statement.extend_from_slice(literal);
+    statement
 }
 
 /// The statement that deletes the rows of a table whose keys lie in `span`; `key` is the name of its first column.
@@ -166,11 +170,15 @@ pub fn column_list(columns: &[Column]) -> String {
     names.join(", ")
 }
 
-/// A statement that creates children of a super table, as many as fit into it.
+const CREATE_CHILD: &[u8] = b"CREATE TABLE";
+
+/// Children of a super table to be created, as many as fit into one statement.
 #[derive(Debug)]
 pub struct CreateChildren {
     using: String,
-    statement: String,
+    /// Their names, and their parts of the statement.
+    children: Vec<(String, Vec<u8>)>,
+    bytes: usize,
 }
 
 impl CreateChildren {
@@ -180,29 +188,43 @@ impl CreateChildren {
         let tags = column_list(&stable.schema.tags);
         Self {
             using: format!("USING {target} ({tags})"),
-            statement: String::new(),
+            children: Vec::new(),
+            bytes: 0,
         }
     }
 
-    /// Adds a child, with its tags as literals, unless it exists. Returns the statement once it should be sent.
-    pub fn add(&mut self, database: &str, child: &Table, tags: &[String]) -> Option<String> {
-        self.statement.push_str(&format!(
-            " IF NOT EXISTS {} {} TAGS ({}){}",
+    /// Adds a child, with its tags as literals. It is created unless it exists.
+    pub fn add(&mut self, database: &str, child: &Table, tags: &[Vec<u8>]) {
+        let mut part = format!(
+            " IF NOT EXISTS {} {} TAGS (",
             sql::table(database, &child.name),
-            self.using,
-            tags.join(", "),
-            table_options(child)
-        ));
-        match self.statement.len() >= STATEMENT_BYTES {
-            true => self.take(),
-            false => None,
-        }
+            self.using
+        )
+        .into_bytes();
+        part.extend(tags.join(&b", "[..]));
+        part.push(b')');
+        part.extend(table_options(child).into_bytes());
+        self.bytes += part.len();
+        self.children.push((child.name.clone(), part));
     }
 
-    /// The statement for the children that are left, if any.
-    pub fn take(&mut self) -> Option<String> {
-        let children = std::mem::take(&mut self.statement);
-        (!children.is_empty()).then(|| format!("CREATE TABLE{children}"))
+    /// Whether the statement should be sent before another child is added.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= STATEMENT_BYTES
+    }
+
+    /// The statement for all of them; `None` if there are none.
+    pub fn statement(&self) -> Option<Vec<u8>> {
+        let parts = self.children.iter().map(|(_, part)| part.as_slice());
+        let statement: Vec<&[u8]> = std::iter::once(CREATE_CHILD).chain(parts).collect();
+        (!self.children.is_empty()).then(|| statement.concat())
+    }
+
+    /// Takes them out, each by its name with a statement of its own.
+    pub fn take(&mut self) -> impl Iterator<Item = (String, Vec<u8>)> + use<> {
+        self.bytes = 0;
+        let children = std::mem::take(&mut self.children).into_iter();
+        children.map(|(name, part)| (name, [CREATE_CHILD, &part].concat()))
     }
 }
 

@@ -25,19 +25,37 @@ pub enum InsertError {
     Value(String),
 }
 
+impl InsertError {
+    /// Whether one of the rows is refused for what it holds, so that others may be taken.
+    fn is_of_a_row(&self) -> bool {
+        match self {
+            Self::Sql(error) => error.is_of_a_value(),
+            Self::Value(_) => true,
+        }
+    }
+}
+
 /// How many rows a batch came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Rows that were written.
     pub rows: u64,
     /// Rows that the server does not keep, as they are older than its KEEP. They were left out.
     pub expired: u64,
+    /// Rows that are refused for what they hold. They were left out.
+    pub refused: u64,
+    /// Why the first of these is refused.
+    pub problem: Option<String>,
 }
 
 impl std::ops::AddAssign for Sent {
     fn add_assign(&mut self, more: Self) {
         self.rows += more.rows;
         self.expired += more.expired;
+        self.refused += more.refused;
+        if self.problem.is_none() {
+            self.problem = more.problem;
+        }
     }
 }
 
@@ -49,8 +67,16 @@ pub struct Shape {
     types: Vec<DataType>,
     /// Empty ones, to bind.
     columns: Vec<Column>,
-    /// Whether rows go as SQL text.
-    text: bool,
+    way: Way,
+}
+
+/// How rows go to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Bound,
+    /// The client library (3.3.7.5) ends the process when a row with a BLOB is bound the usual way.
+    BoundWithBlobs,
+    Text,
 }
 
 impl Shape {
@@ -67,7 +93,10 @@ impl Shape {
                 .zip(&types)
                 .map(|(column, data_type)| Column::decimal(*data_type, column.column_type.scale()))
                 .collect(),
-            text: types.iter().any(ends_the_library),
+            way: match types.iter().any(is_blob) {
+                true => Way::BoundWithBlobs,
+                false => Way::Bound,
+            },
             types,
         }
     }
@@ -90,14 +119,17 @@ impl Shape {
             key: columns.first().map(|c| c.0.clone()).unwrap_or_default(),
             names: names.join(", "),
             columns: types.iter().map(|t| Column::new(*t)).collect(),
-            text: types.iter().any(|t| t.is_decimal() || ends_the_library(t)),
+            way: match types.iter().any(is_blob) {
+                _ if types.iter().any(|kind| kind.is_decimal()) => Way::Text,
+                true => Way::BoundWithBlobs,
+                false => Way::Bound,
+            },
             types,
         }
     }
 }
 
-/// The client library (3.3.7.5) ends the process when a row of a table with a BLOB is bound.
-fn ends_the_library(data_type: &DataType) -> bool {
+fn is_blob(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Blob | DataType::MediumBlob)
 }
 
@@ -149,54 +181,81 @@ impl<'a> Batch<'a> {
         self.rows.len() >= MOST_ROWS || bytes >= BATCH_BYTES
     }
 
-    /// Sends the rows. Those that the server does not keep are left out and counted, if it refuses them.
+    /// Sends the rows. Those that the server does not keep, and those that are refused for what they hold, are left out
+    /// and counted.
     pub fn send(
         &mut self,
         connection: &Connection,
         oldest: Option<Key>,
     ) -> Result<Sent, InsertError> {
-        let total = self.rows.len();
-        if total == 0 {
-            return Ok(Sent::default());
-        }
-        match self.try_send(connection) {
-            Err(InsertError::Sql(error))
-                if error.code & 0xffff == OUT_OF_RANGE && oldest.is_some() =>
-            {
-                self.rows.retain(|row| match row.first() {
+        let rows = std::mem::take(&mut self.rows);
+        self.longest.fill(8);
+        self.send_some(connection, oldest, &rows)
+    }
+
+    fn send_some(
+        &self,
+        connection: &Connection,
+        oldest: Option<Key>,
+        rows: &[Vec<OwnedValue>],
+    ) -> Result<Sent, InsertError> {
+        let written = |rows: usize| Sent {
+            rows: rows as u64,
+            ..Sent::default()
+        };
+        let error = match self.try_send(connection, rows) {
+            Ok(()) => return Ok(written(rows.len())),
+            Err(error) => error,
+        };
+        match error {
+            InsertError::Sql(error) if error.code & 0xffff == OUT_OF_RANGE && oldest.is_some() => {
+                let is_kept = |row: &&Vec<OwnedValue>| match row.first() {
                     Some(OwnedValue::Int(key)) => Some(Key(*key)) >= oldest,
                     _ => true,
-                });
-                if self.rows.len() == total {
+                };
+                let kept: Vec<Vec<OwnedValue>> = rows.iter().filter(is_kept).cloned().collect();
+                if kept.len() == rows.len() {
                     return Err(error.into());
                 }
-                self.try_send(connection)?;
+                let mut sent = self.send_some(connection, oldest, &kept)?;
+                sent.expired += (rows.len() - kept.len()) as u64;
+                Ok(sent)
             }
-            sent => sent?,
-        }
-        let sent = self.rows.len();
-        self.rows.clear();
-        self.longest.fill(8);
-        Ok(Sent {
-            rows: sent as u64,
-            expired: (total - sent) as u64,
-        })
-    }
-
-    fn try_send(&self, connection: &Connection) -> Result<(), InsertError> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        if self.shape.text {
-            self.send_text(connection)
-        } else {
-            self.send_bound(connection)
+            error if !error.is_of_a_row() => Err(error),
+            error if rows.len() == 1 => Ok(Sent {
+                refused: 1,
+                problem: Some(error.to_string()),
+                ..Sent::default()
+            }),
+            // One half of them may be taken, and of the other one the half.
+            _ => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                let mut sent = self.send_some(connection, oldest, first)?;
+                sent += self.send_some(connection, oldest, second)?;
+                Ok(sent)
+            }
         }
     }
 
-    fn send_bound(&self, connection: &Connection) -> Result<(), InsertError> {
+    fn try_send(
+        &self,
+        connection: &Connection,
+        rows: &[Vec<OwnedValue>],
+    ) -> Result<(), InsertError> {
+        match self.shape.way {
+            _ if rows.is_empty() => Ok(()),
+            Way::Text => self.send_text(connection, rows),
+            Way::Bound | Way::BoundWithBlobs => self.send_bound(connection, rows),
+        }
+    }
+
+    fn send_bound(
+        &self,
+        connection: &Connection,
+        rows: &[Vec<OwnedValue>],
+    ) -> Result<(), InsertError> {
         let mut columns = self.shape.columns.clone();
-        for row in &self.rows {
+        for row in rows {
             for (column, value) in columns.iter_mut().zip(row) {
                 if !column.push(value.as_value()) {
                     return Err(InsertError::Value(format!(
@@ -206,19 +265,24 @@ impl<'a> Batch<'a> {
             }
         }
         let marks = vec!["?"; columns.len()].join(", ");
-        let mut statement = connection.prepare(&format!(
-            "INSERT INTO ? ({}) VALUES ({marks})",
-            self.shape.names
-        ))?;
+        let insert = format!("INSERT INTO ? ({}) VALUES ({marks})", self.shape.names);
+        if self.shape.way == Way::BoundWithBlobs {
+            return Ok(connection.insert_with_blobs(&insert, &self.table, &columns)?);
+        }
+        let mut statement = connection.prepare(&insert)?;
         statement.set_table(&self.table)?;
         Ok(statement.insert(&columns)?)
     }
 
-    fn send_text(&self, connection: &Connection) -> Result<(), InsertError> {
+    fn send_text(
+        &self,
+        connection: &Connection,
+        rows: &[Vec<OwnedValue>],
+    ) -> Result<(), InsertError> {
         let head = format!("INSERT INTO {} ({}) VALUES", self.table, self.shape.names);
-        let mut text = head.clone();
-        for row in &self.rows {
-            let literals: Vec<String> = self
+        let mut text = head.clone().into_bytes();
+        for row in rows {
+            let literals: Vec<Vec<u8>> = self
                 .shape
                 .types
                 .iter()
@@ -226,10 +290,12 @@ impl<'a> Batch<'a> {
                 .map(|(data_type, value)| sql::literal(*data_type, value.as_value()))
                 .collect::<Result<_, _>>()
                 .map_err(|error| InsertError::Value(error.to_string()))?;
-            text.push_str(&format!(" ({})", literals.join(", ")));
+            text.extend_from_slice(b" (");
+            text.extend(literals.join(&b", "[..]));
+            text.push(b')');
             if text.len() >= STATEMENT_BYTES {
                 connection.execute(&text)?;
-                text.clone_from(&head);
+                text = head.clone().into_bytes();
             }
         }
         if text.len() > head.len() {

@@ -11,6 +11,8 @@
 //! | [`select`] | reading rows and tags |
 //! | [`insert`] | writing rows |
 //! | [`topics`] | topics and consumer groups |
+//! | [`restore_claim`] | who restores to a database |
+//! | [`restore_lacks`] | which tables of a restored database lack something |
 //! | [`restore_record`] | which link a restored database is at |
 //! | [`sql`] | names and values as SQL text |
 
@@ -20,6 +22,8 @@ pub mod database;
 pub mod ddl;
 pub mod insert;
 mod login;
+pub mod restore_claim;
+pub mod restore_lacks;
 pub mod restore_record;
 pub mod select;
 pub mod sql;

@@ -1,11 +1,34 @@
 //! Which link a target database is at, recorded on the target server in a database of its own: it holds one small table.
 //! It tells a restore that goes on from one that would apply a link to the wrong state.
 
-use crate::{Connection, SqlError, database, sql};
+use crate::{Connection, SqlError, cluster, database, sql};
 use model::{LinkId, Precision, Value};
 
 /// The database in which restores are recorded on the target server. Never backed up.
 pub const DATABASE: &str = "taosdump_incremental";
+
+/// Creates that database, if it is not there. It has as many replicas as the cluster allows, so that it is there as long
+/// as the cluster is.
+pub(crate) fn create_database(connection: &Connection) -> Result<(), SqlError> {
+    let replica = match cluster::room(connection)?.dnodes {
+        3.. => "3",
+        _ => "1",
+    };
+    connection.execute(&format!(
+        "CREATE DATABASE IF NOT EXISTS {DATABASE} VGROUPS 1 BUFFER 3 PAGES 64 PRECISION 'ns' KEEP 36500 REPLICA {replica}"
+    ))?;
+    // It was made before the cluster had so many dnodes.
+    let options = database::options(connection, DATABASE)?;
+    if replica == "3" && options.get("REPLICA").is_some_and(|now| now == "1") {
+        database::set_options(connection, DATABASE, &[("REPLICA", replica)])?;
+    }
+    Ok(())
+}
+
+/// A target's name as digits, which are part of a table's name anywhere.
+pub(crate) fn digits(target: &str) -> String {
+    target.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A target database as it is.
 #[derive(Debug)]
@@ -83,9 +106,7 @@ impl Record {
         source: &str,
         link: &LinkId,
     ) -> Result<Self, SqlError> {
-        connection.execute(&format!(
-            "CREATE DATABASE IF NOT EXISTS {DATABASE} VGROUPS 1 BUFFER 3 PAGES 64 PRECISION 'ns' KEEP 36500"
-        ))?;
+        create_database(connection)?;
         connection.execute(&format!(
             "CREATE TABLE IF NOT EXISTS {DATABASE}.restores \
              (ts TIMESTAMP, target VARCHAR(256), created BIGINT, link VARCHAR(64), finished BOOL, source VARCHAR(256))"

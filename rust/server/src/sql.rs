@@ -18,17 +18,38 @@ pub fn text(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('\'');
     for c in text.chars() {
-        match c {
-            '\'' => quoted.push_str("\\'"),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            c => quoted.push(c),
+        match u8::try_from(c).ok().and_then(escape) {
+            Some(escape) => quoted.push_str(escape),
+            None => quoted.push(c),
         }
     }
     quoted.push('\'');
     quoted
+}
+
+/// Bytes in single quotes, whatever they are.
+fn quoted_bytes(bytes: &[u8]) -> Vec<u8> {
+    let mut quoted = Vec::with_capacity(bytes.len() + 2);
+    quoted.push(b'\'');
+    for byte in bytes {
+        match escape(*byte) {
+            Some(escape) => quoted.extend_from_slice(escape.as_bytes()),
+            None => quoted.push(*byte),
+        }
+    }
+    quoted.push(b'\'');
+    quoted
+}
+
+fn escape(byte: u8) -> Option<&'static str> {
+    Some(match byte {
+        b'\'' => "\\'",
+        b'\\' => "\\\\",
+        b'\n' => "\\n",
+        b'\r' => "\\r",
+        b'\t' => "\\t",
+        _ => return None,
+    })
 }
 
 /// A value that no SQL text stands for.
@@ -41,10 +62,11 @@ pub struct NoLiteral {
     pub problem: &'static str,
 }
 
-/// The literal of a value: what an INSERT or a TAGS clause turns into exactly this value.
-pub fn literal(data_type: DataType, value: Value<'_>) -> Result<String, NoLiteral> {
+/// The literal of a value: what an INSERT or a TAGS clause turns into exactly this value. A VARCHAR is its bytes, UTF-8
+/// or not.
+pub fn literal(data_type: DataType, value: Value<'_>) -> Result<Vec<u8>, NoLiteral> {
     let fail = |problem| NoLiteral { data_type, problem };
-    Ok(match value {
+    let literal = match value {
         Value::Null => "NULL".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
@@ -61,18 +83,29 @@ pub fn literal(data_type: DataType, value: Value<'_>) -> Result<String, NoLitera
             let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("'\\x{digits}'")
         }
+        Value::Bytes(bytes) if bytes.contains(&0) => return Err(fail("it holds a NUL")),
+        Value::Bytes(bytes) if data_type == DataType::Varchar => return Ok(quoted_bytes(bytes)),
         Value::Bytes(bytes) => {
             let value = std::str::from_utf8(bytes).map_err(|_| fail("it is not UTF-8"))?;
-            if value.contains('\0') {
-                return Err(fail("it holds a NUL"));
-            }
             if data_type.is_decimal() {
                 value.to_owned()
             } else {
                 text(value)
             }
         }
-    })
+    };
+    Ok(literal.into_bytes())
+}
+
+/// Whether there is a literal of a value.
+///
+/// # Errors
+/// Why there is none.
+pub fn must_have_literal(data_type: DataType, value: Value<'_>) -> Result<(), NoLiteral> {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::UInt(_) => Ok(()),
+        value => literal(data_type, value).map(drop),
+    }
 }
 
 #[cfg(test)]
@@ -82,14 +115,15 @@ mod tests {
     #[test]
     fn literals_are_escaped() {
         let varchar = |bytes| literal(DataType::Varchar, Value::Bytes(bytes)).unwrap();
-        assert_eq!(varchar(b"it's \\ \n"), r"'it\'s \\ \n'");
+        assert_eq!(varchar(b"it's \\ \n"), br"'it\'s \\ \n'");
+        assert_eq!(varchar(b"\xff'"), b"'\xff\\''");
         assert_eq!(
             literal(DataType::Varbinary, Value::Bytes(&[0, 0xff])).unwrap(),
-            r"'\x00ff'"
+            br"'\x00ff'"
         );
         assert_eq!(
             literal(DataType::Float, Value::Float(0.1)).unwrap(),
-            "1.0000000149011612e-1"
+            b"1.0000000149011612e-1"
         );
         assert!(literal(DataType::Varchar, Value::Bytes(b"a\0")).is_err());
         assert_eq!(table("d", "a`b"), "`d`.`a``b`");
@@ -102,7 +136,7 @@ mod tests {
         point.extend_from_slice(&(-1e-7_f64).to_le_bytes());
         assert_eq!(
             literal(DataType::Geometry, Value::Bytes(&point)).unwrap(),
-            "'POINT(0.1 -0.0000001)'"
+            b"'POINT(0.1 -0.0000001)'"
         );
         assert!(literal(DataType::Geometry, Value::Bytes(b"\x01")).is_err());
     }

@@ -119,6 +119,46 @@ functions! {
     stmt_close = "taos_stmt_close": fn(Handle) -> c_int;
 }
 
+/// `TAOS_STMT2_OPTION`.
+#[repr(C)]
+pub(crate) struct RawOption2 {
+    pub(crate) request: i64,
+    pub(crate) one_super_table: bool,
+    pub(crate) each_table_once: bool,
+    pub(crate) when_executed: *const c_void,
+    pub(crate) argument: *mut c_void,
+}
+
+/// `TAOS_STMT2_BIND`: one column of a batch. Values of variable length stand one behind the other.
+#[repr(C)]
+pub(crate) struct RawBind2 {
+    pub(crate) buffer_type: c_int,
+    pub(crate) buffer: *const c_void,
+    pub(crate) length: *const i32,
+    pub(crate) is_null: *const c_char,
+    pub(crate) num: c_int,
+}
+
+/// `TAOS_STMT2_BINDV`: the rows of several tables.
+#[repr(C)]
+pub(crate) struct RawBinds2 {
+    pub(crate) count: c_int,
+    pub(crate) tables: *const *const c_char,
+    pub(crate) tags: *const *const RawBind2,
+    pub(crate) columns: *const *const RawBind2,
+}
+
+functions! {
+    /// Prepared statements that take BLOBs, of 3.3.5 and later.
+    Stmt2Functions
+    init = "taos_stmt2_init": fn(Handle, *const RawOption2) -> Handle;
+    prepare = "taos_stmt2_prepare": fn(Handle, *const c_char, c_ulong) -> c_int;
+    bind_param = "taos_stmt2_bind_param": fn(Handle, *const RawBinds2, i32) -> c_int;
+    exec = "taos_stmt2_exec": fn(Handle, *mut c_int) -> c_int;
+    error = "taos_stmt2_error": fn(Handle) -> *const c_char;
+    close = "taos_stmt2_close": fn(Handle) -> c_int;
+}
+
 /// `tmq_topic_assignment`.
 #[repr(C)]
 pub(crate) struct RawAssignment {

@@ -76,6 +76,26 @@ impl SqlError {
         matches!(self.code & 0xffff, 0x2603 | 0x0362 | 0x0618 | 0x2662)
     }
 
+    /// Whether a table of this name is there already.
+    pub fn is_there_already(&self) -> bool {
+        // 0x0603 from the vnode, 0x0360 from the mnode.
+        matches!(self.code & 0xffff, 0x0603 | 0x0360)
+    }
+
+    /// Whether the statement, or a value in it, is refused for what it is: tried again, it is refused again, whatever is
+    /// done to the server.
+    pub fn is_of_the_statement(&self) -> bool {
+        // What the client's parser refuses; a statement of more than 1 MiB.
+        matches!(self.code & 0xffff, 0x2600..=0x26ff | 0x0219) && !self.is_missing()
+    }
+
+    /// Whether a row is refused for a value that it holds.
+    pub fn is_of_a_value(&self) -> bool {
+        // A statement of more than 1 MiB, which every row but a very long one fits into; a value that is too long; a BLOB
+        // that is too long.
+        matches!(self.code & 0xffff, 0x0219 | 0x2653 | 0x6303)
+    }
+
     /// Whether there is no such database.
     pub fn is_no_database(&self) -> bool {
         self.code & 0xffff == 0x0388
@@ -84,10 +104,10 @@ impl SqlError {
     /// Whether the server is busy with something else that ends soon.
     pub fn is_busy(&self) -> bool {
         // A database in creating, a conflicting transaction; no leader yet, one that is not ready, restoring after a start;
-        // a vnode that is closed, not there or stopped, as while its vgroup is moved to another dnode.
+        // a vnode that is closed, not there, stopped or not open yet, as while its vgroup is moved to another dnode.
         matches!(
             self.code & 0xffff,
-            0x0396 | 0x03d3 | 0x090c | 0x0911 | 0x0914 | 0x0503 | 0x0520 | 0x0529
+            0x0396 | 0x03d3 | 0x0503 | 0x0520 | 0x0529 | 0x0530 | 0x090c | 0x0911 | 0x0914
         )
     }
 
@@ -161,11 +181,12 @@ impl Connection {
     }
 
     /// Runs a statement that has no rows to return, and says how many it affected. While the server says that it is
-    /// busy with something that the statement needs, it is asked again, for half a minute.
+    /// busy with something that the statement needs, it is asked again, for half a minute. The statement may hold bytes
+    /// that are not UTF-8.
     ///
     /// # Errors
     /// What the server or the client library answered last; a NUL in the statement.
-    pub fn execute(&self, sql: &str) -> Result<u64, SqlError> {
+    pub fn execute<S: AsRef<[u8]> + ?Sized>(&self, sql: &S) -> Result<u64, SqlError> {
         self.execute_until_cancelled(sql, &())
     }
 
@@ -173,12 +194,12 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::execute`].
-    pub fn execute_until_cancelled(
+    pub fn execute_until_cancelled<S: AsRef<[u8]> + ?Sized>(
         &self,
-        sql: &str,
+        sql: &S,
         progress: &dyn Progress,
     ) -> Result<u64, SqlError> {
-        let ask = || self.query(sql).map_err(Refusal);
+        let ask = || self.run(sql.as_ref()).map_err(Refusal);
         let rows = BUSY
             .run(progress, |_| {}, ask)
             .map_err(|Refusal(error)| error)?;
@@ -188,8 +209,13 @@ impl Connection {
 
     /// Runs a query.
     pub fn query(&self, sql: &str) -> Result<Rows<'_>, SqlError> {
+        self.run(sql.as_bytes())
+    }
+
+    fn run(&self, sql: &[u8]) -> Result<Rows<'_>, SqlError> {
+        let shown = || String::from_utf8_lossy(sql);
         let text = CString::new(sql).map_err(|_| {
-            SqlError::local("a statement can't hold a NUL").in_sql(&sql.replace('\0', "\\0"))
+            SqlError::local("a statement can't hold a NUL").in_sql(&shown().replace('\0', "\\0"))
         })?;
         // SAFETY: the connection is live, the statement NUL-terminated; `Rows` frees the result.
         let mut rows = unsafe {
@@ -201,11 +227,11 @@ impl Connection {
                 connection: PhantomData,
             };
             if result.is_null() || (self.api.errno)(result) != 0 {
-                return Err(result_error(&self.api, result).in_sql(sql));
+                return Err(result_error(&self.api, result).in_sql(&shown()));
             }
             rows
         };
-        rows.fields = rows.describe().map_err(|error| error.in_sql(sql))?;
+        rows.fields = rows.describe().map_err(|error| error.in_sql(&shown()))?;
         Ok(rows)
     }
 

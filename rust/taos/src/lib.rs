@@ -9,6 +9,7 @@
 //! | [`library`] | finding the library's functions |
 //! | [`connection`] | statements and their results |
 //! | [`statement`] | prepared INSERTs |
+//! | [`statement2`] | prepared INSERTs of rows with BLOBs |
 //! | [`tmq`] | subscriptions |
 //! | `api` | the functions as C declares them |
 
@@ -16,6 +17,7 @@ mod api;
 pub mod connection;
 pub mod library;
 pub mod statement;
+pub mod statement2;
 pub mod tmq;
 
 pub use connection::{Connection, Field, Rows, SqlError};

@@ -22,12 +22,12 @@ pub struct Statement<'c> {
 /// The values of one column of a batch.
 #[derive(Debug, Clone)]
 pub struct Column {
-    data_type: DataType,
+    pub(crate) data_type: DataType,
     /// Digits behind the point of a DECIMAL.
     scale: u8,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The length of each value; `None` for NULL.
-    lengths: Vec<Option<usize>>,
+    pub(crate) lengths: Vec<Option<usize>>,
 }
 
 impl Column {
@@ -47,7 +47,7 @@ impl Column {
     }
 
     /// The bytes of one value; `None` for types of variable length.
-    fn width(&self) -> Option<usize> {
+    pub(crate) fn width(&self) -> Option<usize> {
         match self.data_type {
             DataType::Decimal64 => Some(8),
             DataType::Decimal => Some(16),

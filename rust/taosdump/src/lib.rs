@@ -3,10 +3,20 @@
 mod options;
 
 use config::Settings;
-use ops::{backup, restore};
+use model::{Cancelled, Progress as _};
+use ops::{
+    backup,
+    restore::{self, RestoreError},
+};
 use options::{Job, Options};
 use server::Library;
-use std::{ffi::OsString, time::Instant};
+use std::{
+    ffi::OsString,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
 use terminal::{Exit, progress::Bar, report, say};
 
 /// One option of taosdump's command line, in the order given.
@@ -34,7 +44,7 @@ pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> 
         }
     };
     let exit = match Library::in_process(options.config_dir.as_deref()) {
-        Ok(library) => start(&options, &library),
+        Ok(library) => at_once(options, library),
         Err(error) => {
             report::failed(&error, options.json);
             Exit::Failed
@@ -43,11 +53,54 @@ pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> 
     exit as u8
 }
 
-fn start(options: &Options, library: &Library) -> Exit {
-    let bar = Bar::new();
+/// How long a restore has to end by itself once it is cancelled: longer than a healthy server takes for a statement.
+const GRACE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// As much as a main thread has.
+const STACK: usize = 8 << 20;
+
+/// Does the job. A restore that is cancelled and does not end, as the client library waits for a server, is left behind:
+/// the program ends then, which is to the server as if it was killed. A dump is not: it could just be making its link.
+fn at_once(options: Options, library: Library) -> Exit {
+    let bar = Arc::new(Bar::new());
+    let json = options.json;
+    let may_be_left = matches!(options.job, Job::Restore(_));
+    let (done, result) = mpsc::channel();
+    let working = Arc::clone(&bar);
+    let work = move || {
+        let exit = panic::catch_unwind(AssertUnwindSafe(|| start(&options, &library, &working)));
+        // Nobody listens any more where the program is about to end.
+        let _ = done.send(exit);
+    };
+    if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(work) {
+        report::failed(&error, json);
+        return Exit::Failed;
+    }
+    let mut cancelled = None;
+    loop {
+        match result.recv_timeout(LOOK) {
+            Ok(Ok(exit)) => return exit,
+            // As it would have been on this thread.
+            Ok(Err(panic)) => panic::resume_unwind(panic),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Exit::Failed,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        if may_be_left && bar.is_cancelled() {
+            let since = *cancelled.get_or_insert_with(Instant::now);
+            if since.elapsed() >= GRACE {
+                bar.finish();
+                report::failed(&Cancelled, json);
+                return Exit::Failed;
+            }
+        }
+    }
+}
+
+fn start(options: &Options, library: &Library, bar: &Bar) -> Exit {
     let began = Instant::now();
     let outcome = match &options.job {
-        Job::Backup(job) => match backup::run(job, library, &bar) {
+        Job::Backup(job) => match backup::run(job, library, bar) {
             Ok(outcome) => {
                 bar.finish();
                 let exit = report::dumped(&outcome, options.json);
@@ -58,10 +111,15 @@ fn start(options: &Options, library: &Library) -> Exit {
             }
             Err(error) => Err(error.into()),
         },
-        Job::Restore(job) => match restore::run(job, library, &bar) {
+        Job::Restore(job) => match restore::run(job, library, bar) {
             Ok(outcome) => {
                 bar.finish();
                 Ok(report::restored(&outcome, options.json))
+            }
+            Err(error @ RestoreError::Busy { .. }) => {
+                bar.finish();
+                report::failed(&error, options.json);
+                Ok(Exit::Busy)
             }
             Err(error) => Err(Box::<dyn std::error::Error>::from(error)),
         },

@@ -22,6 +22,10 @@ const BITMAP_PLUGIN: i32 = 0x103;
 const DATA_DIR: i32 = 0x104;
 const NO_FLUSH: i32 = 0x105;
 const JSON: i32 = 0x106;
+const OPTION: i32 = 0x107;
+
+/// The options of a database that a restore may choose.
+const OPTIONS: [&str; 3] = ["DNODES", "REPLICA", "VGROUPS"];
 
 /// Keys from here on are argp's own messages, not options.
 const ARGP_MESSAGES: i32 = 0x0100_0000;
@@ -60,6 +64,7 @@ struct Found {
     batch: Option<usize>,
     compression: Compression,
     rename: BTreeMap<String, String>,
+    options: BTreeMap<String, String>,
 }
 
 impl Options {
@@ -118,6 +123,7 @@ impl Found {
             (DATA_DIR, _) => self.data_dirs.push(arg.into()),
             (NO_FLUSH, _) => self.no_flush = true,
             (JSON, _) => self.json = true,
+            (OPTION, _) => self.option(&text("--option")?)?,
             (0, _) => {
                 return Err(format!(
                     "{}: tables can't be named with --incremental, which dumps whole databases; name them with -D",
@@ -156,6 +162,29 @@ impl Found {
         Ok(())
     }
 
+    /// `NAME=VALUE`.
+    fn option(&mut self, text: &str) -> Result<(), String> {
+        let expected = || {
+            format!(
+                "--option {text}: NAME=VALUE is expected, with one of DNODES, REPLICA and VGROUPS"
+            )
+        };
+        let (name, value) = text.split_once('=').ok_or_else(expected)?;
+        let (name, value) = (name.trim().to_uppercase(), value.trim());
+        let plain = |c: char| c.is_ascii_digit() || name == "DNODES" && (c == ',' || c == '\'');
+        if !OPTIONS.contains(&name.as_str()) || value.is_empty() || !value.chars().all(plain) {
+            return Err(expected());
+        }
+        let value = match name.as_str() {
+            "DNODES" => format!("'{}'", value.trim_matches('\'')),
+            _ => value.to_owned(),
+        };
+        match self.options.insert(name.clone(), value) {
+            None => Ok(()),
+            Some(_) => Err(format!("--option {name} is given twice; give it once")),
+        }
+    }
+
     /// `old=new|old=new`.
     fn rename(&mut self, text: &str) -> Result<(), String> {
         for pair in text.split('|').filter(|pair| !pair.trim().is_empty()) {
@@ -191,6 +220,12 @@ impl Found {
                 );
             }
             (Some(out), true) => {
+                if !self.options.is_empty() {
+                    return Err(
+                        "--option is for restoring (-i): it says how a database is created"
+                            .to_owned(),
+                    );
+                }
                 if !self.rename.is_empty() {
                     return Err(
                         "-W renames databases when they are restored; it needs -i".to_owned()
@@ -234,6 +269,7 @@ impl Found {
                     login: self.login,
                     links: self.links.iter().map(|link| directory(link)).collect(),
                     rename: self.rename,
+                    options: self.options,
                     threads,
                     batch: self.batch.unwrap_or(BATCH),
                 })
@@ -320,13 +356,21 @@ mod tests {
 
     #[test]
     fn a_restore_is_understood() {
-        let options =
-            parse(&[(key('i'), "full"), (key('i'), "inc"), (key('W'), "a=b|c=d")]).unwrap();
+        let options = parse(&[
+            (key('i'), "full"),
+            (key('i'), "inc"),
+            (key('W'), "a=b|c=d"),
+            (OPTION, "vgroups=4"),
+            (OPTION, "DNODES=1,2"),
+        ])
+        .unwrap();
         let Job::Restore(job) = options.job else {
             panic!("{options:?}")
         };
         let links: Vec<String> = job.links.iter().map(|link| link.place("")).collect();
         assert_eq!(links, ["full", "inc"]);
+        assert_eq!(job.options["VGROUPS"], "4");
+        assert_eq!(job.options["DNODES"], "'1,2'");
         assert_eq!(job.rename["a"], "b");
         assert_eq!(job.rename["c"], "d");
     }
@@ -349,6 +393,20 @@ mod tests {
             (vec![(key('i'), "x"), (key('W'), "a=b|a=c")], "twice"),
             (vec![(key('i'), "x"), (BASE, "b")], "--base"),
             (vec![out, (BASE, "b"), (BASE, "c")], "--base"),
+            (vec![out, (key('D'), "a"), (OPTION, "REPLICA=1")], "-i"),
+            (vec![(key('i'), "x"), (OPTION, "KEEP=1")], "VGROUPS"),
+            (
+                vec![(key('i'), "x"), (OPTION, "VGROUPS=1 KEEP 2")],
+                "VGROUPS",
+            ),
+            (
+                vec![
+                    (key('i'), "x"),
+                    (OPTION, "replica=1"),
+                    (OPTION, "REPLICA=3"),
+                ],
+                "twice",
+            ),
         ] {
             let problem = parse(&options).unwrap_err();
             assert!(problem.contains(expected), "{options:?}: {problem}");

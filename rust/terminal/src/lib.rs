@@ -25,6 +25,8 @@ pub enum Exit {
     /// It was done, but the result is wider than the changes themselves, or a dump lacks something; the result says
     /// where and why.
     Incomplete = 3,
+    /// Somebody else is at it: another restore writes to the same database. Nothing was written.
+    Busy = 4,
 }
 
 impl From<Exit> for std::process::ExitCode {

@@ -56,6 +56,7 @@ struct Api {
     stmt_init: unsafe extern "C" fn(Handle) -> Handle,
     stmt_prepare: unsafe extern "C" fn(Handle, *const c_char, c_ulong) -> c_int,
     stmt_bind: unsafe extern "C" fn(Handle, *const MultiBind) -> c_int,
+    stmt_set_tbname_tags: unsafe extern "C" fn(Handle, *const c_char, *const MultiBind) -> c_int,
     stmt_add_batch: unsafe extern "C" fn(Handle) -> c_int,
     stmt_execute: unsafe extern "C" fn(Handle) -> c_int,
     stmt_error: unsafe extern "C" fn(Handle) -> *const c_char,
@@ -167,6 +168,7 @@ fn load(library: &Path, config_dir: &Path) -> Result<Api, String> {
             stmt_init: function!("taos_stmt_init"),
             stmt_prepare: function!("taos_stmt_prepare"),
             stmt_bind: function!("taos_stmt_bind_param_batch"),
+            stmt_set_tbname_tags: function!("taos_stmt_set_tbname_tags"),
             stmt_add_batch: function!("taos_stmt_add_batch"),
             stmt_execute: function!("taos_stmt_execute"),
             stmt_error: function!("taos_stmt_errstr"),
@@ -195,9 +197,14 @@ impl Connection {
     /// Runs a statement and returns how many rows it affected.
     pub fn execute(&self, sql: &str) -> Result<i64, SqlError> {
         // SAFETY: the result is live until it is freed when the closure has returned.
-        self.with_result(sql, |api, result| {
+        self.with_result(sql.as_bytes(), |api, result| {
             Ok(i64::from(unsafe { (api.affected_rows)(result) }))
         })
+    }
+
+    /// Runs a statement that need not be UTF-8.
+    pub fn execute_bytes(&self, sql: &[u8]) -> Result<(), SqlError> {
+        self.with_result(sql, |_, _| Ok(()))
     }
 
     /// Runs a query and returns its rows as text; NULL is empty.
@@ -215,7 +222,7 @@ impl Connection {
     }
 
     fn each_row(&self, sql: &str, mut take: impl FnMut(Vec<Cell>)) -> Result<(), SqlError> {
-        self.with_result(sql, |api, result| {
+        self.with_result(sql.as_bytes(), |api, result| {
             // SAFETY: the result is live; a row and its lengths live until the next fetch.
             unsafe {
                 let columns = (api.num_fields)(result) as usize;
@@ -246,6 +253,25 @@ impl Connection {
     /// Runs a prepared statement once with all rows. `types` are the codes of the bound columns' types. Values
     /// arrive as they are: a text may hold a NUL, a float be NaN.
     pub fn bind(&self, sql: &str, types: &[u8], rows: &[Vec<Cell>]) -> Result<(), SqlError> {
+        self.bind_child(sql, None, types, rows)
+    }
+
+    /// The same for `INSERT INTO ? USING … TAGS (?, …) VALUES (?, …)`, with the child's name and its tags with the codes
+    /// of their types.
+    pub fn bind_child(
+        &self,
+        sql: &str,
+        child: Option<(&str, &[(u8, Cell)])>,
+        types: &[u8],
+        rows: &[Vec<Cell>],
+    ) -> Result<(), SqlError> {
+        let name = CString::new(child.map_or("", |(name, _)| name)).unwrap_or_default();
+        let tags = child.map_or(&[][..], |(_, tags)| tags);
+        let values: Vec<BoundColumn> = tags
+            .iter()
+            .map(|(t, cell)| BoundColumn::new(*t, std::iter::once(cell)))
+            .collect();
+        let tags: Vec<MultiBind> = values.iter().map(BoundColumn::bind).collect();
         let columns: Vec<BoundColumn> = types
             .iter()
             .enumerate()
@@ -261,6 +287,12 @@ impl Connection {
                 match (api.stmt_prepare)(stmt, sql.as_ptr().cast(), length) {
                     0 => (),
                     code => return code,
+                }
+                if child.is_some() {
+                    match (api.stmt_set_tbname_tags)(stmt, name.as_ptr(), tags.as_ptr()) {
+                        0 => (),
+                        code => return code,
+                    }
                 }
                 match (api.stmt_bind)(stmt, binds.as_ptr()) {
                     0 => (),
@@ -286,7 +318,7 @@ impl Connection {
 
     fn with_result<T>(
         &self,
-        sql: &str,
+        sql: &[u8],
         take: impl FnOnce(&Api, Handle) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
         let text = CString::new(sql).map_err(|_| SqlError {
@@ -299,7 +331,7 @@ impl Connection {
             let outcome = if (self.api.errno)(result) == 0 {
                 take(&self.api, result)
             } else {
-                Err(self.api.error(result, sql))
+                Err(self.api.error(result, &String::from_utf8_lossy(sql)))
             };
             (self.api.free_result)(result);
             outcome

@@ -5,7 +5,7 @@ use super::{Backup, BackupError, Changes, Known};
 use ::rows::avro::{self, DataFileError, FileWriter};
 use model::{
     DataType, Value,
-    catalogue::{Catalogue, SuperTable, TagsDigest},
+    catalogue::{Catalogue, Column, SuperTable, TagsDigest},
 };
 use repository::{layout::Layout, link::TagFile};
 use server::{
@@ -128,6 +128,7 @@ fn one(
         }
     })?;
     let mut writer: Option<FileWriter<'_>> = None;
+    let mut unwritable = Unwritable::default();
     let moved = changes.tags_moved.contains(&stable.name);
     while let Some(row) = rows.next()? {
         let name = row.text(0);
@@ -157,11 +158,52 @@ fn one(
             )?),
         };
         writer.append(&[&stable.name, &name], &|tag| row.get(tag + 1))?;
+        let values = tags.iter().enumerate().map(|(at, tag)| {
+            let value = row.get(at + 1);
+            (tag, value)
+        });
+        unwritable.look(&sql::table(database, &name), values);
         if !created {
             changes.of(table).set_tags = true;
         }
     }
-    Ok(writer.map(FileWriter::finish).transpose()?)
+    let file = writer.map(FileWriter::finish).transpose()?;
+    changes.notes.extend(unwritable.note());
+    Ok(file)
+}
+
+/// Children with tags that a restore can't write.
+#[derive(Default)]
+struct Unwritable {
+    children: u64,
+    /// The first of them, and what is wrong with it.
+    first: Option<String>,
+}
+
+impl Unwritable {
+    fn look<'v>(&mut self, child: &str, values: impl Iterator<Item = (&'v Column, Value<'v>)>) {
+        let problem = values.into_iter().find_map(|(tag, value)| {
+            let written = sql::must_have_literal(tag.column_type.data_type, value);
+            Some(format!(
+                "tag {} of {child}: {}",
+                sql::name(&tag.name),
+                written.err()?
+            ))
+        });
+        if let Some(problem) = problem {
+            self.children += 1;
+            self.first.get_or_insert(problem);
+        }
+    }
+
+    fn note(&self) -> Option<String> {
+        let first = self.first.as_ref()?;
+        Some(format!(
+            "{} tables have tags that can't be restored: a restore sets them to NULL, and names the tables; the first is \
+             {first}; the value is in the link",
+            self.children
+        ))
+    }
 }
 
 /// A digest that two rows of tag values share only if they are the same.

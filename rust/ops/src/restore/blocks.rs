@@ -87,6 +87,13 @@ impl<'a> BlockWriter<'a> {
         };
         tables::delete(self.connection, database, table, key, window)
             .map_err(|error| named(error.into()))?;
+        let send = |batch: &mut Batch<'_>| {
+            let sent = batch.send(self.connection, oldest).map_err(named)?;
+            match sent.problem {
+                Some(problem) => Err(named(InsertError::Value(problem))),
+                None => Ok(sent),
+            }
+        };
         let shape = Shape::of_columns(&block.columns);
         let mut batch = Batch::new(&shape, database, table);
         let mut sent = Sent::default();
@@ -99,11 +106,11 @@ impl<'a> BlockWriter<'a> {
             values += row.len();
             batch.add(row);
             if batch.is_full() || values >= MOST_VALUES {
-                sent += batch.send(self.connection, oldest).map_err(named)?;
+                sent += send(&mut batch)?;
                 values = 0;
             }
         }
-        sent += batch.send(self.connection, oldest).map_err(named)?;
+        sent += send(&mut batch)?;
         Ok(Some(sent))
     }
 }

@@ -1,7 +1,6 @@
 //! Deleting ranges and writing rows, over several connections.
 
-use super::{Apply, Failures, RestoreError, RestoreJob};
-use crate::table_tries::{AfterFailure, TableTries};
+use super::{Apply, Failures, RestoreError, RestoreJob, target::SAID};
 use ::rows::{
     avro::{DataFileError, FileReader},
     source::{Row as _, RowSource as _},
@@ -14,9 +13,13 @@ use server::{
     Connection, Library, SqlError,
     database::oldest_key,
     insert::{Batch, InsertError, Sent, Shape},
+    restore_lacks::Lacks,
     tables,
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +29,12 @@ pub(super) struct Written {
     /// Rows that are older than the database keeps.
     pub(super) expired: u64,
 }
+
+/// How long it is tried to reach a server that does not answer, and how long to write what a server that answers can't
+/// take now, as a vgroup moves or has no leader. Each from the first time on, for all tables together.
+const UNREACHABLE: Duration = Duration::from_secs(20);
+const BUSY: Duration = Duration::from_secs(60);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn write(
     apply: &Apply<'_>,
@@ -40,6 +49,9 @@ pub(super) fn write(
         let Some(table) = tables.get(&change.name) else {
             continue;
         };
+        if apply.failures.is_absent(&change.name) {
+            continue;
+        }
         match apply.schema_of(table) {
             Some(schema) => jobs.push((change, Shape::of(schema))),
             None => apply.fail(
@@ -59,6 +71,7 @@ pub(super) fn write(
         oldest: oldest_key(apply.connection, apply.target),
         sent: Mutex::default(),
         failures: &apply.failures,
+        trouble: Mutex::default(),
         progress: apply.progress,
     };
     let no_connection = || None;
@@ -84,7 +97,16 @@ struct Writer<'a> {
     oldest: Option<Key>,
     sent: Mutex<Sent>,
     failures: &'a Failures,
+    trouble: Mutex<Trouble>,
     progress: &'a dyn Progress,
+}
+
+/// Since when the server does not answer, or can't take rows; and when that was said last.
+#[derive(Debug, Default)]
+struct Trouble {
+    unreachable: Option<Instant>,
+    busy: Option<Instant>,
+    said: Option<Instant>,
 }
 
 /// Why a table's ranges could not be written.
@@ -124,22 +146,26 @@ impl Writer<'_> {
         change: &TableChange,
         shape: &Shape,
     ) -> Result<(), RestoreError> {
-        let mut tries = TableTries::default();
         let problem = loop {
             match self.try_table(slot, change, shape) {
                 Ok(sent) => {
-                    *self.sent.lock() += sent;
-                    self.progress.advance(1, sent.rows);
+                    self.written(change, sent);
                     return Ok(());
                 }
                 Err(TableError::Link(error)) => return Err(error.into()),
                 Err(TableError::Cancelled(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     *slot = None;
-                    match tries.after(&error, self.progress)? {
-                        AfterFailure::TryAgain => {}
-                        AfterFailure::TableFails => break error.to_string(),
-                        AfterFailure::ServerIsLost => return Err(error.into()),
+                    if self.waits(&error) {
+                        pause(RETRY_PAUSE, self.progress)?;
+                    } else if error.is_disconnected() {
+                        return Err(RestoreError::NoAnswer {
+                            server: self.job.login.to_string(),
+                            source: error,
+                        });
+                    } else {
+                        // One vgroup without a leader: the tables of the others can be written.
+                        break error.to_string();
                     }
                 }
                 Err(TableError::Sql(error)) => break error.to_string(),
@@ -155,6 +181,48 @@ impl Writer<'_> {
         self.failures.add(failed.to_string());
         self.progress.advance(1, 0);
         Ok(())
+    }
+
+    /// A table is written, but for rows that can't be.
+    fn written(&self, change: &TableChange, sent: Sent) {
+        if let Some(problem) = &sent.problem {
+            let problem = format!(
+                "{} of its rows can't be written, and are not there: {problem}",
+                sent.refused
+            );
+            self.failures.lacks(&change.name, Lacks::Rows, problem);
+        }
+        self.progress.advance(1, sent.rows);
+        *self.sent.lock() += sent;
+    }
+
+    /// Whether to try again after an error that may pass. Says so, from the fifth second on.
+    fn waits(&self, error: &SqlError) -> bool {
+        let now = Instant::now();
+        let disconnected = error.is_disconnected();
+        let mut trouble = self.trouble.lock();
+        let since = match disconnected {
+            true => trouble.unreachable.get_or_insert(now),
+            false => trouble.busy.get_or_insert(now),
+        };
+        let waited = now.duration_since(*since);
+        let limit = if disconnected { UNREACHABLE } else { BUSY };
+        let Some(left) = limit.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return false;
+        };
+        let unsaid = trouble
+            .said
+            .is_none_or(|said| now.duration_since(said) >= SAID);
+        if waited >= SAID && unsaid {
+            trouble.said = Some(now);
+            self.progress.waits(&format!(
+                "waiting for {} for {} s, for up to {} s more: {error}",
+                self.job.login,
+                waited.as_secs(),
+                left.as_secs()
+            ));
+        }
+        true
     }
 
     /// Deletes and writes one table's ranges.
@@ -189,7 +257,11 @@ impl Writer<'_> {
             }
         }
         sent += batch.send(connection, self.oldest)?;
-        let rows = sent.rows + sent.expired;
+        // The target of an export is anybody's: what does not fit it is no fault of the rows.
+        if let Some(problem) = sent.problem.take_if(|_| self.link.manifest.export) {
+            return Err(TableError::Value(problem));
+        }
+        let rows = sent.rows + sent.expired + sent.refused;
         if rows != file.rows {
             return Err(TableError::Value(format!(
                 "{} holds {rows} rows, the manifest says {}",

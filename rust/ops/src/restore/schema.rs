@@ -4,53 +4,17 @@ use super::{Apply, RestoreError};
 use ::rows::avro::{DataFileError, FileReader};
 use model::{
     DataType, FailedId, OwnedValue, Unit,
-    catalogue::{Column, Schema, SuperTable, Table, database_options},
+    catalogue::{Column, Schema, SuperTable, Table},
     schema_change::{Alter, alters},
 };
 use repository::link::{LinkError, TableChange, needs_tags};
 use server::{
-    Connection, SqlError,
     catalogue::schema,
-    database,
     ddl::{self, Altered, CreateChildren},
+    restore_lacks::Lacks,
     sql, tables,
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Options that ALTER DATABASE can change.
-const ALTERABLE: [&str; 12] = [
-    "BUFFER",
-    "CACHEMODEL",
-    "CACHESIZE",
-    "KEEP",
-    "MINROWS",
-    "PAGES",
-    "REPLICA",
-    "STT_TRIGGER",
-    "WAL_FSYNC_PERIOD",
-    "WAL_LEVEL",
-    "WAL_RETENTION_PERIOD",
-    "WAL_RETENTION_SIZE",
-];
-
-/// Gives the target the options of `create`. An option that can't be changed is reported.
-pub(super) fn alter_database(
-    connection: &Connection,
-    target: &str,
-    create: &str,
-    fail: &mut dyn FnMut(String),
-) -> Result<(), SqlError> {
-    let present = database::options(connection, target)?;
-    for (option, value) in database_options(create) {
-        if !ALTERABLE.contains(&option.as_str()) || present.get(&option) == Some(&value) {
-            continue;
-        }
-        if let Err(error) = database::set_option(connection, target, &option, &value) {
-            fail(error.to_string());
-        }
-    }
-    Ok(())
-}
 
 impl Apply<'_> {
     pub(super) fn stables(&self) -> Result<(), RestoreError> {
@@ -224,7 +188,7 @@ impl Apply<'_> {
                 let comment = table.comment.as_deref();
                 self.follow(Altered::Table, id, &table.name, comment, wanted)?;
             }
-            if !change.alters.is_empty() {
+            if !change.alters.is_empty() && !self.failures.is_absent(&change.name) {
                 self.alter(
                     Altered::Table,
                     &table.name,
@@ -261,38 +225,67 @@ impl Apply<'_> {
             self.progress.go_on()?;
             self.progress.advance(1, 0);
             tagged.insert(name.clone());
-            let literals = match literals(&types, &values) {
-                Ok(literals) => literals,
-                Err(problem) => {
-                    let id = FailedId::Table(table.uid);
-                    self.fail(name, id, format_args!("its tags: {problem}"));
-                    continue;
-                }
-            };
+            let (literals, problems) = literals(tags, &types, &values);
+            if !problems.is_empty() {
+                let problem = format!("its tags {}; they are NULL", problems.join(", "));
+                self.failures.lacks(name, Lacks::Tags, problem);
+            }
             if change.create {
-                if let Some(statement) = create.add(self.target, table, &literals) {
-                    self.try_sql(&statement);
+                create.add(self.target, table, &literals);
+                if create.is_full() {
+                    self.create(&mut create);
                 }
-            } else if change.set_tags {
+            } else if change.set_tags && !self.failures.is_absent(name) {
                 for (tag, literal) in tags.iter().zip(&literals) {
                     self.try_sql(&ddl::set_tag(self.target, name, &tag.name, literal));
                 }
             }
         }
-        if let Some(statement) = create.take() {
-            self.try_sql(&statement);
-        }
+        self.create(&mut create);
         Ok(())
+    }
+
+    /// Creates children. Where the statement is refused for what it is, each gets one of its own, so that the others are
+    /// created all the same.
+    fn create(&self, children: &mut CreateChildren) {
+        let Some(statement) = children.statement() else {
+            return;
+        };
+        match self.connection.execute(&statement) {
+            Err(error) if error.is_of_the_statement() => {
+                for (name, statement) in children.take() {
+                    match self.connection.execute(&statement) {
+                        Err(error) if error.is_of_the_statement() => {
+                            let problem = format!("it can't be created: {error}");
+                            self.failures.lacks(&name, Lacks::Itself, problem);
+                        }
+                        Err(error) => self.failures.add(error.to_string()),
+                        Ok(_) => {}
+                    }
+                }
+            }
+            Err(error) => self.failures.add(error.to_string()),
+            Ok(_) => {}
+        }
+        drop(children.take());
     }
 }
 
-fn literals(types: &[DataType], values: &[OwnedValue]) -> Result<Vec<String>, String> {
-    types
-        .iter()
-        .zip(values)
-        .map(|(data_type, value)| sql::literal(*data_type, value.as_value()))
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())
+/// The literals of a child's tags. Of a value that no literal stands for it is NULL, and it is said why.
+fn literals(
+    tags: &[Column],
+    types: &[DataType],
+    values: &[OwnedValue],
+) -> (Vec<Vec<u8>>, Vec<String>) {
+    let mut problems = Vec::new();
+    let literals = tags.iter().zip(types).zip(values);
+    let literals = literals.map(|((tag, data_type), value)| {
+        sql::literal(*data_type, value.as_value()).unwrap_or_else(|error| {
+            problems.push(format!("{}: {error}", sql::name(&tag.name)));
+            b"NULL".to_vec()
+        })
+    });
+    (literals.collect(), problems)
 }
 
 fn described(columns: &[Column]) -> String {

@@ -1,0 +1,380 @@
+//! One restore at a time for each target: taking a claim, keeping it alive, and taking over one whose restore died.
+//!
+//! A restore that holds a claim gives a sign of life every second. Whoever finds a claim watches it, by its own clock
+//! only: a sign of life means that the target is busy; none for a while means that its restore is dead, and the claim is
+//! taken over. On the machine of that restore nobody has to wait for this: the process is there or not. A restore that
+//! could not give its sign for a shorter while ends, so that it never writes when another one may have taken over.
+
+use super::{RestoreError, target::SAID};
+use model::{Progress, Unit, retry::pause};
+use parking_lot::{Condvar, Mutex};
+use server::{
+    Connection, Library, Login, SqlError,
+    restore_claim::{self, Claim},
+};
+use std::{
+    fmt, fs, process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often a sign of life is given, and looked for.
+const BEAT: Duration = Duration::from_secs(1);
+/// A restore that could not say for so long that it is alive ends.
+const SILENT: Duration = Duration::from_secs(45);
+/// A restore that was not heard of for so long is dead.
+const DEAD: Duration = Duration::from_secs(60);
+
+/// How often somebody else may be faster.
+const TRIES: u32 = 10;
+
+/// The process that a claim belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    /// Random.
+    id: String,
+    host: String,
+    pid: u32,
+    /// When the process began, since its machine did.
+    began: String,
+    /// The run of the machine, and the list of processes that the number is of. Empty where that can't be told.
+    machine: String,
+}
+
+const MACHINE: [&str; 2] = [
+    "/proc/sys/kernel/hostname",
+    "/proc/sys/kernel/random/boot_id",
+];
+
+fn line(file: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.trim().replace('|', "")
+}
+
+/// When the process with this number began; empty if there is none, or if that can't be told.
+fn began(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let field = fields.and_then(|fields| fields.split_whitespace().nth(19));
+    field.unwrap_or_default().to_owned()
+}
+
+impl Owner {
+    fn this() -> Self {
+        let [host, boot] = MACHINE.map(line);
+        let processes = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let began = began(process::id());
+        let known = !boot.is_empty() && !began.is_empty();
+        Self {
+            id: repository::link::new_id().0,
+            host: if host.is_empty() {
+                "?".to_owned()
+            } else {
+                host
+            },
+            pid: process::id(),
+            machine: match known {
+                true => format!("{boot} {}", processes.display()),
+                false => String::new(),
+            },
+            began,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split('|').map(str::to_owned);
+        Some(Self {
+            id: fields.next()?,
+            host: fields.next()?,
+            pid: fields.next()?.parse().ok()?,
+            began: fields.next()?,
+            machine: fields.next()?,
+        })
+    }
+
+    /// As it is kept in a claim.
+    fn to_text(&self) -> String {
+        let Self {
+            id,
+            host,
+            pid,
+            began,
+            machine,
+        } = self;
+        format!("{id}|{host}|{pid}|{began}|{machine}")
+    }
+
+    /// Whether it was a process of this machine, and is not there any more.
+    fn is_gone(&self) -> bool {
+        !self.machine.is_empty()
+            && self.machine == Self::this().machine
+            && self.began != began(self.pid)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {}", self.pid, self.host)
+    }
+}
+
+/// Claims that are held. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    connection: &'a Connection,
+    claims: Vec<Claim>,
+    life: Arc<Life>,
+}
+
+/// What the thread that gives signs of life shares with the restore.
+#[derive(Debug)]
+struct Life {
+    /// Whether another restore has a claim now.
+    taken: AtomicBool,
+    /// When the last sign of life was given.
+    heard: Mutex<Instant>,
+    ended: Mutex<bool>,
+    end: Condvar,
+}
+
+impl Life {
+    fn is_lost(&self) -> bool {
+        self.taken.load(Relaxed) || self.heard.lock().elapsed() >= SILENT
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Claims targets, all or none of them.
+    ///
+    /// # Errors
+    /// Another restore has one of them, or the server refused.
+    pub(super) fn take(
+        connection: &'a Connection,
+        library: &Library,
+        login: &Login,
+        targets: &[&str],
+        progress: &dyn Progress,
+    ) -> Result<Self, RestoreError> {
+        let owner = Owner::this();
+        let mut held = Self {
+            connection,
+            claims: Vec::new(),
+            life: Arc::new(Life {
+                taken: AtomicBool::new(false),
+                heard: Mutex::new(Instant::now()),
+                ended: Mutex::new(false),
+                end: Condvar::new(),
+            }),
+        };
+        for target in targets {
+            held.claims
+                .push(take(connection, target, &owner, progress)?);
+        }
+        *held.life.heard.lock() = Instant::now();
+        let (library, login) = (library.clone(), login.clone());
+        let (claims, life) = (held.claims.clone(), Arc::clone(&held.life));
+        // Not waited for: where the server does not answer, it would hold up the end.
+        thread::spawn(move || live(&library, &login, &claims, &life));
+        Ok(held)
+    }
+
+    /// Progress that is cancelled, too, once a claim is lost.
+    pub(super) fn watched<'p>(&self, progress: &'p dyn Progress) -> Watched<'p> {
+        Watched {
+            progress,
+            life: Arc::clone(&self.life),
+        }
+    }
+
+    /// Whether a claim was lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.life.is_lost()
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *self.life.ended.lock() = true;
+        self.life.end.notify_all();
+        for claim in &self.claims {
+            // Where that can't be said, the next restore finds it out.
+            if let Err(error) = claim.end(self.connection) {
+                tracing::debug!(
+                    "the claim to {} could not be given back: {error}",
+                    claim.target
+                );
+            }
+        }
+    }
+}
+
+/// Progress of a restore that holds claims.
+pub(super) struct Watched<'p> {
+    progress: &'p dyn Progress,
+    life: Arc<Life>,
+}
+
+impl Progress for Watched<'_> {
+    fn step(&self, what: &str, unit: Unit, total: u64) {
+        self.progress.step(what, unit, total);
+    }
+
+    fn advance(&self, units: u64, rows: u64) {
+        self.progress.advance(units, rows);
+    }
+
+    fn waits(&self, what: &str) {
+        self.progress.waits(what);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.progress.is_cancelled() || self.life.is_lost()
+    }
+}
+
+/// Claims one target.
+fn take(
+    connection: &Connection,
+    target: &str,
+    owner: &Owner,
+    progress: &dyn Progress,
+) -> Result<Claim, RestoreError> {
+    for _ in 0..TRIES {
+        let before = restore_claim::newest(connection, target)?;
+        if let Some(before) = &before {
+            must_be_free(connection, before, progress)?;
+        }
+        let claim = Claim {
+            target: target.to_owned(),
+            number: before.map_or(1, |before| before.number.saturating_add(1)),
+            owner: owner.to_text(),
+        };
+        claim.create(connection)?;
+        // Whoever was faster, by one number or by several, is looked at next.
+        if restore_claim::newest(connection, target)?.as_ref() == Some(&claim) {
+            claim.beat(connection, 0)?;
+            claim.drop_older(connection)?;
+            return Ok(claim);
+        }
+    }
+    Err(RestoreError::Busy {
+        target: target.to_owned(),
+        owner: "several processes".to_owned(),
+    })
+}
+
+/// Waits until a claim turns out to be alive or dead.
+///
+/// # Errors
+/// It is alive.
+fn must_be_free(
+    connection: &Connection,
+    claim: &Claim,
+    progress: &dyn Progress,
+) -> Result<(), RestoreError> {
+    let owner = Owner::parse(&claim.owner);
+    let first = claim.sign(connection)?;
+    if first.ended || owner.as_ref().is_some_and(Owner::is_gone) {
+        return Ok(());
+    }
+    let owner = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+    let began = Instant::now();
+    let mut said = Duration::ZERO;
+    while began.elapsed() < DEAD {
+        let waited = began.elapsed();
+        if waited >= said + SAID {
+            said = waited;
+            progress.waits(&format!(
+                "waiting whether {owner}, which restored to {}, is still alive, for up to {} s more",
+                claim.target,
+                (DEAD.saturating_sub(waited)).as_secs()
+            ));
+        }
+        pause(BEAT / 2, progress)?;
+        let sign = claim.sign(connection)?;
+        if sign.ended {
+            return Ok(());
+        }
+        if sign.beats != first.beats {
+            return Err(RestoreError::Busy {
+                target: claim.target.clone(),
+                owner,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Gives signs of life until the restore ends or a claim is lost.
+fn live(library: &Library, login: &Login, claims: &[Claim], life: &Life) {
+    let mut connection = None;
+    for beats in 1.. {
+        let mut ended = life.ended.lock();
+        if !*ended {
+            life.end.wait_for(&mut ended, BEAT);
+        }
+        if *ended {
+            return;
+        }
+        drop(ended);
+        let began = Instant::now();
+        match beat(&mut connection, library, login, claims, beats) {
+            Ok(true) => *life.heard.lock() = began,
+            Ok(false) => life.taken.store(true, Relaxed),
+            Err(error) => {
+                tracing::debug!("no sign of life could be given: {error}");
+                connection = None;
+            }
+        }
+    }
+}
+
+/// One sign of life for every claim. False if one of them is not held any more.
+fn beat(
+    slot: &mut Option<Connection>,
+    library: &Library,
+    login: &Login,
+    claims: &[Claim],
+    beats: i64,
+) -> Result<bool, SqlError> {
+    let connection = match slot {
+        Some(connection) => connection,
+        None => slot.insert(library.connect(login)?),
+    };
+    for claim in claims {
+        claim.beat(connection, beats)?;
+        if restore_claim::newest(connection, &claim.target)?.as_ref() != Some(claim) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_read_as_it_was_written() {
+        let owner = Owner::this();
+        assert_eq!(Owner::parse(&owner.to_text()), Some(owner));
+        assert_eq!(Owner::parse("somebody else's comment"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_that_ended_is_gone_and_one_that_runs_is_not() {
+        let mut owner = Owner::this();
+        assert!(!owner.is_gone());
+        // Its number was given to another process since.
+        owner.began.push('0');
+        assert!(owner.is_gone());
+        owner.machine.push_str("another");
+        assert!(!owner.is_gone(), "nothing is known of other machines");
+    }
+}

@@ -1,0 +1,542 @@
+//! What a restore meets that is out of the ordinary: another restore, values that can't be written, options that only
+//! one side has. It ends as an operator would want: exact, or with what is missing named, or refused.
+
+use e2e::{Cell, Installation, Run, Running, Server, Taosdump, Workbench};
+use libtest_mimic::{Arguments, Failed, Trial};
+use model::{DataType, OwnedValue};
+use server::insert::{Batch, Shape};
+use std::{
+    fmt::Display,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+type Story = fn(Workbench) -> Result<(), String>;
+
+const STORIES: &[(&str, Story)] = &[
+    (
+        "the_second_of_two_restores_to_one_database_is_refused",
+        two_at_a_time,
+    ),
+    ("a_restore_that_was_killed_is_no_hindrance", killed_holder),
+    (
+        "a_claim_of_another_machine_holds_as_long_as_it_shows_life",
+        other_machine,
+    ),
+    (
+        "a_tag_that_cannot_be_written_is_named_until_a_link_mends_it",
+        unspeakable_tag,
+    ),
+    ("long_and_odd_values_beside_a_blob_come_back", blobs),
+    (
+        "options_of_a_database_that_can_be_altered_are_carried_over",
+        altered_options,
+    ),
+    ("the_keep_of_a_super_table_is_carried_over", stable_keep),
+    (
+        "a_database_left_out_of_a_link_is_restored_from_the_next_one",
+        left_out,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let installed = Taosdump::installed();
+    let skip = installed.is_err();
+    // One server for all, as the tests only restore to databases of their own.
+    let server: Arc<Mutex<Option<Server>>> = Arc::default();
+    let trials = STORIES.iter().map(|(name, story)| {
+        let (installed, server) = (installed.clone(), server.clone());
+        let test = move || {
+            let (installation, taosdump) = installed?;
+            run(&server, &installation, &taosdump, *story)
+        };
+        Trial::test(*name, test).with_ignored_flag(skip)
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+fn run(
+    server: &Mutex<Option<Server>>,
+    installation: &Installation,
+    taosdump: &Taosdump,
+    story: Story,
+) -> Result<(), Failed> {
+    let mut server = server
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if server.is_none() {
+        *server = Some(Server::start(installation)?);
+    }
+    let Some(server) = server.as_ref() else {
+        return Ok(());
+    };
+    let n = COUNT.fetch_add(1, Ordering::SeqCst);
+    story(Workbench::new(server, taosdump, &format!("input{n}"))?)?;
+    Ok(())
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn all<S: AsRef<str>>(bench: &Workbench, statements: &[S]) -> Result<(), String> {
+    let mut each = statements.iter();
+    each.try_for_each(|sql| bench.sql(sql.as_ref()).map(|_| ()).map_err(text))
+}
+
+/// The run must end with this code, and say all of these.
+fn says(run: Run, code: i32, words: &[&str]) -> Result<Run, String> {
+    let run = run.expect_code(code)?;
+    match words.iter().find(|word| !run.output().contains(**word)) {
+        Some(word) => Err(format!("{word:?} is not said: {}", run.output())),
+        None => Ok(run),
+    }
+}
+
+/// 60 tables with 5 000 rows each, and a second link that changes each of them.
+fn many(bench: &mut Workbench) -> Result<(), String> {
+    all(
+        bench,
+        &[
+            "create database $ vgroups 2 stt_trigger 1 keep 36500",
+            "create table $.s (ts timestamp, i int) tags (t int)",
+        ],
+    )?;
+    let rows = |from: i64, count: i64, value: i64| -> String {
+        (from..from + count)
+            .map(|ts| format!(" ({}, {value})", 1_700_000_000_000 + ts))
+            .collect()
+    };
+    for n in 0..60 {
+        let rows = rows(0, 5_000, n);
+        all(
+            bench,
+            &[format!(
+                "insert into $.c{n} using $.s tags ({n}) values{rows}"
+            )],
+        )?;
+    }
+    bench.link(&[])?;
+    for n in 0..60 {
+        let rows = rows(10, 20, 1_000);
+        all(bench, &[format!("insert into $.c{n} values{rows}")])?;
+    }
+    bench.link(&[])?;
+    Ok(())
+}
+
+/// Waits until the target is there: a restore that was just started has begun to write.
+fn wait_for_target(bench: &Workbench) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !bench.target_exists().map_err(text)? {
+        if Instant::now() > deadline {
+            return Err("the restore does not begin".to_owned());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn two_at_a_time(mut bench: Workbench) -> Result<(), String> {
+    many(&mut bench)?;
+    let target = bench.target();
+    let rename = [(bench.database.as_str(), target.as_str())];
+    let mut command = bench
+        .taosdump
+        .restore_command(bench.server, &bench.links[..1], &rename);
+    let slow = Running::start(command.args(["-T", "1", "-B", "50"])).map_err(text)?;
+    wait_for_target(&bench)?;
+    let mut command = bench
+        .taosdump
+        .restore_command(bench.server, &bench.links, &rename);
+    let second = Run::of(command.args(["-T", "16"])).map_err(text)?;
+    if !slow.is_running() {
+        return Err("the first restore was too fast for this test".to_owned());
+    }
+    says(second, 4, &[&target, "is restoring", "-W"])?;
+    slow.wait().map_err(text)?.expect_code(0)?;
+    bench.expect_target(&bench.contents[0])?;
+    // Its claim is given back.
+    bench.restore(0..2)
+}
+
+fn killed_holder(mut bench: Workbench) -> Result<(), String> {
+    many(&mut bench)?;
+    let target = bench.target();
+    let rename = [(bench.database.as_str(), target.as_str())];
+    let mut command = bench
+        .taosdump
+        .restore_command(bench.server, &bench.links, &rename);
+    let running = Running::start(command.args(["-T", "1", "-B", "50"])).map_err(text)?;
+    wait_for_target(&bench)?;
+    running.signal(libc::SIGKILL);
+    running.wait().map_err(text)?;
+    bench.restore(0..2)
+}
+
+/// The test stands for a restore of another machine.
+fn other_machine(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ keep 36500",
+            "create table $.t (ts timestamp, i int)",
+            "insert into $.t values (1, 1)",
+        ],
+    )?;
+    bench.link(&[])?;
+    bench.restore(0..1)?;
+    let digits: String = bench.target().bytes().map(|b| format!("{b:02x}")).collect();
+    let claim = format!("taosdump_incremental.claim_{digits}_77");
+    let sql = |sql: &str| bench.c.execute(sql).map(|_| ()).map_err(text);
+    sql(&format!(
+        "create table {claim} (ts timestamp, beats bigint) comment 'id|elsewhere|1|2|another'"
+    ))?;
+    bench.drop_target().map_err(text)?;
+    let target = bench.target();
+    let rename = [(bench.database.as_str(), target.as_str())];
+    let start = || {
+        let mut command = bench
+            .taosdump
+            .restore_command(bench.server, &bench.links, &rename);
+        Running::start(&mut command).map_err(text)
+    };
+    let running = start()?;
+    let mut beats = 0;
+    while running.is_running() {
+        sql(&format!("insert into {claim} values (0, {beats})"))?;
+        beats += 1;
+        thread::sleep(Duration::from_millis(300));
+    }
+    says(
+        running.wait().map_err(text)?,
+        4,
+        &["process 1 on elsewhere"],
+    )?;
+    if bench.target_exists().map_err(text)? {
+        return Err("a refused restore wrote".to_owned());
+    }
+    // It says nothing any more, so it is dead; that takes a while.
+    says(start()?.wait().map_err(text)?, 0, &[])?;
+    bench.expect_target(&bench.contents[0])
+}
+
+/// Tags that no SQL text holds: `c1` and `c2` are restored with NULL in their place until a later link sets them anew or
+/// drops the table. A tag that is not UTF-8 can be written.
+fn unspeakable_tag(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ keep 36500",
+            "create table $.s (ts timestamp, i int) tags (u varchar(10), f float)",
+            "create table $.c0 using $.s tags ('x', 0.5)",
+        ],
+    )?;
+    let insert = format!(
+        "insert into ? using {}.s tags (?, ?) values (?, ?)",
+        bench.database
+    );
+    let child = |bench: &Workbench, name: &str, tag: &[u8], float: f32| {
+        let name = format!("{}.{name}", bench.database);
+        let tags = [
+            (8, Cell::Text(tag.to_vec())),
+            (6, Cell::Float(float.to_bits())),
+        ];
+        let rows = [vec![Cell::Time(1), Cell::Int(1)]];
+        let child = Some((name.as_str(), &tags[..]));
+        bench
+            .c
+            .bind_child(&insert, child, &[9, 4], &rows)
+            .map_err(text)
+    };
+    child(&bench, "c1", b"a\0b", 1.5)?;
+    child(&bench, "c2", b"x", f32::NAN)?;
+    let create = [
+        format!("create table {0}.c3 using {0}.s tags ('a", bench.database).as_bytes(),
+        b"\xff\\'b', 3.5)",
+    ]
+    .concat();
+    bench.c.execute_bytes(&create).map_err(text)?;
+    let warned = bench.link(&[])?;
+    says(warned, 0, &["2 tables", "can't be restored", "NULL"])?;
+
+    // Another link that does not mend it, one that mends `c1`, one that drops `c2`.
+    all(&bench, &["insert into $.c2 values (2, 2)"])?;
+    bench.link(&[])?;
+    all(&bench, &["alter table $.c1 set tag u = 'ab'"])?;
+    bench.link(&[])?;
+    all(&bench, &["drop table $.c2"])?;
+    bench.link(&[])?;
+
+    let missing = |run: Run, named: &[&str], not: &[&str]| {
+        let run = says(run, 3, named)?;
+        match not.iter().find(|name| run.output().contains(**name)) {
+            Some(name) => Err(format!("{name} is named: {}", run.output())),
+            None => Ok(()),
+        }
+    };
+    let (c1, c2, c3) = (".`c1`", ".`c2`", ".`c3`");
+    let links = &bench.links;
+    missing(bench.try_restore(&links[..1])?, &[c1, c2, "NUL"], &[c3])?;
+    missing(bench.try_restore(&links[1..2])?, &[c1, c2], &[c3])?;
+    // Nothing is done, and they are named all the same.
+    missing(bench.try_restore(&links[1..2])?, &[c1, c2], &[c3])?;
+    missing(bench.try_restore(&links[2..3])?, &[c2], &[c1, c3])?;
+    bench.restore(3..4)?;
+    bench.drop_target().map_err(text)?;
+    missing(bench.try_restore(&links[..3])?, &[c2], &[c1, c3])?;
+    let rows = format!("select ts, i from {}.c2", bench.target());
+    if bench.c.query(&rows).map_err(text)?.len() != 2 {
+        return Err("a table with an odd tag lacks its rows".to_owned());
+    }
+    bench.drop_target().map_err(text)?;
+    bench.restore(0..4)
+}
+
+/// BLOBs longer than a statement's text, and beside a BLOB what no text holds.
+fn blobs(mut bench: Workbench) -> Result<(), String> {
+    let long = |byte: &str, length: usize| byte.repeat(length);
+    all(
+        &bench,
+        &[
+            "create database $ keep 36500",
+            "create table $.b (ts timestamp, b blob, d double, v varchar(10), c decimal(20, 3))",
+            "insert into $.b values (1, 'small', 1.5, 'x', '1.125')",
+        ],
+    )?;
+    let insert = |bench: &Workbench, ts: i64, value: &str| {
+        let sql = format!("insert into $.b values ({ts}, '{value}', NULL, NULL, NULL)");
+        all(bench, &[sql])
+    };
+    insert(&bench, 2, &long("a", 600_000))?;
+    insert(&bench, 3, "")?;
+    all(&bench, &["insert into $.b values (4, NULL, 4.5, '', NULL)"])?;
+    odd_rows(&bench)?;
+    bench.link(&[])?;
+    insert(&bench, 2, &long("b", 900_000))?;
+    insert(&bench, 5, &long("c", 600_000))?;
+    bench.link(&[])?;
+    bench.restore_both_ways()
+}
+
+/// Rows that no SQL text holds, with a BLOB as long as the server takes one.
+fn odd_rows(bench: &Workbench) -> Result<(), String> {
+    let library = Installation::find()?.library_dir().join("libtaos.so");
+    let library =
+        server::Library::load(&library, Some(&bench.server.config_dir())).map_err(text)?;
+    let login = server::Login {
+        host: Some("localhost".to_owned()),
+        port: bench.server.port(),
+        ..server::Login::default()
+    };
+    let connection = library.connect(&login).map_err(text)?;
+    let columns = [
+        ("ts", DataType::Timestamp),
+        ("b", DataType::Blob),
+        ("d", DataType::Double),
+        ("v", DataType::Varchar),
+    ];
+    let columns = columns.map(|(name, data_type)| (name.to_owned(), data_type));
+    let shape = Shape::of_columns(&columns);
+    let mut batch = Batch::new(&shape, &bench.database, "b");
+    for (ts, length, number) in [(10, 3, f64::NAN), (11, 4_000_000, f64::NEG_INFINITY)] {
+        batch.add(vec![
+            OwnedValue::Int(ts),
+            OwnedValue::Bytes(vec![0xff; length]),
+            OwnedValue::Double(number),
+            OwnedValue::Bytes(b"a\0\xff".to_vec()),
+        ]);
+    }
+    let sent = batch.send(&connection, None).map_err(text)?;
+    match sent.rows {
+        2 => Ok(()),
+        _ => Err(format!("{sent:?}")),
+    }
+}
+
+fn options_of(bench: &Workbench, database: &str) -> Result<String, String> {
+    bench.c.execute("reset query cache").map_err(text)?;
+    let create = bench
+        .c
+        .query(&format!("show create database {database}"))
+        .map_err(text)?;
+    let create = create.first().and_then(|row| row.get(1)).cloned();
+    let create = create.ok_or("no SHOW CREATE DATABASE")?;
+    Ok(create.replacen(&format!("`{database}`"), "", 1))
+}
+
+fn altered_options(mut bench: Workbench) -> Result<(), String> {
+    let create = [
+        "create database $ vgroups 1 keep 3650 keep_time_offset 3",
+        "create table $.t (ts timestamp, i int)",
+    ];
+    all(&bench, &create)?;
+    bench.link(&[])?;
+    let mut wanted = Vec::new();
+    for change in [
+        "ss_keeplocal 100d keep_time_offset 3",
+        "ss_compact 0 compact_interval 2d compact_time_range -90d,-60d compact_time_offset 4h keep 3000",
+        "buffer 200 keep_time_offset 5",
+        "ss_keeplocal 365d ss_compact 1 compact_interval 0d compact_time_range 0d,0d compact_time_offset 0h",
+    ] {
+        all(&bench, &[format!("alter database $ {change}")])?;
+        bench.link(&[])?;
+        wanted.push(options_of(&bench, &bench.database)?);
+    }
+    let distinct: std::collections::BTreeSet<&String> = wanted.iter().collect();
+    if distinct.len() != wanted.len() {
+        return Err(format!("the server did not alter: {wanted:#?}"));
+    }
+    bench.restore(0..1)?;
+    for (n, wanted) in wanted.iter().enumerate() {
+        bench.restore(n + 1..n + 2)?;
+        let found = options_of(&bench, &bench.target())?;
+        if found != *wanted {
+            return Err(format!("link {}: {found}\nis not {wanted}", n + 1));
+        }
+    }
+    bench.drop_target().map_err(text)?;
+    bench.restore(0..bench.links.len())?;
+    let found = options_of(&bench, &bench.target())?;
+    match wanted.last() == Some(&found) {
+        true => Ok(()),
+        false => Err(format!("all links: {found}\nis not {wanted:?}")),
+    }
+}
+
+fn stable_keep(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 keep 36500",
+            "create table $.s (ts timestamp, i int, v varchar(5)) tags (t int)",
+            "create table $.k (ts timestamp, i int) tags (t int) keep 600d sma(i)",
+            "insert into $.c using $.s tags (1) values (now, 1, 'x')",
+        ],
+    )?;
+    bench.link(&[])?;
+    let keeps = |bench: &Workbench, database: &str| -> Result<Vec<Vec<String>>, String> {
+        bench.c.execute("reset query cache").map_err(text)?;
+        let query = format!(
+            "select stable_name, `keep` from information_schema.ins_stables where db_name = '{database}' \
+             order by stable_name"
+        );
+        bench.c.query(&query).map_err(text)
+    };
+    let mut wanted = Vec::new();
+    for changes in [
+        &["alter table $.s keep 300d"][..],
+        &["alter table $.s keep 100d", "alter table $.k keep 700d"],
+        &[
+            "alter table $.s add column x int",
+            "alter table $.k keep 100d",
+        ],
+    ] {
+        all(&bench, changes)?;
+        bench.link(&[])?;
+        wanted.push(keeps(&bench, &bench.database)?);
+    }
+    bench.restore(0..1)?;
+    for (n, wanted) in wanted.iter().enumerate() {
+        bench.restore(n + 1..n + 2)?;
+        let found = keeps(&bench, &bench.target())?;
+        if found != *wanted {
+            return Err(format!("link {}: {found:?} is not {wanted:?}", n + 1));
+        }
+    }
+    bench.drop_target().map_err(text)?;
+    bench.restore(0..bench.links.len())
+}
+
+/// Links 0 and 2 hold the database, link 1 another one only.
+fn left_out(mut bench: Workbench) -> Result<(), String> {
+    let other = format!("{}_other", bench.database);
+    let outcome = (|| {
+        all(
+            &bench,
+            &[
+                "create database $ keep 36500".to_owned(),
+                "create table $.s (ts timestamp, i int) tags (t int)".to_owned(),
+                "insert into $.c1 using $.s tags (1) values (1, 1) (2, 2)".to_owned(),
+                "create table $.n (ts timestamp, i int)".to_owned(),
+                "create table $.gone (ts timestamp, i int)".to_owned(),
+                format!("create database {other} keep 36500"),
+                format!("create table {other}.t (ts timestamp, i int)"),
+            ],
+        )?;
+        let link = |bench: &Workbench, databases: &[&str], base: Option<&PathBuf>, name: &str| {
+            let out = bench.path(name);
+            let base = base.map(PathBuf::as_path);
+            let mut command = bench
+                .taosdump
+                .link_command(bench.server, databases, base, &out);
+            let run = Run::of(&mut command).map_err(text)?;
+            run.expect_code(0).map(|_| out)
+        };
+        let database = bench.database.clone();
+        let both = [database.as_str(), other.as_str()];
+        let first = link(&bench, &both, None, "first")?;
+        let before = bench.content().map_err(text)?;
+        let second = link(&bench, &[&other], Some(&first), "second")?;
+        all(
+            &bench,
+            &[
+                "insert into $.c1 values (2, 20) (3, 3)",
+                "delete from $.c1 where ts = 1",
+                "drop table $.gone",
+                "create table $.c2 using $.s tags (2)",
+            ],
+        )?;
+        let third = link(&bench, &both, Some(&second), "third")?;
+        let after = bench.content().map_err(text)?;
+        let target = bench.target();
+        let other_target = format!("{other}_restored");
+        let rename = [
+            (database.as_str(), target.as_str()),
+            (other.as_str(), other_target.as_str()),
+        ];
+        let restore = |links: &[&PathBuf]| {
+            let only = [rename[1]];
+            let rename = if links == [&second] {
+                &only[..]
+            } else {
+                &rename[..]
+            };
+            let mut command = bench.taosdump.restore_command(bench.server, links, rename);
+            Run::of(&mut command).map_err(text)
+        };
+        // Link by link, and the last one alone.
+        restore(&[&first])?.expect_code(0)?;
+        bench.expect_target(&before)?;
+        restore(&[&second])?.expect_code(0)?;
+        bench.expect_target(&before)?;
+        says(restore(&[&third])?, 0, &["before this one", &target])?;
+        bench.expect_target(&after)?;
+        // The whole chain onto a target at its first link, and onto none.
+        for start in [true, false] {
+            bench.drop_target().map_err(text)?;
+            let drop_other = format!("drop database if exists {other_target}");
+            bench.c.execute(&drop_other).map_err(text)?;
+            if start {
+                restore(&[&first])?.expect_code(0)?;
+            }
+            restore(&[&first, &second, &third])?.expect_code(0)?;
+            bench.expect_target(&after)?;
+        }
+        Ok(())
+    })();
+    for name in [&other, &format!("{other}_restored")] {
+        let _ = bench.c.execute(&format!("drop database if exists {name}"));
+    }
+    bench.links.clear();
+    outcome
+}

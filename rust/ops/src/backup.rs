@@ -57,6 +57,8 @@ pub struct BackupJob {
     pub out: PathBuf,
     /// The link that this one follows.
     pub base: Option<Arc<dyn Store>>,
+    /// Whether every file of that link is read and held against its SHA-256, instead of only its length.
+    pub check_base: bool,
     /// The server's data directories; empty to ask the server.
     pub data_dirs: Vec<PathBuf>,
     /// Whether to take what is not committed from the log, instead of flushing.
@@ -101,7 +103,7 @@ pub fn run(
     let base = job
         .base
         .as_ref()
-        .map(|base| base::open(base, &cluster))
+        .map(|base| base::open(base, &cluster, job.check_base, progress))
         .transpose()?;
     let databases = databases(&connection, &job.databases)?;
     base::must_know_one_of(base.as_ref(), &databases)?;

@@ -76,6 +76,7 @@ pub fn run(
         databases: Databases::Named(vec![database.clone()]),
         out: job.out,
         base: None,
+        check_base: false,
         data_dirs: Vec::new(),
         no_flush: true,
         threads: job.threads,

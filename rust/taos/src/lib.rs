@@ -11,12 +11,14 @@
 //! | [`statement`] | prepared INSERTs |
 //! | [`tmq`] | subscriptions |
 //! | `api` | the functions as C declares them |
+//! | `umask` | the process's umask, kept from the library |
 
 mod api;
 pub mod connection;
 pub mod library;
 pub mod statement;
 pub mod tmq;
+mod umask;
 
 pub use connection::{Connection, Field, Rows, SqlError};
 pub use library::{Library, LoadError, Login};

@@ -22,6 +22,7 @@ const BITMAP_PLUGIN: i32 = 0x103;
 const DATA_DIR: i32 = 0x104;
 const NO_FLUSH: i32 = 0x105;
 const JSON: i32 = 0x106;
+const CHECK_BASE: i32 = 0x107;
 
 /// Keys from here on are argp's own messages, not options.
 const ARGP_MESSAGES: i32 = 0x0100_0000;
@@ -53,6 +54,7 @@ struct Found {
     databases: Vec<String>,
     all: bool,
     base: Option<PathBuf>,
+    check_base: bool,
     data_dirs: Vec<PathBuf>,
     no_flush: bool,
     json: bool,
@@ -115,6 +117,7 @@ impl Found {
                 None => {}
                 Some(_) => return Err("--base is given twice; a link follows one other".to_owned()),
             },
+            (CHECK_BASE, _) => self.check_base = true,
             (DATA_DIR, _) => self.data_dirs.push(arg.into()),
             (NO_FLUSH, _) => self.no_flush = true,
             (JSON, _) => self.json = true,
@@ -196,6 +199,11 @@ impl Found {
                         "-W renames databases when they are restored; it needs -i".to_owned()
                     );
                 }
+                if self.check_base && self.base.is_none() {
+                    return Err(
+                        "--check-base checks the link that --base gives; give both".to_owned()
+                    );
+                }
                 let databases = match (self.all, self.databases.is_empty()) {
                     (true, true) => Databases::All,
                     (false, false) => Databases::Named(distinct(self.databases)?),
@@ -211,6 +219,7 @@ impl Found {
                     databases,
                     out,
                     base: self.base.map(|base| directory(&base)),
+                    check_base: self.check_base,
                     data_dirs: self.data_dirs,
                     no_flush: self.no_flush,
                     threads,
@@ -220,6 +229,7 @@ impl Found {
             (None, false) => {
                 let unused = [
                     (self.base.is_some(), "--base"),
+                    (self.check_base, "--check-base"),
                     (!self.data_dirs.is_empty(), "--data-dir"),
                     (self.no_flush, "--no-flush"),
                     (self.all, "-A"),
@@ -349,6 +359,8 @@ mod tests {
             (vec![(key('i'), "x"), (key('W'), "a=b|a=c")], "twice"),
             (vec![(key('i'), "x"), (BASE, "b")], "--base"),
             (vec![out, (BASE, "b"), (BASE, "c")], "--base"),
+            (vec![out, (key('A'), ""), (CHECK_BASE, "")], "give both"),
+            (vec![(key('i'), "x"), (CHECK_BASE, "")], "--check-base"),
         ] {
             let problem = parse(&options).unwrap_err();
             assert!(problem.contains(expected), "{options:?}: {problem}");

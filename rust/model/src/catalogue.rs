@@ -246,6 +246,12 @@ impl Schema {
         self.columns.iter().any(is_decimal)
     }
 
+    /// Whether any column is a BLOB.
+    pub fn has_blobs(&self) -> bool {
+        let is_blob = |column: &Column| column.column_type.data_type == DataType::Blob;
+        self.columns.iter().any(is_blob)
+    }
+
     /// Whether the server has lost the precision of a DECIMAL: 3.3.7.5 does when the last column of a normal table is
     /// dropped.
     pub fn has_lost_precision(&self) -> bool {

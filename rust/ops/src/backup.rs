@@ -8,13 +8,17 @@
 //! |---|---|
 //! | `base` | looks at the link that this one follows |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
+//! | `deletes` | joins many deletes of a table where that is cheaper |
+//! | `blobs` | what is said about BLOB values, which queries do not always tell |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
 mod base;
+mod blobs;
 mod changes;
+mod deletes;
 mod error;
 pub(crate) mod output;
 mod rows;
@@ -26,7 +30,7 @@ pub use error::BackupError;
 
 use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
-use capture::SourceChoice;
+use capture::{SourceChoice, VnodeDir};
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
@@ -186,6 +190,14 @@ pub(crate) struct Backup<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
+/// What changed up to the watermark.
+struct Found {
+    plan: Plan,
+    checkpoint: Checkpoint,
+    vnodes: Vec<VnodeDir>,
+    notes: Vec<String>,
+}
+
 /// A database that was backed up.
 pub(crate) struct Done {
     pub(crate) link: DatabaseLink,
@@ -193,6 +205,8 @@ pub(crate) struct Done {
     pub(crate) failed: Vec<FailedTable>,
     pub(crate) not_covered: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// Whether a table has BLOB columns.
+    pub(crate) has_blobs: bool,
 }
 
 impl Backup<'_> {
@@ -206,12 +220,16 @@ impl Backup<'_> {
         self.progress.go_on()?;
         let step = format!("finding what changed in {database}");
         self.progress.step(&step, Unit::Vnodes, 0);
-        let (plan, checkpoint) = self.detect(database, known.as_ref())?;
+        let found = self.detect(database, known.as_ref())?;
         self.progress.go_on()?;
         let step = format!("reading the catalogue of {database}");
         self.progress.step(&step, Unit::Tables, 0);
         let catalogue = server::catalogue::read(self.connection, database)?;
-        self.write(out, number, catalogue, known.as_ref(), &plan, &checkpoint)
+        let (plan, checkpoint) = (&found.plan, &found.checkpoint);
+        let mut done = self.write(out, number, catalogue, known.as_ref(), plan, checkpoint)?;
+        done.notes.extend(found.notes);
+        done.notes.extend(blobs::note(&done, &found.vnodes, plan)?);
+        Ok(done)
     }
 
     /// Writes what a plan says of a database, and what differs from `known`.
@@ -250,6 +268,7 @@ impl Backup<'_> {
         changes
             .tables
             .retain(|name, _| !catalogue.unreadable.contains_key(name));
+        deletes::join(self, &catalogue, &mut changes)?;
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
         let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
@@ -294,6 +313,7 @@ impl Backup<'_> {
             failed,
             not_covered,
             notes,
+            has_blobs: has_blobs(&catalogue),
         })
     }
 
@@ -387,11 +407,8 @@ impl Backup<'_> {
     }
 
     /// Sets the watermark, and finds what changed up to it.
-    fn detect(
-        &self,
-        database: &str,
-        known: Option<&Known>,
-    ) -> Result<(Plan, Checkpoint), BackupError> {
+    fn detect(&self, database: &str, known: Option<&Known>) -> Result<Found, BackupError> {
+        let mut notes = Vec::new();
         let vnodes = watermark::vnodes(self.connection, database, self.dirs)?;
         let mut by_log = self.job.no_flush;
         for vnode in &vnodes {
@@ -404,7 +421,12 @@ impl Backup<'_> {
                 .into());
             }
         }
-        if !by_log {
+        let mut flush = !by_log;
+        if by_log && server::catalogue::may_have_blobs(self.connection, database)? {
+            flush = true;
+            notes.push(blobs::flushed(database));
+        }
+        if flush {
             watermark::flush(self.connection, database, &vnodes, self.progress)?;
         }
         let since = match (self.base, known) {
@@ -437,8 +459,24 @@ impl Backup<'_> {
             let versions = versions.map(|vgroup| (vgroup.vgroup, vgroup.to)).collect();
             watermark::wait_applied(self.connection, database, &versions, self.progress)?;
         }
-        Ok((found.plan, found.checkpoint))
+        Ok(Found {
+            plan: found.plan,
+            checkpoint: found.checkpoint,
+            vnodes,
+            notes,
+        })
     }
+}
+
+fn has_blobs(catalogue: &Catalogue) -> bool {
+    let stables = catalogue.stables.values().map(|stable| &stable.schema);
+    let tables = catalogue
+        .tables
+        .values()
+        .filter_map(|table| table.schema.as_ref());
+    stables
+        .chain(tables)
+        .any(model::catalogue::Schema::has_blobs)
 }
 
 fn write_tables(

@@ -122,6 +122,12 @@ pub fn run(
     manifest.files = done.files;
     manifest.databases.push(done.link);
     let mut notes = done.notes;
+    if done.has_blobs {
+        notes.push(format!(
+            "database {database} has BLOB columns: one that was updated since the last flush is NULL in the export, as the \
+             server gives it; send FLUSH DATABASE before an export"
+        ));
+    }
     let unnamed = plan.tables.iter().filter(|table| {
         let name = table.name.as_ref();
         name.is_none() && !uids.contains(&table.table.uid)

@@ -268,9 +268,10 @@ impl Reader<'_> {
             self.in_database
         );
         let rows = match self.connection.query(&query) {
-            // No such column before 3.3.7. And 3.3.7.5 refuses while there is a table whose DECIMALs have lost their
-            // precision.
-            Err(error) if [INVALID_COLUMN, INVALID_PARAMETERS].contains(&(error.code & 0xffff)) => {
+            // No such column before 3.3.7.
+            Err(error)
+                if error.code & 0xffff == INVALID_COLUMN || is_refused_for_decimals(&error) =>
+            {
                 return Ok(None);
             }
             rows => rows?,
@@ -284,6 +285,32 @@ impl Reader<'_> {
         })?;
         Ok(Some(ids))
     }
+}
+
+/// Whether a table of the database has a BLOB column; also where the server does not tell. While a value of such a column
+/// has been updated in memory, queries give NULL for it, in 3.3.7.5: only a flush brings it back.
+pub fn may_have_blobs(connection: &Connection, database: &str) -> Result<bool, SqlError> {
+    for kind in ["SUPER_TABLE", "NORMAL_TABLE"] {
+        let query = format!(
+            "SELECT col_name FROM information_schema.ins_columns WHERE db_name = {} AND table_type = '{kind}' \
+             AND col_type = 'BLOB' LIMIT 1",
+            sql::text(database)
+        );
+        match connection.query(&query) {
+            Err(error) if is_refused_for_decimals(&error) => return Ok(true),
+            rows => {
+                if rows?.next()?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// 3.3.7.5 tells no columns while there is a table whose DECIMALs have lost their precision.
+fn is_refused_for_decimals(error: &SqlError) -> bool {
+    error.code & 0xffff == INVALID_PARAMETERS
 }
 
 /// "Invalid column name" and "Invalid parameters".

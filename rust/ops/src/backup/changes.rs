@@ -155,8 +155,8 @@ impl Changes {
             spans.extend_from_slice(widened);
         }
         for planned in planned {
+            // What was written again after a delete is among the changed rows; the others are gone.
             spans.extend_from_slice(&planned.spans);
-            spans.extend(planned.deletes.iter().map(|(span, _)| *span));
             deletes.extend(planned.deletes.iter().map(|(span, _)| *span));
             if planned.rows.is_none() {
                 // Which rows are meant could not be read, so they replace what is there.

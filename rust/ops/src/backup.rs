@@ -30,7 +30,7 @@ pub use error::BackupError;
 
 use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
-use capture::{SourceChoice, VnodeDir};
+use capture::{ReasonCode, SourceChoice, VnodeDir};
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
@@ -245,6 +245,7 @@ impl Backup<'_> {
         let database = &catalogue.database.name.clone();
         let mut notes = Vec::new();
         let vgroups = vgroup_links(plan, &mut notes);
+        notes.extend(expiry(database, plan));
         let layout = out.add_database(&catalogue);
         let store = out.files();
 
@@ -468,6 +469,19 @@ impl Backup<'_> {
     }
 }
 
+/// Says what became too old for the database's KEEP.
+fn expiry(database: &str, plan: &Plan) -> Option<String> {
+    let reasons = plan.vgroups.iter().flat_map(|vgroup| &vgroup.reasons);
+    let gone = reasons.filter(|reason| reason.code == ReasonCode::FileSetGone);
+    match gone.count() {
+        0 => None,
+        count => Some(format!(
+            "the server has removed {count} file sets of database {database} that were past its KEEP; a restore deletes \
+             their rows, too"
+        )),
+    }
+}
+
 fn has_blobs(catalogue: &Catalogue) -> bool {
     let stables = catalogue.stables.values().map(|stable| &stable.schema);
     let tables = catalogue
@@ -530,10 +544,15 @@ fn vgroup_links(plan: &Plan, notes: &mut Vec<String>) -> Vec<VgroupLink> {
             .iter()
             .filter(|reason| reason.range.is_some());
         let widened: Vec<String> = widening.map(|reason| reason.text.clone()).collect();
-        notes.extend(widened.iter().map(|text| {
+        // What KEEP has removed is told once for all vgroups.
+        let copied = vgroup
+            .reasons
+            .iter()
+            .filter(|reason| reason.range.is_some() && reason.code != ReasonCode::FileSetGone);
+        notes.extend(copied.map(|reason| {
             format!(
-                "vgroup {}: copied more than the changed rows: {text}",
-                vgroup.vgroup
+                "vgroup {}: copied more than the changed rows: {}",
+                vgroup.vgroup, reason.text
             )
         }));
         links.push(VgroupLink {

@@ -6,6 +6,7 @@
 //! with the link it was at.
 
 pub mod blocks;
+mod existing;
 mod rows;
 mod schema;
 
@@ -35,6 +36,8 @@ pub struct RestoreJob {
     pub login: Login,
     /// The links, the oldest first.
     pub links: Vec<Arc<dyn Store>>,
+    /// The databases to restore, by the names that the links have for them; empty for all.
+    pub databases: Vec<String>,
     /// New names of databases.
     pub rename: BTreeMap<String, String>,
     /// How many connections write rows.
@@ -91,6 +94,14 @@ pub enum RestoreError {
         /// Those there are.
         held: String,
     },
+    /// A database to restore is in no link.
+    #[error("-D names database {name}, which no link holds; they hold {held}")]
+    NotHeld {
+        /// The database.
+        name: String,
+        /// Those there are.
+        held: String,
+    },
     /// A database would get the name of the one that restores are recorded in.
     #[error(
         "restores are recorded in database {target}, so nothing is restored to it; give another name with -W"
@@ -128,7 +139,8 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<RestoreOutcome, RestoreError> {
     let links = chain::open(&job.links)?;
-    let targets = targets(&links, &job.rename)?;
+    let targets = chosen(targets(&links, &job.rename)?, &job.databases)?;
+    check_names(&targets)?;
     for link in &links {
         let step = format!("checking {}", link.place());
         progress.step(&step, Unit::Bytes, link.bytes());
@@ -156,6 +168,10 @@ pub fn run(
         }
         let state = Target::read(&connection, target)?;
         let done = first_step(&steps, &state, database)?;
+        if let Some((_, first)) = steps.first() {
+            let kept = existing::kept_options(&connection, &state, first)?;
+            outcome.notes.extend(kept);
+        }
         if done == steps.len() {
             outcome.notes.push(format!(
                 "database {target} is at the last link already; nothing was done"
@@ -214,7 +230,25 @@ fn targets(
             held: held.join(", "),
         });
     }
-    check_names(&targets)?;
+    Ok(targets)
+}
+
+/// Those of the databases that were asked for.
+fn chosen(
+    mut targets: BTreeMap<String, String>,
+    wanted: &[String],
+) -> Result<BTreeMap<String, String>, RestoreError> {
+    if wanted.is_empty() {
+        return Ok(targets);
+    }
+    if let Some(name) = wanted.iter().find(|name| !targets.contains_key(*name)) {
+        let held: Vec<&str> = targets.keys().map(String::as_str).collect();
+        return Err(RestoreError::NotHeld {
+            name: name.clone(),
+            held: held.join(", "),
+        });
+    }
+    targets.retain(|name, _| wanted.contains(name));
     Ok(targets)
 }
 

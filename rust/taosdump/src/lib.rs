@@ -1,6 +1,7 @@
 //! `taosdump --incremental`: what the patched taosdump hands over, done.
 
 mod options;
+mod words;
 
 use config::Settings;
 use ops::{backup, restore};

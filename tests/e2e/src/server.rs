@@ -113,16 +113,22 @@ const START: Duration = Duration::from_secs(60);
 impl Server {
     /// Starts a server and waits until it answers.
     pub fn start(installation: &Installation) -> io::Result<Self> {
+        Self::start_with(installation, "")
+    }
+
+    /// The same with lines of its own at the beginning of `taos.cfg`, in which `ROOT` is the server's directory.
+    pub fn start_with(installation: &Installation, lines: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("taosd-").tempdir()?;
         let port = Port::reserve()?;
         for sub in ["data", "log", "cfg", "temp"] {
             fs::create_dir(dir.path().join(sub))?;
         }
         let (root, number) = (dir.path().display(), port.number);
+        let lines = lines.replace("ROOT", &root.to_string());
         fs::write(
             dir.path().join("cfg/taos.cfg"),
             format!(
-                "firstEp localhost:{number}\nfqdn localhost\nserverPort {number}\ndataDir {root}/data\n\
+                "{lines}firstEp localhost:{number}\nfqdn localhost\nserverPort {number}\ndataDir {root}/data\n\
                  logDir {root}/log\ntempDir {root}/temp\nmonitor 0\naudit 0\ntelemetryReporting 0\n\
                  crashReporting 0\nsupportVnodes 64\nminimalDataDirGB 0.1\nminimalLogDirGB 0.1\n\
                  minimalTmpDirGB 0.1\ndebugFlag 131\ntimezone UTC\ncharset UTF-8\nlocale C.UTF-8\n"
@@ -243,6 +249,11 @@ impl Server {
             command.env("LD_LIBRARY_PATH", libraries);
         }
         command
+    }
+
+    /// What it was started from.
+    pub fn installation(&self) -> &Installation {
+        &self.installation
     }
 
     /// Its dataDir.

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 
 type Story = fn(Workbench) -> Result<(), String>;
 
-const STORIES: [(&str, Story); 7] = [
+const STORIES: [(&str, Story); 10] = [
     ("a_base_with_a_damaged_file_is_not_followed", damaged_base),
     ("only_its_owner_may_read_a_link", modes),
     (
@@ -45,6 +45,9 @@ const STORIES: [(&str, Story); 7] = [
     ("wrong_values_are_wrong_usage", wrong_values),
     ("a_value_updated_in_memory_is_never_null", updated_in_memory),
     ("many_deletes_of_one_table", many_deletes),
+    ("one_database_of_several_is_restored", one_of_several),
+    ("an_empty_database_keeps_its_options", empty_target),
+    ("a_second_data_dir_line_changes_nothing", two_data_dirs),
 ];
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -402,4 +405,84 @@ fn many_deletes(mut bench: Workbench) -> Result<(), String> {
     delete(&bench, "apart", 7)?;
     bench.link(&[])?;
     bench.restore_both_ways()
+}
+
+/// One of several databases, with names that hold what separates names.
+fn one_of_several(bench: Workbench) -> Result<(), String> {
+    usual(&bench)?;
+    let odd = " a=b|c, ";
+    let _ = bench.c.execute(&format!("drop database if exists `{odd}`"));
+    let failed = |e: e2e::SqlError| e.to_string();
+    for sql in [
+        format!("create database `{odd}` vgroups 1"),
+        format!("create table `{odd}`.t (ts timestamp, i int)"),
+        format!("insert into `{odd}`.t values ({START}, 1)"),
+    ] {
+        bench.c.execute(&sql).map_err(failed)?;
+    }
+    let out = bench.path("both");
+    let names = format!("{},{}", bench.database, odd.replace(',', "\\,"));
+    let mut command = bench
+        .taosdump
+        .link_command(bench.server, &[&names], None, &out);
+    Run::of(&mut command)
+        .map_err(|e| e.to_string())?
+        .expect_code(0)?;
+    let target = bench.target();
+    let escaped = r"\ a\=b\|c,\ ";
+    let restore = |databases: &str, rename: (&str, &str)| {
+        let mut command = bench
+            .taosdump
+            .restore_command(bench.server, &[&out], &[rename]);
+        Run::of(command.args(["-D", databases])).map_err(|e| e.to_string())
+    };
+    restore(&odd.replace(',', "\\,"), (escaped, &target))?.expect_code(0)?;
+    let rows = bench
+        .c
+        .query(&format!("select i from `{target}`.t"))
+        .map_err(failed)?;
+    assert_eq!(rows, [["1"]]);
+    bench.drop_target().map_err(failed)?;
+    restore(&bench.database, (&bench.database, &target))?.expect_code(0)?;
+    bench.expect_target(&bench.content().map_err(failed)?)?;
+    let run = restore("nothing", (&bench.database, &target))?.expect_code(1)?;
+    expect_said(&run, "-D names database nothing, which no link holds")?;
+    bench
+        .c
+        .execute(&format!("drop database `{odd}`"))
+        .map(drop)
+        .map_err(failed)
+}
+
+fn empty_target(mut bench: Workbench) -> Result<(), String> {
+    usual(&bench)?;
+    bench.link(&[])?;
+    let target = bench.target();
+    bench
+        .c
+        .execute(&format!("create database `{target}` vgroups 3 keep 36500"))
+        .map_err(|e| e.to_string())?;
+    let run = bench.try_restore(&bench.links)?.expect_code(0)?;
+    expect_said(&run, "was there and keeps its")?;
+    expect_said(&run, "VGROUPS 3 (the backup has 1)")?;
+    let run = bench.try_restore(&bench.links)?.expect_code(0)?;
+    match run.output().contains("keeps its") {
+        true => Err(run.output()),
+        false => Ok(()),
+    }
+}
+
+fn two_data_dirs(bench: Workbench) -> Result<(), String> {
+    let lines = "dataDir ROOT/temp\n";
+    let server = io(Server::start_with(bench.server.installation(), lines))?;
+    let bench = Workbench::new(&server, bench.taosdump, &bench.database)?;
+    usual(&bench)?;
+    let out = bench.path("out");
+    let mut command = bench.taosdump.command(&server, &out);
+    io(fs::create_dir(&out))?;
+    command.args(["--incremental", "-D", &bench.database, "-o"]);
+    Run::of(command.arg(out.join("link")))
+        .map_err(|e| e.to_string())?
+        .expect_code(0)
+        .map(drop)
 }

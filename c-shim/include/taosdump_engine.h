@@ -31,7 +31,7 @@ typedef enum {
   TAOSDUMP_OPTION_DATA_DIR      = 0x104,
   TAOSDUMP_OPTION_NO_FLUSH      = 0x105,
   TAOSDUMP_OPTION_JSON          = 0x106,
-  TAOSDUMP_OPTION_CHECK_BASE    = 0x107
+  TAOSDUMP_OPTION_CHECK_BASE    = 0x108
 } EIncrementalOption;
 
 /* One option of the command line, in the order given; an option given twice comes twice. */

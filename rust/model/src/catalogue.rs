@@ -18,10 +18,12 @@ pub struct Catalogue {
     pub stables: BTreeMap<String, SuperTable>,
     /// Its child and normal tables by name.
     pub tables: BTreeMap<String, Table>,
-    /// What it holds that a backup does not: virtual tables.
+    /// What it holds that a backup does not: virtual tables, topics, streams and the like.
     pub not_covered: Vec<String>,
     /// Tables that the server itself can't read any more, and why. They are not in `tables`.
     pub unreadable: BTreeMap<String, String>,
+    /// Super tables of which the same is true. They are not in `stables`, their children are in `tables`.
+    pub unreadable_stables: BTreeMap<String, String>,
 }
 
 /// A database's options.

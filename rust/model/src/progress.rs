@@ -23,6 +23,11 @@ pub trait Progress: Sync {
         let _ = (units, rows);
     }
 
+    /// Work has waited for seconds and waits on; `what` says for what, and for how long at most.
+    fn waits(&self, what: &str) {
+        let _ = what;
+    }
+
     /// Whether whoever asked for the work wants it to end. Work looks often, and ends with [`Cancelled`] soon after.
     fn is_cancelled(&self) -> bool {
         false

@@ -12,6 +12,7 @@
 //! | `blobs` | what is said about BLOB values, which queries do not always tell |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
+//! | `watch` | notices that no server answers any more |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
@@ -23,10 +24,12 @@ mod error;
 pub(crate) mod output;
 mod rows;
 mod tags;
+mod watch;
 
 pub(crate) use base::Known;
 pub(crate) use changes::Changes;
 pub use error::BackupError;
+pub(crate) use watch::Watch;
 
 use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
@@ -45,9 +48,14 @@ use repository::link::{DatabaseLink, Link, LinkError, ListWriter, Manifest, Tota
 use server::{
     Connection, Library, Login,
     catalogue::{CatalogueError, schema},
-    cluster, database as databases, restore_record, tables,
+    cluster, database as databases, restore_record, tables, uncovered,
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+};
 use store::{Directory, FileEntry, Store, StoreError};
 
 /// What to back up, and how.
@@ -101,25 +109,45 @@ pub fn run(
     library: &Library,
     progress: &dyn Progress,
 ) -> Result<BackupOutcome, BackupError> {
-    let mut out = Output::open(&job.out)?;
+    let out = Output::open(&job.out)?;
     let connection = library.connect(&job.login)?;
-    let cluster = cluster::id(&connection)?;
+    let watch = &Watch::new(cluster::endpoints(&connection)?);
+    let (end, done) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || watch.run(progress, done));
+        let outcome = make(job, library, progress, out, &connection, watch);
+        drop(end);
+        outcome
+    })
+}
+
+/// Makes a link, while somebody looks whether the server is there.
+fn make(
+    job: &BackupJob,
+    library: &Library,
+    progress: &dyn Progress,
+    mut out: Output,
+    connection: &Connection,
+    watch: &Watch,
+) -> Result<BackupOutcome, BackupError> {
+    let cluster = cluster::id(connection)?;
     let base = job
         .base
         .as_ref()
         .map(|base| base::open(base, &cluster, job.check_base, progress))
         .transpose()?;
-    let databases = databases(&connection, &job.databases)?;
+    let databases = databases(connection, &job.databases)?;
     base::must_know_one_of(base.as_ref(), &databases)?;
-    let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
+    let dirs = watermark::data_dirs(connection, &cluster, &job.data_dirs)?;
 
-    let server = cluster::version(&connection);
+    let server = cluster::version(connection);
     let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_base));
     let (mut notes, mut failed) = (Vec::new(), Vec::new());
     let backup = Backup {
         job,
         library,
-        connection: &connection,
+        connection,
+        watch,
         base: base.as_ref(),
         dirs: &dirs,
         progress,
@@ -134,6 +162,9 @@ pub fn run(
         notes.extend(done.notes);
         failed.extend(done.failed);
     }
+    manifest
+        .not_covered
+        .extend(uncovered::functions(connection)?);
     let held = |name: &String| databases.contains(name);
     for before in base.iter().flat_map(|base| &base.manifest.databases) {
         if !held(&before.database.name) {
@@ -185,6 +216,7 @@ pub(crate) struct Backup<'a> {
     pub(crate) job: &'a BackupJob,
     pub(crate) library: &'a Library,
     pub(crate) connection: &'a Connection,
+    pub(crate) watch: &'a Watch,
     pub(crate) base: Option<&'a Link>,
     pub(crate) dirs: &'a [PathBuf],
     pub(crate) progress: &'a dyn Progress,
@@ -263,12 +295,13 @@ impl Backup<'_> {
                 catalogue.tables.insert(table.clone(), before.clone());
             }
         }
+        failed.extend(keep_unreadable_stables(&mut catalogue, known));
         let created = databases::created(self.connection, database)?;
         let reappeared = known.and_then(|known| self.reappeared(known, &catalogue));
         let mut changes = Changes::between(known, &catalogue, plan, reappeared)?;
         changes
             .tables
-            .retain(|name, _| !catalogue.unreadable.contains_key(name));
+            .retain(|name, change| change.uid.is_none() || is_readable(&catalogue, name));
         deletes::join(self, &catalogue, &mut changes)?;
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
         let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
@@ -467,6 +500,45 @@ impl Backup<'_> {
             notes,
         })
     }
+}
+
+/// Super tables that can't be read stay what they were in the base, with those children that were there.
+fn keep_unreadable_stables(catalogue: &mut Catalogue, known: Option<&Known>) -> Vec<FailedTable> {
+    let mut failed = Vec::new();
+    for (name, reason) in &catalogue.unreadable_stables {
+        let mut stables = known.iter().flat_map(|known| &known.link.stables);
+        let before = stables.find(|stable| stable.name == *name);
+        failed.push(FailedTable {
+            database: catalogue.database.name.clone(),
+            name: name.clone(),
+            id: before.map_or(FailedId::Unknown, |before| {
+                FailedId::SuperTable(before.suid)
+            }),
+            problem: format!("{reason}; its children are not in the link"),
+        });
+        if let Some(before) = before {
+            catalogue.stables.insert(name.clone(), before.clone());
+        }
+        catalogue.tables.retain(|child, table| {
+            if table.stable.as_ref() != Some(name) {
+                return true;
+            }
+            let before = known.and_then(|known| known.tables.get(child));
+            let before = before.filter(|before| before.uid == table.uid);
+            before.map(|before| *table = before.clone()).is_some()
+        });
+    }
+    failed
+}
+
+/// Whether a table of the catalogue was read, and not taken from the base.
+fn is_readable(catalogue: &Catalogue, name: &str) -> bool {
+    let stable = catalogue
+        .tables
+        .get(name)
+        .and_then(|table| table.stable.as_ref());
+    !catalogue.unreadable.contains_key(name)
+        && !stable.is_some_and(|stable| catalogue.unreadable_stables.contains_key(stable))
 }
 
 /// Says what became too old for the database's KEEP.

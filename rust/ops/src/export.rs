@@ -6,7 +6,8 @@
 
 use crate::{
     backup::{
-        self, Backup, BackupError, BackupJob, BackupOutcome, Databases, Known, output::Output,
+        self, Backup, BackupError, BackupJob, BackupOutcome, Databases, Known, Watch,
+        output::Output,
     },
     watermark,
 };
@@ -91,6 +92,7 @@ pub fn run(
         job: &job,
         library,
         connection: &connection,
+        watch: &Watch::new(Vec::new()),
         base: None,
         dirs: &[],
         progress,
@@ -260,6 +262,7 @@ mod tests {
             stables: BTreeMap::new(),
             tables: [("t".to_owned(), table)].into(),
             not_covered: Vec::new(),
+            unreadable_stables: Default::default(),
             unreadable: BTreeMap::new(),
         };
         let changed = TablePlan {

@@ -42,3 +42,15 @@ pub fn data_dirs(connection: &Connection) -> Result<Vec<PathBuf>, SqlError> {
     dirs.dedup();
     Ok(dirs)
 }
+
+/// The endpoints of all dnodes, `host:port`.
+pub fn endpoints(connection: &Connection) -> Result<Vec<String>, SqlError> {
+    let mut endpoints = Vec::new();
+    connection
+        .query("SELECT endpoint FROM information_schema.ins_dnodes")?
+        .for_each(|row| {
+            endpoints.push(row.text(0));
+            Ok::<_, SqlError>(())
+        })?;
+    Ok(endpoints)
+}

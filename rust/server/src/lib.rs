@@ -12,6 +12,7 @@
 //! | [`insert`] | writing rows |
 //! | [`topics`] | topics and consumer groups |
 //! | [`restore_record`] | which link a restored database is at |
+//! | [`uncovered`] | what a database has that no backup holds |
 //! | [`sql`] | names and values as SQL text |
 
 pub mod catalogue;
@@ -25,6 +26,7 @@ pub mod select;
 pub mod sql;
 pub mod tables;
 pub mod topics;
+pub mod uncovered;
 pub mod vgroups;
 
 pub use login::login;

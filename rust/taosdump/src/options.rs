@@ -22,7 +22,7 @@ const BITMAP_PLUGIN: i32 = 0x103;
 const DATA_DIR: i32 = 0x104;
 const NO_FLUSH: i32 = 0x105;
 const JSON: i32 = 0x106;
-const CHECK_BASE: i32 = 0x107;
+const CHECK_BASE: i32 = 0x108;
 
 /// Keys from here on are argp's own messages, not options.
 const ARGP_MESSAGES: i32 = 0x0100_0000;

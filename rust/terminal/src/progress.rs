@@ -1,4 +1,4 @@
-//! A progress bar on a terminal, nothing in a pipe; and Ctrl-C, which ends work where it leaves nothing half done.
+//! A progress bar on a terminal, in a pipe only what is waited for; and Ctrl-C, which ends work where it leaves nothing half done.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{Progress, Unit};
@@ -72,6 +72,11 @@ impl Progress for Bar {
         if rows > 0 {
             self.bar.set_message(format!("{rows} rows"));
         }
+    }
+
+    fn waits(&self, what: &str) {
+        // In a pipe too: silence looks like a program that hangs.
+        self.bar.suspend(|| eprintln!("{what}"));
     }
 
     fn is_cancelled(&self) -> bool {

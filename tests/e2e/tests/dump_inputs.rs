@@ -1,7 +1,7 @@
 //! Inputs that an operator gives to a dump, and that once ended otherwise than an operator would want: damaged bases,
 //! odd options, tables of unusual size, a server that goes away.
 
-use e2e::{Installation, Run, Server, Taosdump, Workbench, files_below};
+use e2e::{Installation, Run, Running, Server, Taosdump, Workbench, files_below};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
     fs,
@@ -12,6 +12,8 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 fn main() -> ExitCode {
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
 
 type Story = fn(Workbench) -> Result<(), String>;
 
-const STORIES: [(&str, Story); 10] = [
+const STORIES: [(&str, Story); 16] = [
     ("a_base_with_a_damaged_file_is_not_followed", damaged_base),
     ("only_its_owner_may_read_a_link", modes),
     (
@@ -47,6 +49,12 @@ const STORIES: [(&str, Story); 10] = [
     ("many_deletes_of_one_table", many_deletes),
     ("one_database_of_several_is_restored", one_of_several),
     ("an_empty_database_keeps_its_options", empty_target),
+    ("the_widest_tables_there_can_be", widest),
+    ("a_database_with_a_backtick_in_its_name", backtick),
+    ("what_no_link_holds_is_named", not_covered),
+    ("a_new_tag_is_no_change_of_its_children", added_tag),
+    ("a_deleted_value_that_the_server_brings_back", brought_back),
+    ("a_server_that_is_gone_is_given_up", killed),
     ("a_second_data_dir_line_changes_nothing", two_data_dirs),
 ];
 
@@ -485,4 +493,240 @@ fn two_data_dirs(bench: Workbench) -> Result<(), String> {
         .map_err(|e| e.to_string())?
         .expect_code(0)
         .map(drop)
+}
+
+fn widest(mut bench: Workbench) -> Result<(), String> {
+    let long: Vec<String> = (0..3_967)
+        .map(|n| format!("c{n:04}{} int", "x".repeat(59)))
+        .collect();
+    let many: Vec<String> = (0..4_094).map(|n| format!("c{n} int")).collect();
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 stt_trigger 1 keep 36500",
+            &format!(
+                "create table $.s (ts timestamp, {}) tags (t int) comment 'wide' keep 3650d",
+                long.join(", ")
+            ),
+            "create table $.c using $.s tags (1)",
+            &format!("create table $.n (ts timestamp, {})", many.join(", ")),
+            "insert into $.n (ts, c0, c4093) values (now, 1, 2)",
+        ],
+    )?;
+    let last = long
+        .last()
+        .map_or("", |column| column.trim_end_matches(" int"));
+    bench
+        .sql(&format!("insert into $.c (ts, {last}) values (now, 3)"))
+        .map_err(|e| e.to_string())?;
+    bench.link(&[])?;
+    all(
+        &bench,
+        &[
+            "alter table $.n drop column c1",
+            "insert into $.n (ts, c7) values (now, 1)",
+        ],
+    )?;
+    bench.link(&["--no-flush"])?;
+    bench.restore_both_ways()?;
+    let query = format!(
+        "select `keep` from information_schema.ins_stables where db_name = '{}'",
+        bench.target()
+    );
+    let keep = bench.c.query(&query).map_err(|e| e.to_string())?;
+    assert_eq!(keep, [["5256000"]]);
+    Ok(())
+}
+
+fn backtick(bench: Workbench) -> Result<(), String> {
+    let name = format!("{}`", bench.database);
+    let mut bench = Workbench::new(bench.server, bench.taosdump, &name)?;
+    usual(&bench)?;
+    bench.link(&[])?;
+    all(
+        &bench,
+        &[
+            &rows("c", 100, 5),
+            "alter database $ wal_retention_period 3700",
+        ],
+    )?;
+    bench.link(&["--no-flush"])?;
+    bench.restore_both_ways()
+}
+
+fn not_covered(mut bench: Workbench) -> Result<(), String> {
+    usual(&bench)?;
+    let user = format!("user_of_{}", bench.database);
+    all(
+        &bench,
+        &[
+            "create table $.two (ts timestamp, i int) tags (t1 int, t2 int)",
+            "create index by_second on $.two (t2)",
+            &format!(
+                "create topic topic_of_{} as select * from $.n",
+                bench.database
+            ),
+            &format!("create user {user} pass 'Secret_123'"),
+            &format!("grant read on $.* to {user}"),
+        ],
+    )?;
+    let run = bench.link(&["--json"])?;
+    let manifest = io(fs::read_to_string(
+        bench.links[0].join("incremental/manifest.json"),
+    ))?;
+    for what in [
+        format!("topic topic_of_{}", bench.database),
+        "index by_second on t2 of super table two".to_owned(),
+        format!("privilege read of user {user}"),
+    ] {
+        let text = format!("{}: {what}", bench.database);
+        if !run.stdout.contains(&text) || !manifest.contains(&text) {
+            return Err(format!("{text:?} is not said: {}", run.output()));
+        }
+    }
+    match run.stdout.contains("index t1_two") {
+        true => Err(format!("the server made it by itself: {}", run.output())),
+        false => Ok(()),
+    }?;
+    all(
+        &bench,
+        &[
+            &format!("drop topic topic_of_{}", bench.database),
+            &format!("drop user {user}"),
+        ],
+    )?;
+    bench.restore_both_ways()
+}
+
+fn added_tag(mut bench: Workbench) -> Result<(), String> {
+    usual(&bench)?;
+    let children: Vec<String> = (0..300)
+        .map(|n| format!("create table $.c{n} using $.s tags ({n})"))
+        .collect();
+    let children: Vec<&str> = children.iter().map(String::as_str).collect();
+    all(&bench, &children)?;
+    bench.link(&[])?;
+    all(
+        &bench,
+        &["alter table $.s add tag u varchar(9)", "reset query cache"],
+    )?;
+    let run = bench.link(&["--no-flush"])?;
+    expect_said(&run, "0 rows of 0 changed")?;
+    all(
+        &bench,
+        &[
+            "alter table $.s add tag w int",
+            "reset query cache",
+            "alter table $.c7 set tag w = 7",
+            "alter table $.c8 set tag t = -8",
+            "alter table $.c9 set tag u = 'nine'",
+        ],
+    )?;
+    let run = bench.link(&[])?;
+    expect_said(&run, "0 rows of 3 changed")?;
+    all(
+        &bench,
+        &[
+            "alter table $.s drop tag u",
+            "alter table $.s add tag u int",
+        ],
+    )?;
+    bench.link(&[])?;
+    bench.restore_both_ways()
+}
+
+/// The server forgets a delete when it merges files, if a part of the row was written again: the deleted values of the
+/// other columns come back, with no version of their own. A chain goes on without them.
+fn brought_back(mut bench: Workbench) -> Result<(), String> {
+    let failed = |e: e2e::SqlError| e.to_string();
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 stt_trigger 4 keep 36500",
+            "create table $.n (ts timestamp, a int, b int)",
+            &format!("insert into $.n values ({START}, 5, 97)"),
+        ],
+    )?;
+    bench.link(&[])?;
+    all(
+        &bench,
+        &[
+            &format!("delete from $.n where ts = {START}"),
+            &format!("insert into $.n (ts, b) values ({START}, 5)"),
+        ],
+    )?;
+    bench.link(&[])?;
+    let row = format!("select a, b from $.n where ts = {START}");
+    let written = bench.query(&row).map_err(failed)?;
+    assert_eq!(written, [["", "5"]]);
+    for n in 1..=12 {
+        let ts = START + n * 1_000;
+        bench
+            .sql(&format!("insert into $.n values ({ts}, {n}, {n})"))
+            .map_err(failed)?;
+        bench.link(&[])?;
+        if bench.query(&row).map_err(failed)? != written {
+            break;
+        }
+    }
+    let shown = bench.query(&row).map_err(failed)?;
+    bench.try_restore(&bench.links)?.expect_code(0)?;
+    let target = bench.target();
+    let restored = bench
+        .c
+        .query(&format!("select a, b from `{target}`.n where ts = {START}"))
+        .map_err(failed)?;
+    if restored != written {
+        return Err(format!("{restored:?}, the server shows {shown:?}"));
+    }
+    if shown == written {
+        eprintln!("this server keeps the delete");
+        return bench.restore_both_ways();
+    }
+    // Whatever is written to the row brings what the server shows into the next link.
+    bench
+        .sql(&format!("insert into $.n (ts, b) values ({START}, 6)"))
+        .map_err(failed)?;
+    bench.link(&[])?;
+    let last = bench.links.len() - 1;
+    bench.restore(last..last + 1)
+}
+
+fn killed(bench: Workbench) -> Result<(), String> {
+    let mut server = io(Server::start(bench.server.installation()))?;
+    let name = bench.database.clone();
+    let out = bench.path("out");
+    {
+        let bench = Workbench::new(&server, bench.taosdump, &name)?;
+        usual(&bench)?;
+        for n in 0..400 {
+            all(
+                &bench,
+                &[
+                    &format!("create table $.m{n} (ts timestamp, i int)"),
+                    &rows(&format!("m{n}"), 0, 500),
+                ],
+            )?;
+        }
+        bench.keep();
+    }
+    let mut command = bench.taosdump.link_command(&server, &[&name], None, &out);
+    let running = io(Running::start(command.args(["-T", "1", "-d", "lzma"])))?;
+    let data = |path: &PathBuf| path.to_string_lossy().ends_with(".avro");
+    while running.is_running() && files_below(&out).iter().filter(|path| data(path)).count() < 20 {
+        thread::sleep(Duration::from_millis(1));
+    }
+    server.kill();
+    let endpoint = format!("localhost:{}", server.port());
+    let run = io(running.wait())?.expect_code(1)?;
+    expect_said(
+        &run,
+        &format!("nobody answers at {endpoint}: waiting for the server"),
+    )?;
+    expect_said(&run, &format!("does not answer at {endpoint}"))?;
+    eprintln!("given up after {:.0?}", run.wall);
+    match out.join("incremental/manifest.json").exists() {
+        true => Err("a link was made".to_owned()),
+        false => Ok(()),
+    }
 }

@@ -3,7 +3,7 @@
 //! A table's rows are read span by span. Where most children of a super table are wanted whole, one query over the
 //! super table replaces one query for each of them: the server then reads its files once.
 
-use super::{Backup, BackupError, Changes, output::write_file};
+use super::{Backup, BackupError, Changes, Watch, output::write_file};
 use ::rows::{
     avro::{self, Compression, DataFileError, FileWriter},
     source::{Row as _, RowSource as _},
@@ -60,6 +60,7 @@ pub(super) fn copy(
         compression: backup.job.compression,
         library: backup.library,
         progress: backup.progress,
+        watch: backup.watch,
         store,
         database,
         results: Mutex::default(),
@@ -232,6 +233,7 @@ struct Work<'a> {
     compression: Compression,
     library: &'a Library,
     progress: &'a dyn Progress,
+    watch: &'a Watch,
     store: &'a dyn Store,
     database: &'a str,
     results: Mutex<Vec<(String, TableResult)>>,
@@ -293,8 +295,10 @@ impl Work<'_> {
                 Err(TableError::Data(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     lost += 1;
-                    if lost > RETRIES && error.is_disconnected() {
+                    let given_up = lost > RETRIES || self.watch.has_given_up();
+                    if given_up && error.is_disconnected() {
                         return Err(BackupError::Disconnected {
+                            place: self.watch.place(),
                             table: table.name.clone(),
                             source: error,
                         });

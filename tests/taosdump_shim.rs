@@ -150,7 +150,7 @@ fn the_engine_gets_every_option_in_order_and_its_code_is_the_programs() {
     assert_eq!(
         text(&output.stdout),
         "h=db1\n0x101=(none)\ni=a\ni=b\ni=c\nT=4\n0x102=/x\n0x104=/1\n0x104=/2\n0x105=(none)\n0x106=(none)\n\
-         0=meters\n0=d1\n0=d2\npassword=secret"
+         0=meters\n0=d1\n0=d2\npassword=(none)"
     );
 }
 
@@ -160,8 +160,75 @@ fn options_that_taosdump_blanks_before_it_parses_are_not_lost() {
         StandIn::build().call(&["-n", "--incremental", "meters", "--schemaonly", "d1", ""]);
     assert_eq!(
         text(&output.stdout),
-        "0x101=(none)\n0=meters\n0=d1\nn=(none)\ns=(none)\npassword=secret"
+        "n=(none)\n0x101=(none)\ns=(none)\n0=meters\n0=d1\npassword=(none)"
     );
+}
+
+#[test]
+fn a_password_is_taken_from_its_word_or_from_standard_input() {
+    let stand_in = StandIn::build();
+    for word in ["-psecret", "--password=secret", "-gpsecret"] {
+        let output = stand_in.call(&["--incremental", word]);
+        let got = text(&output.stdout);
+        assert!(got.ends_with("p=(none)\npassword=secret"), "{word}: {got}");
+    }
+    for word in ["-p", "--password"] {
+        let mut command = Command::new(stand_in.dir.path().join("taosdump"));
+        let mut child = command
+            .args([word, "--incremental"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, b"two words\n").unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        let got = text(&output.stdout);
+        assert!(got.ends_with("password=two words"), "{word}: {got}");
+    }
+    let output = stand_in.call(&["--incremental", "-p"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_password_does_not_stay_in_the_list_of_processes() {
+    let stand_in = StandIn::build();
+    stand_in.plugin("words.so", &["-DSHOW_WORDS"]);
+    for word in ["-psecret", "--password=secret"] {
+        let output = stand_in.call(&["--incremental", word, "--bitmap-plugin", "words.so"]);
+        let got = text(&output.stdout);
+        let (words, password) = got.split_once("password=s").unwrap();
+        assert!(words.contains("--bitmap-plugin words.so"), "{got}");
+        assert!(!words.contains("secret"), "{got}");
+        assert_eq!(password, "ecret");
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_wrong_usage_and_says_which_word() {
+    let stand_in = StandIn::build();
+    for (arguments, word) in [
+        (["--incremental", "--nonsense", "-A"], "--nonsense"),
+        (["--incremental", "-y", "-A"], "-y"),
+        (["--incremental", "--json=x", "-A"], "--json=x"),
+        (["--incremental", "-A", "-o"], "-o"),
+        (["--incremental", "-A", "--base"], "--base"),
+    ] {
+        let output = stand_in.call(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        let said = text(&output.stderr);
+        assert!(said.starts_with(&format!("taosdump: {word}: ")), "{said}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn a_question_is_answered_by_taosdump_itself() {
+    let output = StandIn::build().call(&["--incremental", "--help"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("Usage:"), "{output:?}");
 }
 
 #[test]
@@ -189,6 +256,7 @@ fn our_options_without_incremental_are_wrong_usage() {
         ("--data-dir", Some("x")),
         ("--no-flush", None),
         ("--json", None),
+        ("--check-base", None),
     ] {
         let mut arguments = vec![option];
         arguments.extend(argument);
@@ -213,6 +281,7 @@ fn help_shows_our_options_in_a_group_of_their_own_at_the_end() {
         "--data-dir=DIR",
         "--no-flush",
         "--json",
+        "--check-base",
     ] {
         assert!(ours.contains(option), "{help}");
     }
@@ -231,7 +300,7 @@ fn a_plugin_is_used_in_place_of_the_built_in_engine() {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert_eq!(
         text(&output.stdout),
-        "0x101=(none)\n0x103=other.so\npassword=secret"
+        "0x101=(none)\n0x103=other.so\npassword=(none)"
     );
 }
 

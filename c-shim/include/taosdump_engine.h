@@ -31,7 +31,8 @@ typedef enum {
   TAOSDUMP_OPTION_DATA_DIR      = 0x104,
   TAOSDUMP_OPTION_NO_FLUSH      = 0x105,
   TAOSDUMP_OPTION_JSON          = 0x106,
-  TAOSDUMP_OPTION_OPTION        = 0x107
+  TAOSDUMP_OPTION_OPTION        = 0x107,
+  TAOSDUMP_OPTION_CHECK_BASE    = 0x108
 } EIncrementalOption;
 
 /* One option of the command line, in the order given; an option given twice comes twice. */
@@ -53,8 +54,8 @@ typedef struct {
   uint32_t    abi_version; /* TAOSDUMP_ENGINE_ABI */
   uint32_t    size;        /* sizeof(STaosdumpEngine) */
   const char* version;     /* of the engine, for people */
-  /* Does the job: options[0..count) is the command line. password is what the user gave or taosdump's default, or
-   * NULL. Returns one of the codes above. */
+  /* Does the job: options[0..count) is the command line. password is what the user gave on the command line or at
+   * the prompt, or NULL. Returns one of the codes above. */
   int32_t (*run)(const STaosdumpOption* options, uint32_t count, const char* password);
 } STaosdumpEngine;
 

@@ -1,4 +1,6 @@
-/* Remembers taosdump's command line and, with --incremental, hands it to the engine. Decides nothing else. */
+/* With --incremental, reads the command line and hands it to the engine, before taosdump itself looks at it: what
+ * taosdump does to its words (it has a shell expand paths, and leaves passwords where they are) does not happen then.
+ * Without --incremental it does nothing but to refuse the options that need it. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -6,106 +8,212 @@
 #include "taosdump_incremental.h"
 
 #include <dlfcn.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
-/* A word of the command line: where it stands, and what it was before taosdump touched it. */
-typedef struct {
-  const char* place;
-  char*       original;
-} SWord;
-
-static SWord*           words;
-static size_t           word_count;
 static STaosdumpOption* options;
 static size_t           option_count;
-static size_t           option_room;
-static const char*      first_of_ours; /* name of the first of our options on the command line */
-static int              is_incremental;
-static int              out_of_memory;
+static char*            password;      /* what the user gave; NULL if nothing */
+static const char*      first_of_ours; /* name of the first of our options that taosdump itself came across */
+
+/* Every option of every release that is patched, and ours. Keys are taosdump's own letters where it has one. */
+static const char          letters[] = ":h:u:p::P:o:i:r:c:AD:easNd:S:E:B:T:LInRC:t:gQW:k:z:X:Z:V";
+static const struct option names[]   = {
+    {"host", required_argument, NULL, 'h'},
+    {"user", required_argument, NULL, 'u'},
+    {"password", optional_argument, NULL, 'p'},
+    {"port", required_argument, NULL, 'P'},
+    {"outpath", required_argument, NULL, 'o'},
+    {"inpath", required_argument, NULL, 'i'},
+    {"resultFile", required_argument, NULL, 'r'},
+    {"config-dir", required_argument, NULL, 'c'},
+    {"all-databases", no_argument, NULL, 'A'},
+    {"databases", required_argument, NULL, 'D'},
+    {"escape-character", no_argument, NULL, 'e'},
+    {"allow-sys", no_argument, NULL, 'a'},
+    {"schemaonly", no_argument, NULL, 's'},
+    {"without-property", no_argument, NULL, 'N'},
+    {"avro-codec", required_argument, NULL, 'd'},
+    {"start-time", required_argument, NULL, 'S'},
+    {"end-time", required_argument, NULL, 'E'},
+    {"data-batch", required_argument, NULL, 'B'},
+    {"thread-num", required_argument, NULL, 'T'},
+    {"loose-mode", no_argument, NULL, 'L'},
+    {"lose-mode", no_argument, NULL, 'L'},
+    {"inspect", no_argument, NULL, 'I'},
+    {"no-escape", no_argument, NULL, 'n'},
+    {"restful", no_argument, NULL, 'R'},
+    {"cloud", required_argument, NULL, 'C'},
+    {"timeout", required_argument, NULL, 't'},
+    {"debug", no_argument, NULL, 'g'},
+    {"dot-replace", no_argument, NULL, 'Q'},
+    {"rename", required_argument, NULL, 'W'},
+    {"retry-count", required_argument, NULL, 'k'},
+    {"retry-sleep-ms", required_argument, NULL, 'z'},
+    {"dsn", required_argument, NULL, 'X'},
+    {"driver", required_argument, NULL, 'Z'},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'V'},
+    {"usage", no_argument, NULL, 'V'},
+    {"incremental", no_argument, NULL, TAOSDUMP_OPTION_INCREMENTAL},
+    {"base", required_argument, NULL, TAOSDUMP_OPTION_BASE},
+    {"check-base", no_argument, NULL, TAOSDUMP_OPTION_CHECK_BASE},
+    {"bitmap-plugin", required_argument, NULL, TAOSDUMP_OPTION_BITMAP_PLUGIN},
+    {"data-dir", required_argument, NULL, TAOSDUMP_OPTION_DATA_DIR},
+    {"no-flush", no_argument, NULL, TAOSDUMP_OPTION_NO_FLUSH},
+    {"option", required_argument, NULL, TAOSDUMP_OPTION_OPTION},
+    {"json", no_argument, NULL, TAOSDUMP_OPTION_JSON},
+    {NULL, 0, NULL, 0},
+};
+
+/* What is found on a command line: `options`, and what is to be done with them. */
+typedef struct {
+  int         is_incremental;
+  int         is_question; /* --help, --version: taosdump's own to answer */
+  int         asks_password;
+  char*       password; /* in the word that holds it */
+  const char* problem;  /* what is wrong with a word, and which */
+  const char* word;
+} SCommandLine;
 
 static void record(int32_t key, const char* arg) {
-  if (option_count == option_room) {
-    size_t           room  = option_room == 0 ? 32 : option_room * 2;
-    STaosdumpOption* grown = realloc(options, room * sizeof *grown);
-    if (grown == NULL) {
-      out_of_memory = 1; /* an option is lost: run refuses; taosdump's own work is not affected */
-      return;
-    }
-    options     = grown;
-    option_room = room;
-  }
   options[option_count].key = key;
   options[option_count].arg = arg;
   option_count++;
 }
 
-void taosdump_incremental_begin(int argc, char* const argv[]) {
-  if (argc <= 1) return;
-  words = calloc((size_t)argc, sizeof *words);
-  if (words == NULL) {
-    out_of_memory = 1;
-    return;
-  }
-  for (int i = 1; i < argc; i++) {
-    words[word_count].place    = argv[i];
-    words[word_count].original = strdup(argv[i]);
-    if (words[word_count].original == NULL) {
-      out_of_memory = 1;
-      return;
-    }
-    word_count++;
-  }
+static void note_problem(SCommandLine* line, const char* problem, const char* word) {
+  if (line->problem != NULL) return;
+  line->problem = problem;
+  line->word    = word;
 }
 
-/* The options that taosdump handles before argp, and then blanks, so that argp never gives them to us. */
-static void record_blanked_words(void) {
-  static const struct {
-    const char* word;
-    int32_t     key;
-  } known[] = {
-      {"-n", 'n'},           {"-s", 's'}, {"--schemaonly", 's'}, {"-I", 'I'},  {"--inspect", 'I'}, {"-L", 'L'},
-      {"--lose-mode", 'L'}, {"-Q", 'Q'}, {"--dot-replace", 'Q'}, {"-gg", 'g'},
-  };
-  for (size_t i = 0; i < word_count; i++) {
-    if (words[i].place[0] != '\0') continue;
-    for (size_t k = 0; k < sizeof known / sizeof known[0]; k++) {
-      if (strcmp(words[i].original, known[k].word) == 0) record(known[k].key, NULL);
+/* Reads a command line without saying anything. `argv` is put into another order, and has room for an option each. */
+static SCommandLine parse(int argc, char* argv[]) {
+  SCommandLine line = {0};
+  optind            = 0; /* from the beginning, and as if for the first time */
+  opterr            = 0;
+  for (;;) {
+    int place = optind > 0 ? optind : 1; /* the word that comes next, in case it makes no sense */
+    int key   = getopt_long(argc, argv, letters, names, NULL);
+    if (key == -1) break;
+    switch (key) {
+      case '?':
+        line.is_question |= optopt == '?';
+        note_problem(&line, "is no option that taosdump has, or it takes no value",
+                     place < argc && optind > place ? argv[optind - 1] : argv[place]);
+        continue;
+      case ':': note_problem(&line, "needs a value", argv[optind - 1]); continue;
+      case 'V': line.is_question = 1; break;
+      case 'p':
+        line.password      = optarg;
+        line.asks_password = optarg == NULL;
+        break;
+      case TAOSDUMP_OPTION_INCREMENTAL: line.is_incremental = 1; break;
+      default: break;
     }
+    record(key, key == 'p' ? NULL : optarg);
   }
+  for (int i = optind; i < argc; i++) {
+    if (argv[i][0] != '\0') record(TAOSDUMP_POSITIONAL, argv[i]);
+  }
+  opterr = 1;
+  return line;
+}
+
+/* A line of standard input, without showing it on a terminal. */
+static char* ask_password(void) {
+  struct termios shown;
+  int            is_terminal = tcgetattr(STDIN_FILENO, &shown) == 0;
+  fputs("Enter password: ", stdout);
+  fflush(stdout);
+  if (is_terminal) {
+    struct termios hidden = shown;
+    hidden.c_lflag &= ~(tcflag_t)ECHO;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
+  }
+  char*   line   = NULL;
+  size_t  room   = 0;
+  ssize_t length = getline(&line, &room, stdin);
+  if (is_terminal) {
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+    fputc('\n', stdout);
+  }
+  if (length < 0) {
+    free(line);
+    return NULL;
+  }
+  line[strcspn(line, "\r\n")] = '\0';
+  return line;
+}
+
+static int take_password(const SCommandLine* line) {
+  if (line->password != NULL) {
+    password = strdup(line->password);
+    memset(line->password, '\0', strlen(line->password)); /* other users see the words in lists of processes */
+    return password != NULL;
+  }
+  if (line->asks_password) {
+    password = ask_password();
+    return password != NULL;
+  }
+  return 1;
+}
+
+static int run(void);
+
+void taosdump_incremental_begin(int argc, char* const argv[]) {
+  if (argc <= 1) return;
+  char** words = calloc((size_t)argc + 1, sizeof *words);
+  /* At most two options a word: getopt finds one for each letter of `-eg`. */
+  size_t room = 0;
+  for (int i = 1; i < argc; i++) room += strlen(argv[i]) + 1;
+  options = calloc(room, sizeof *options);
+  if (words == NULL || options == NULL) {
+    fprintf(stderr, "taosdump: out of memory while reading the command line\n");
+    exit(TAOSDUMP_FAILED);
+  }
+  memcpy(words, argv, (size_t)argc * sizeof *words);
+  SCommandLine line = parse(argc, words);
+  if (!line.is_incremental || line.is_question) {
+    free(words);
+    free(options);
+    options = NULL;
+    return;
+  }
+  if (line.problem != NULL) {
+    fprintf(stderr, "taosdump: %s: it %s; see taosdump --help\n", line.word, line.problem);
+    exit(TAOSDUMP_USAGE);
+  }
+  if (!take_password(&line)) {
+    fprintf(stderr, "taosdump: -p: no password could be read; give it after -p, or in TD_PASSWORD\n");
+    exit(TAOSDUMP_USAGE);
+  }
+  exit(run());
 }
 
 int taosdump_incremental_option(int key, const char* arg, const struct argp_state* state) {
-  const char* ours = NULL;
-  switch (key) {
-    case ARGP_KEY_ARG:
-      /* taosdump takes all that is left when it sees the first argument, so there is no second call. */
-      for (int i = state->next - 1; i < state->argc; i++) {
-        if (state->argv[i][0] != '\0') record(TAOSDUMP_POSITIONAL, state->argv[i]);
-      }
-      return 0;
-    case TAOSDUMP_OPTION_INCREMENTAL:
-      is_incremental = 1;
-      ours           = "--incremental";
-      break;
-    case TAOSDUMP_OPTION_BASE: ours = "--base"; break;
-    case TAOSDUMP_OPTION_BITMAP_PLUGIN: ours = "--bitmap-plugin"; break;
-    case TAOSDUMP_OPTION_DATA_DIR: ours = "--data-dir"; break;
-    case TAOSDUMP_OPTION_NO_FLUSH: ours = "--no-flush"; break;
-    case TAOSDUMP_OPTION_JSON: ours = "--json"; break;
-    case TAOSDUMP_OPTION_OPTION: ours = "--option"; break;
-    default:
-      if (key > 0xffffff) return 0; /* an event of argp's own: ARGP_KEY_END and the like */
-      break;
+  (void)arg;
+  (void)state;
+  for (const struct option* known = names; known->name != NULL; known++) {
+    if (known->val != key || key < TAOSDUMP_OPTION_INCREMENTAL) continue;
+    if (first_of_ours == NULL) first_of_ours = known->name;
+    return 1;
   }
-  record((int32_t)key, arg);
-  if (first_of_ours == NULL) first_of_ours = ours;
-  return ours != NULL;
+  return 0;
 }
 
 int taosdump_incremental_wanted(void) { return first_of_ours != NULL; }
+
+int taosdump_incremental_run(const char* unused) {
+  (void)unused;
+  fprintf(stderr, "taosdump: --%s needs --incremental\n", first_of_ours);
+  return TAOSDUMP_USAGE;
+}
 
 /* The engine if it is one that we can call; `name` says to people which one it is. */
 static const STaosdumpEngine* fit(const STaosdumpEngine* engine, const char* name) {
@@ -155,16 +263,8 @@ static const STaosdumpEngine* load(const char* path) {
   return fit(entry(), path);
 }
 
-int taosdump_incremental_run(const char* password) {
-  if (!is_incremental) {
-    fprintf(stderr, "taosdump: %s needs --incremental\n", first_of_ours);
-    return TAOSDUMP_USAGE;
-  }
-  record_blanked_words();
-  if (out_of_memory || option_count > UINT32_MAX) {
-    fprintf(stderr, "taosdump: out of memory while reading the command line\n");
-    return TAOSDUMP_FAILED;
-  }
+/* Has the engine do the job. Ends the process with its code; returns only if there is no engine, with an exit code. */
+static int run(void) {
   const char* plugin = NULL;
   for (size_t i = 0; i < option_count; i++) {
     if (options[i].key == TAOSDUMP_OPTION_BITMAP_PLUGIN) plugin = options[i].arg;

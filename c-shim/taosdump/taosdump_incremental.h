@@ -1,7 +1,7 @@
 /*
  * taosdump_incremental.h - the places where patches/ makes taosdump call us, in the order in which they are reached.
  *
- * Without one of the options below nothing happens but that the command line is remembered.
+ * Without one of the options below they do nothing.
  */
 #ifndef TAOSDUMP_INCREMENTAL_H
 #define TAOSDUMP_INCREMENTAL_H
@@ -20,6 +20,8 @@
    "Exit code: 0 done, 1 failed, 2 wrong usage, 3 done but incomplete, 4 busy.", 20},                                  \
   {"base", TAOSDUMP_OPTION_BASE, "DIR", 0,                                                                            \
    "The backup before this one: a directory written with --incremental.", 20},                                        \
+  {"check-base", TAOSDUMP_OPTION_CHECK_BASE, 0, 0,                                                                    \
+   "Read every file of the backup before this one and check its checksum; otherwise only its size is checked.", 20},  \
   {"data-dir", TAOSDUMP_OPTION_DATA_DIR, "DIR", 0,                                                                    \
    "The server's data directory (dataDir in taos.cfg), which must be readable here. Repeat it for each tier.", 20},   \
   {"no-flush", TAOSDUMP_OPTION_NO_FLUSH, 0, 0,                                                                        \
@@ -30,16 +32,16 @@
    "With -i: create databases with this REPLICA, VGROUPS or DNODES instead of their own.", 20},                        \
   {"json", TAOSDUMP_OPTION_JSON, 0, 0, "Print the result as JSON.", 20},
 
-/* First thing in main: taosdump blanks some words of argv before it parses them, so they are noted here. */
+/* First thing in main. With --incremental it does the whole job and ends the process; else it returns. */
 void taosdump_incremental_begin(int argc, char* const argv[]);
 
-/* For each key that argp gives: remembers it. Not 0: the option is ours, taosdump has nothing to do with it. */
+/* For each key that argp gives. Not 0: the option is ours, taosdump has nothing to do with it. */
 int taosdump_incremental_option(int key, const char* arg, const struct argp_state* state);
 
-/* After the command line was read. Not 0: one of our options was given, so the job is ours. */
+/* After the command line was read. Not 0: one of our options was given, without --incremental. */
 int taosdump_incremental_wanted(void);
 
-/* Does the job. Ends the process with the engine's code; returns only if the job can't begin, with an exit code. */
+/* Says that they need it; gives the exit code. The password is not used: taosdump's text for it is in the patches. */
 int taosdump_incremental_run(const char* password);
 
 #endif

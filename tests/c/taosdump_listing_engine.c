@@ -31,6 +31,10 @@ static int32_t run(const STaosdumpOption* options, uint32_t count, const char* p
     }
     printf("=%s\n", options[i].arg == NULL ? "(none)" : options[i].arg);
   }
+#ifdef SHOW_WORDS
+  FILE* words = fopen("/proc/self/cmdline", "r");
+  for (int c; words != NULL && (c = getc(words)) != EOF;) putchar(c == 0 ? ' ' : c);
+#endif
   printf("password=%s", password == NULL ? "(none)" : password); /* no newline: what is buffered must come out */
   return CODE;
 }

@@ -50,7 +50,11 @@ impl Program {
                 "backup.key_file",
                 "source.",
             ],
-            Self::Taosdump => &["plugin.library_path", "backup.encryption"],
+            Self::Taosdump => &[
+                "plugin.library_path",
+                "backup.encryption",
+                "source.password",
+            ],
             Self::Backups => &[
                 "plugin.",
                 "bitmap_engine.persistence_enabled",

@@ -203,6 +203,7 @@ impl Session {
         let job = RestoreJob {
             login: login.clone(),
             links,
+            databases: Vec::new(),
             rename,
             options: BTreeMap::new(),
             threads: self.threads,

@@ -18,10 +18,12 @@ pub struct Catalogue {
     pub stables: BTreeMap<String, SuperTable>,
     /// Its child and normal tables by name.
     pub tables: BTreeMap<String, Table>,
-    /// What it holds that a backup does not: virtual tables.
+    /// What it holds that a backup does not: virtual tables, topics, streams and the like.
     pub not_covered: Vec<String>,
     /// Tables that the server itself can't read any more, and why. They are not in `tables`.
     pub unreadable: BTreeMap<String, String>,
+    /// Super tables of which the same is true. They are not in `stables`, their children are in `tables`.
+    pub unreadable_stables: BTreeMap<String, String>,
 }
 
 /// A database's options.
@@ -244,6 +246,12 @@ impl Schema {
     pub fn has_decimals(&self) -> bool {
         let is_decimal = |column: &Column| column.column_type.data_type.is_decimal();
         self.columns.iter().any(is_decimal)
+    }
+
+    /// Whether any column is a BLOB.
+    pub fn has_blobs(&self) -> bool {
+        let is_blob = |column: &Column| column.column_type.data_type == DataType::Blob;
+        self.columns.iter().any(is_blob)
     }
 
     /// Whether the server has lost the precision of a DECIMAL: 3.3.7.5 does when the last column of a normal table is

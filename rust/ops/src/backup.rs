@@ -9,29 +9,36 @@
 //! | `base` | looks at the link that this one follows |
 //! | `sources` | chooses the vnodes that are read, and waits until they are complete |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
+//! | `deletes` | joins many deletes of a table where that is cheaper |
+//! | `blobs` | what is said about BLOB values, which queries do not always tell |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
 //! | `patience` | asks again while the server is busy |
+//! | `watch` | notices that no server answers any more |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
 mod base;
+mod blobs;
 mod changes;
+mod deletes;
 mod error;
 pub(crate) mod output;
 mod patience;
 mod rows;
 mod sources;
 mod tags;
+mod watch;
 
 pub(crate) use base::Known;
 pub(crate) use changes::Changes;
 pub use error::BackupError;
 pub(crate) use sources::Replicated;
+pub(crate) use watch::Watch;
 
 use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
-use capture::SourceChoice;
+use capture::{ReasonCode, SourceChoice, VnodeDir};
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
@@ -47,9 +54,15 @@ use repository::link::{DatabaseLink, Link, LinkError, ListWriter, Manifest, Tota
 use server::{
     Connection, Library, Login,
     catalogue::{CatalogueError, schema},
-    cluster, database as databases, restore_record, tables,
+    cluster, database as databases, restore_record, tables, uncovered,
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 use store::{Directory, FileEntry, Store, StoreError};
 
 /// What to back up, and how.
@@ -63,6 +76,8 @@ pub struct BackupJob {
     pub out: PathBuf,
     /// The link that this one follows.
     pub base: Option<Arc<dyn Store>>,
+    /// Whether every file of that link is read and held against its SHA-256, instead of only its length.
+    pub check_base: bool,
     /// The server's data directories; empty to ask the server.
     pub data_dirs: Vec<PathBuf>,
     /// Whether to take what is not committed from the log, instead of flushing.
@@ -101,26 +116,46 @@ pub fn run(
     library: &Library,
     progress: &dyn Progress,
 ) -> Result<BackupOutcome, BackupError> {
-    let mut out = Output::open(&job.out)?;
+    let out = Output::open(&job.out)?;
     let connection = library.connect(&job.login)?;
-    let cluster = cluster::id(&connection)?;
+    let watch = &Watch::new(cluster::endpoints(&connection)?);
+    let (end, done) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || watch.run(progress, done));
+        let outcome = make(job, library, progress, out, &connection, watch);
+        drop(end);
+        outcome
+    })
+}
+
+/// Makes a link, while somebody looks whether the server is there.
+fn make(
+    job: &BackupJob,
+    library: &Library,
+    progress: &dyn Progress,
+    mut out: Output,
+    connection: &Connection,
+    watch: &Watch,
+) -> Result<BackupOutcome, BackupError> {
+    let cluster = cluster::id(connection)?;
     let base = job
         .base
         .as_ref()
-        .map(|base| base::open(base, &cluster))
+        .map(|base| base::open(base, &cluster, job.check_base, progress))
         .transpose()?;
-    let databases = databases(&connection, &job.databases)?;
+    let databases = databases(connection, &job.databases)?;
     base::must_know_one_of(base.as_ref(), &databases)?;
-    let dirs = watermark::data_dirs(&connection, &cluster, &job.data_dirs)?;
-    let replicated = Replicated::find(job, library, &connection, &databases, progress)?;
+    let dirs = watermark::data_dirs(connection, &cluster, &job.data_dirs)?;
+    let replicated = Replicated::find(job, library, connection, &databases, progress)?;
 
-    let server = cluster::version(&connection);
+    let server = cluster::version(connection);
     let mut manifest = Manifest::new(cluster, server, base.as_ref().map(Link::as_base));
     let (mut notes, mut failed) = (Vec::new(), Vec::new());
     let backup = Backup {
         job,
         library,
-        connection: &connection,
+        connection,
+        watch,
         base: base.as_ref(),
         dirs: &dirs,
         replicated: &replicated,
@@ -136,6 +171,9 @@ pub fn run(
         notes.extend(done.notes);
         failed.extend(done.failed);
     }
+    manifest
+        .not_covered
+        .extend(uncovered::functions(connection)?);
     let held = |name: &String| databases.contains(name);
     for before in base.iter().flat_map(|base| &base.manifest.databases) {
         if !held(&before.database.name) {
@@ -191,10 +229,19 @@ pub(crate) struct Backup<'a> {
     pub(crate) job: &'a BackupJob,
     pub(crate) library: &'a Library,
     pub(crate) connection: &'a Connection,
+    pub(crate) watch: &'a Watch,
     pub(crate) base: Option<&'a Link>,
     pub(crate) dirs: &'a [PathBuf],
     pub(crate) replicated: &'a Replicated,
     pub(crate) progress: &'a dyn Progress,
+}
+
+/// What changed up to the watermark.
+struct Found {
+    plan: Plan,
+    checkpoint: Checkpoint,
+    vnodes: Vec<VnodeDir>,
+    notes: Vec<String>,
 }
 
 /// A database that was backed up.
@@ -204,6 +251,8 @@ pub(crate) struct Done {
     pub(crate) failed: Vec<FailedTable>,
     pub(crate) not_covered: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// Whether a table has BLOB columns.
+    pub(crate) has_blobs: bool,
 }
 
 impl Backup<'_> {
@@ -217,13 +266,17 @@ impl Backup<'_> {
         self.progress.go_on()?;
         let step = format!("finding what changed in {database}");
         self.progress.step(&step, Unit::Vnodes, 0);
-        let (plan, checkpoint) = self.detect(database, known.as_ref())?;
+        let found = self.detect(database, known.as_ref())?;
         self.progress.go_on()?;
         let step = format!("reading the catalogue of {database}");
         self.progress.step(&step, Unit::Tables, 0);
         let catalogue =
             self.patiently(|| Ok(server::catalogue::read(self.connection, database)?))?;
-        self.write(out, number, catalogue, known.as_ref(), &plan, &checkpoint)
+        let (plan, checkpoint) = (&found.plan, &found.checkpoint);
+        let mut done = self.write(out, number, catalogue, known.as_ref(), plan, checkpoint)?;
+        done.notes.extend(found.notes);
+        done.notes.extend(blobs::note(&done, &found.vnodes, plan)?);
+        Ok(done)
     }
 
     /// Writes what a plan says of a database, and what differs from `known`.
@@ -239,6 +292,7 @@ impl Backup<'_> {
         let database = &catalogue.database.name.clone();
         let mut notes = Vec::new();
         let vgroups = vgroup_links(plan, &mut notes);
+        notes.extend(expiry(database, plan));
         let layout = out.add_database(&catalogue);
         let store = out.files();
 
@@ -256,12 +310,14 @@ impl Backup<'_> {
                 catalogue.tables.insert(table.clone(), before.clone());
             }
         }
+        failed.extend(keep_unreadable_stables(&mut catalogue, known));
         let created = self.patiently(|| Ok(databases::created(self.connection, database)?))?;
         let reappeared = known.and_then(|known| self.reappeared(known, &catalogue));
         let mut changes = Changes::between(known, &catalogue, plan, reappeared)?;
         changes
             .tables
-            .retain(|name, _| !catalogue.unreadable.contains_key(name));
+            .retain(|name, change| change.uid.is_none() || is_readable(&catalogue, name));
+        deletes::join(self, &catalogue, &mut changes)?;
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
         let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
@@ -306,6 +362,7 @@ impl Backup<'_> {
             failed,
             not_covered,
             notes,
+            has_blobs: has_blobs(&catalogue),
         })
     }
 
@@ -399,11 +456,7 @@ impl Backup<'_> {
     }
 
     /// Sets the watermark, and finds what changed up to it; anew where a vgroup is moved away meanwhile.
-    fn detect(
-        &self,
-        database: &str,
-        known: Option<&Known>,
-    ) -> Result<(Plan, Checkpoint), BackupError> {
+    fn detect(&self, database: &str, known: Option<&Known>) -> Result<Found, BackupError> {
         let mut moves = 0;
         loop {
             match self.try_detect(database, known) {
@@ -416,11 +469,7 @@ impl Backup<'_> {
         }
     }
 
-    fn try_detect(
-        &self,
-        database: &str,
-        known: Option<&Known>,
-    ) -> Result<(Plan, Checkpoint), BackupError> {
+    fn try_detect(&self, database: &str, known: Option<&Known>) -> Result<Found, BackupError> {
         let sources = self.sources(database)?;
         let since = match (self.base, known) {
             (Some(base), Some(known)) => {
@@ -465,8 +514,76 @@ impl Backup<'_> {
                 )?)
             })?;
         }
-        Ok((found.plan, found.checkpoint))
+        Ok(Found {
+            plan: found.plan,
+            checkpoint: found.checkpoint,
+            vnodes: sources.vnodes,
+            notes: sources.notes,
+        })
     }
+}
+
+/// Super tables that can't be read stay what they were in the base, with those children that were there.
+fn keep_unreadable_stables(catalogue: &mut Catalogue, known: Option<&Known>) -> Vec<FailedTable> {
+    let mut failed = Vec::new();
+    for (name, reason) in &catalogue.unreadable_stables {
+        let mut stables = known.iter().flat_map(|known| &known.link.stables);
+        let before = stables.find(|stable| stable.name == *name);
+        failed.push(FailedTable {
+            database: catalogue.database.name.clone(),
+            name: name.clone(),
+            id: before.map_or(FailedId::Unknown, |before| {
+                FailedId::SuperTable(before.suid)
+            }),
+            problem: format!("{reason}; its children are not in the link"),
+        });
+        if let Some(before) = before {
+            catalogue.stables.insert(name.clone(), before.clone());
+        }
+        catalogue.tables.retain(|child, table| {
+            if table.stable.as_ref() != Some(name) {
+                return true;
+            }
+            let before = known.and_then(|known| known.tables.get(child));
+            let before = before.filter(|before| before.uid == table.uid);
+            before.map(|before| *table = before.clone()).is_some()
+        });
+    }
+    failed
+}
+
+/// Whether a table of the catalogue was read, and not taken from the base.
+fn is_readable(catalogue: &Catalogue, name: &str) -> bool {
+    let stable = catalogue
+        .tables
+        .get(name)
+        .and_then(|table| table.stable.as_ref());
+    !catalogue.unreadable.contains_key(name)
+        && !stable.is_some_and(|stable| catalogue.unreadable_stables.contains_key(stable))
+}
+
+/// Says what became too old for the database's KEEP.
+fn expiry(database: &str, plan: &Plan) -> Option<String> {
+    let reasons = plan.vgroups.iter().flat_map(|vgroup| &vgroup.reasons);
+    let gone = reasons.filter(|reason| reason.code == ReasonCode::FileSetGone);
+    match gone.count() {
+        0 => None,
+        count => Some(format!(
+            "the server has removed {count} file sets of database {database} that were past its KEEP; a restore deletes \
+             their rows, too"
+        )),
+    }
+}
+
+fn has_blobs(catalogue: &Catalogue) -> bool {
+    let stables = catalogue.stables.values().map(|stable| &stable.schema);
+    let tables = catalogue
+        .tables
+        .values()
+        .filter_map(|table| table.schema.as_ref());
+    stables
+        .chain(tables)
+        .any(model::catalogue::Schema::has_blobs)
 }
 
 fn write_tables(
@@ -520,10 +637,15 @@ fn vgroup_links(plan: &Plan, notes: &mut Vec<String>) -> Vec<VgroupLink> {
             .iter()
             .filter(|reason| reason.range.is_some());
         let widened: Vec<String> = widening.map(|reason| reason.text.clone()).collect();
-        notes.extend(widened.iter().map(|text| {
+        // What KEEP has removed is told once for all vgroups.
+        let copied = vgroup
+            .reasons
+            .iter()
+            .filter(|reason| reason.range.is_some() && reason.code != ReasonCode::FileSetGone);
+        notes.extend(copied.map(|reason| {
             format!(
-                "vgroup {}: copied more than the changed rows: {text}",
-                vgroup.vgroup
+                "vgroup {}: copied more than the changed rows: {}",
+                vgroup.vgroup, reason.text
             )
         }));
         links.push(VgroupLink {

@@ -6,7 +6,7 @@
 
 use crate::{
     backup::{
-        self, Backup, BackupError, BackupJob, BackupOutcome, Databases, Known, Replicated,
+        self, Backup, BackupError, BackupJob, BackupOutcome, Databases, Known, Replicated, Watch,
         output::Output,
     },
     watermark,
@@ -77,6 +77,7 @@ pub fn run(
         databases: Databases::Named(vec![database.clone()]),
         out: job.out,
         base: None,
+        check_base: false,
         data_dirs: Vec::new(),
         no_flush: true,
         threads: job.threads,
@@ -91,6 +92,7 @@ pub fn run(
         job: &job,
         library,
         connection: &connection,
+        watch: &Watch::new(Vec::new()),
         base: None,
         dirs: &[],
         replicated: &Replicated::default(),
@@ -123,6 +125,12 @@ pub fn run(
     manifest.files = done.files;
     manifest.databases.push(done.link);
     let mut notes = done.notes;
+    if done.has_blobs {
+        notes.push(format!(
+            "database {database} has BLOB columns: one that was updated since the last flush is NULL in the export, as the \
+             server gives it; send FLUSH DATABASE before an export"
+        ));
+    }
     let unnamed = plan.tables.iter().filter(|table| {
         let name = table.name.as_ref();
         name.is_none() && !uids.contains(&table.table.uid)
@@ -255,6 +263,7 @@ mod tests {
             stables: BTreeMap::new(),
             tables: [("t".to_owned(), table)].into(),
             not_covered: Vec::new(),
+            unreadable_stables: Default::default(),
             unreadable: BTreeMap::new(),
         };
         let changed = TablePlan {

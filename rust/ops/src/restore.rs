@@ -7,6 +7,7 @@
 
 pub mod blocks;
 mod claim;
+mod existing;
 mod rows;
 mod schema;
 mod target;
@@ -41,6 +42,8 @@ pub struct RestoreJob {
     pub login: Login,
     /// The links, the oldest first.
     pub links: Vec<Arc<dyn Store>>,
+    /// The databases to restore, by the names that the links have for them; empty for all.
+    pub databases: Vec<String>,
     /// New names of databases.
     pub rename: BTreeMap<String, String>,
     /// Options that databases are created with instead of their own, such as REPLICA.
@@ -94,6 +97,14 @@ pub enum RestoreError {
     /// A database to rename is in no link.
     #[error("-W renames database {name}, which no link holds; they hold {held}")]
     Rename {
+        /// The database.
+        name: String,
+        /// Those there are.
+        held: String,
+    },
+    /// A database to restore is in no link.
+    #[error("-D names database {name}, which no link holds; they hold {held}")]
+    NotHeld {
         /// The database.
         name: String,
         /// Those there are.
@@ -182,7 +193,8 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<RestoreOutcome, RestoreError> {
     let links = chain::open(&job.links)?;
-    let targets = targets(&links, &job.rename)?;
+    let targets = chosen(targets(&links, &job.rename)?, &job.databases)?;
+    check_names(&targets)?;
     for link in &links {
         let step = format!("checking {}", link.place());
         progress.step(&step, Unit::Bytes, link.bytes());
@@ -255,6 +267,10 @@ impl<'a> Plan<'a> {
             if let (None, Some((_, first))) = (state.precision, steps.get(done)) {
                 let create = with_options(&first.database.create, &job.options);
                 target::must_fit(connection, &create, target)?;
+            }
+            if let Some((_, first)) = steps.first() {
+                let kept = existing::kept_options(connection, &state, first)?;
+                plan.notes.extend(kept);
             }
             if let Some(before) = &replaces {
                 plan.notes.push(format!(
@@ -398,7 +414,25 @@ fn targets(
             held: held.join(", "),
         });
     }
-    check_names(&targets)?;
+    Ok(targets)
+}
+
+/// Those of the databases that were asked for.
+fn chosen(
+    mut targets: BTreeMap<String, String>,
+    wanted: &[String],
+) -> Result<BTreeMap<String, String>, RestoreError> {
+    if wanted.is_empty() {
+        return Ok(targets);
+    }
+    if let Some(name) = wanted.iter().find(|name| !targets.contains_key(*name)) {
+        let held: Vec<&str> = targets.keys().map(String::as_str).collect();
+        return Err(RestoreError::NotHeld {
+            name: name.clone(),
+            held: held.join(", "),
+        });
+    }
+    targets.retain(|name, _| wanted.contains(name));
     Ok(targets)
 }
 

@@ -26,13 +26,18 @@ pub(crate) enum AfterFailure {
 }
 
 impl TableTries {
-    /// Waits before the next try, or says that there is none. `error` may pass.
+    /// Waits before the next try, or says that there is none. `error` may pass; `given_up` says that no server of the
+    /// cluster has answered for long.
     pub(crate) fn after(
         &mut self,
         error: &SqlError,
+        given_up: bool,
         progress: &dyn Progress,
     ) -> Result<AfterFailure, Cancelled> {
         self.failed += 1;
+        if given_up && error.is_disconnected() {
+            return Ok(AfterFailure::ServerIsLost);
+        }
         if self.failed <= RETRIES {
             pause(PAUSE, progress)?;
             return Ok(AfterFailure::TryAgain);
@@ -56,7 +61,7 @@ mod tests {
                 ..SqlError::local("a test")
             };
             let mut tries = TableTries { failed: RETRIES };
-            tries.after(&error, &()).unwrap()
+            tries.after(&error, false, &()).unwrap()
         };
         assert_eq!(after_all(0x090c), AfterFailure::TableFails);
         assert_eq!(after_all(0x000b), AfterFailure::ServerIsLost);

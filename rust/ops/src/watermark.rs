@@ -261,9 +261,17 @@ fn reported_dirs(connection: &Connection) -> Result<Vec<PathBuf>, WatermarkError
         Ok(dirs) if dirs.is_empty() => {
             Err(WatermarkError::NoDataDir("it names no dataDir".to_owned()))
         }
-        Ok(dirs) => Ok(dirs),
+        Ok(dirs) => Ok(in_use(dirs)),
         Err(error) => Err(WatermarkError::NoDataDir(error.to_string())),
     }
+}
+
+/// Of several `dataDir` lines the community edition uses the last one, and tells all: the others hold no vnodes. Where none
+/// does, they are all kept, for the message.
+fn in_use(dirs: Vec<PathBuf>) -> Vec<PathBuf> {
+    let has_vnodes = |dir: &&PathBuf| dir.join("vnode").is_dir();
+    let used: Vec<PathBuf> = dirs.iter().filter(has_vnodes).cloned().collect();
+    if used.is_empty() { dirs } else { used }
 }
 
 /// The cluster's id in a `dnode.json`.

@@ -99,7 +99,10 @@ impl Plan {
             let mut table = table.clone();
             let uid = table.table.uid;
             if left_out.contains(&uid) && table.rows.is_some() {
-                table.spans = KeySpan::joined(spans.remove(&uid).unwrap_or_default());
+                // A block that is left out may hold what was written again after a delete.
+                let mut wanted = spans.remove(&uid).unwrap_or_default();
+                wanted.extend(table.deletes.iter().map(|(span, _)| *span));
+                table.spans = KeySpan::joined(wanted);
                 let rows = blocks.iter().filter(|block| block.uid == uid);
                 table.rows = Some(rows.map(|block| block.rows).sum());
             }

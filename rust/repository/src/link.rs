@@ -217,6 +217,24 @@ impl Link {
         Ok(())
     }
 
+    /// Looks whether every file is there and has its length, without reading any data.
+    ///
+    /// # Errors
+    /// A file is missing or has another length, or it was cancelled.
+    pub fn check_lengths(&self, progress: &dyn Progress) -> Result<(), LinkError> {
+        let check = |entry: &FileEntry| {
+            progress.go_on()?;
+            Ok::<_, LinkError>(store::check_length(&*self.store, entry)?)
+        };
+        self.listed().try_for_each(check)?;
+        for database in &self.manifest.databases {
+            self.changes(database, &mut |change| {
+                change.file.as_ref().map_or(Ok(()), check)
+            })?;
+        }
+        Ok(())
+    }
+
     /// The bytes of all files together.
     pub fn bytes(&self) -> u64 {
         let listed: u64 = self.listed().map(|entry| entry.bytes).sum();

@@ -1,6 +1,6 @@
 //! Reading the catalogue: super tables, tables and columns of a database.
 
-use crate::{Connection, SqlError, sql, tables::if_there};
+use crate::{Connection, SqlError, database, sql, tables::if_there, uncovered};
 use model::{
     MayPass, Precision, Suid, Uid, VgId,
     catalogue::{
@@ -37,10 +37,28 @@ impl MayPass for CatalogueError {
     }
 }
 
+/// Longer answers are cut in messages: one about a wide table would fill many screens.
+const ANSWER_SHOWN: usize = 300;
+
 fn not_understood(what: impl Into<String>, answer: impl Into<String>) -> CatalogueError {
+    let mut answer = answer.into();
+    if let Some((end, _)) = answer.char_indices().nth(ANSWER_SHOWN) {
+        answer.truncate(end);
+        answer.push('…');
+    }
     CatalogueError::NotUnderstood {
         what: what.into(),
-        answer: answer.into(),
+        answer,
+    }
+}
+
+/// What concerns one table, and leaves the others as they are: what the server says of it, but no lost connection.
+fn of_one_table(error: CatalogueError) -> Result<String, CatalogueError> {
+    match error {
+        CatalogueError::Sql(error) if error.may_pass() => Err(error.into()),
+        error => Ok(format!(
+            "its columns can't be read ({error}); repair or drop it"
+        )),
     }
 }
 
@@ -52,12 +70,13 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
         in_database: sql::text(database),
     };
     let info = reader.database()?;
-    let mut stables = reader.stables()?;
+    let (mut stables, unreadable_stables) = reader.stables()?;
     let Tables {
         tables,
-        not_covered,
+        mut not_covered,
         unreadable,
     } = reader.tables()?;
+    not_covered.extend(uncovered::of_database(connection, database, &stables)?);
     if let Some(ids) = reader.column_ids("SUPER_TABLE")? {
         for stable in stables.values_mut() {
             set_ids(&mut stable.schema, ids.get(&stable.name));
@@ -69,6 +88,7 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
         tables,
         not_covered,
         unreadable,
+        unreadable_stables,
     };
     reader.normal_tables(&mut catalogue)?;
     Ok(catalogue)
@@ -80,6 +100,9 @@ struct Tables {
     not_covered: Vec<String>,
     unreadable: BTreeMap<String, String>,
 }
+
+/// What can't be read, and why.
+type Unreadable = BTreeMap<String, String>;
 
 /// Column ids by table and column.
 type Ids = HashMap<String, HashMap<String, i64>>;
@@ -99,17 +122,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn database(&self) -> Result<Database, CatalogueError> {
-        let query = format!("SHOW CREATE DATABASE {}", sql::name(self.database));
-        let mut rows = match self.connection.query(&query) {
-            Err(error) if error.is_no_database() => {
-                return Err(CatalogueError::NoDatabase(self.database.to_owned()));
-            }
-            rows => rows?,
+        let create = match database::create_statement(self.connection, self.database) {
+            Err(error) if error.is_no_database() => None,
+            create => create?,
         };
-        let create = match rows.next()? {
-            Some(row) => row.text(1),
-            None => return Err(CatalogueError::NoDatabase(self.database.to_owned())),
-        };
+        let create = create.ok_or_else(|| CatalogueError::NoDatabase(self.database.to_owned()))?;
         let options = database_options(&create);
         let precision: Option<Precision> = options.get("PRECISION").and_then(|p| p.parse().ok());
         let precision = precision
@@ -121,7 +138,7 @@ impl Reader<'_> {
         })
     }
 
-    fn stables(&self) -> Result<BTreeMap<String, SuperTable>, CatalogueError> {
+    fn stables(&self) -> Result<(BTreeMap<String, SuperTable>, Unreadable), CatalogueError> {
         let query = format!(
             "SELECT stable_name, uid, CAST(last_update AS BIGINT), table_comment \
              FROM information_schema.ins_stables WHERE db_name = {}",
@@ -144,10 +161,17 @@ impl Reader<'_> {
             Ok::<_, CatalogueError>(())
         })?;
         let mut stables = BTreeMap::new();
+        let mut unreadable = Unreadable::new();
         for (name, suid, updated, comment) in found {
+            let schema = match schema(self.connection, self.database, &name, comment.as_deref()) {
+                Ok(schema) => schema,
+                Err(error) => {
+                    unreadable.insert(name, of_one_table(error)?);
+                    continue;
+                }
+            };
             // One that was dropped meanwhile is not there.
-            if let Some(schema) = schema(self.connection, self.database, &name, comment.as_deref())?
-            {
+            if let Some(schema) = schema {
                 stables.insert(
                     name.clone(),
                     SuperTable {
@@ -160,7 +184,7 @@ impl Reader<'_> {
                 );
             }
         }
-        Ok(stables)
+        Ok((stables, unreadable))
     }
 
     fn tables(&self) -> Result<Tables, CatalogueError> {
@@ -234,7 +258,16 @@ impl Reader<'_> {
                 self.database,
                 &table.name,
                 table.comment.as_deref(),
-            )?;
+            );
+            let schema = match schema {
+                Ok(schema) => schema,
+                Err(error) => {
+                    let reason = of_one_table(error)?;
+                    catalogue.unreadable.insert(table.name.clone(), reason);
+                    gone.push(table.name.clone());
+                    continue;
+                }
+            };
             match schema {
                 Some(schema) if schema.has_lost_precision() => {
                     let reason = "the server has lost the precision of its DECIMAL columns when a column was dropped, \
@@ -268,9 +301,10 @@ impl Reader<'_> {
             self.in_database
         );
         let rows = match self.connection.query(&query) {
-            // No such column before 3.3.7. And 3.3.7.5 refuses while there is a table whose DECIMALs have lost their
-            // precision.
-            Err(error) if [INVALID_COLUMN, INVALID_PARAMETERS].contains(&(error.code & 0xffff)) => {
+            // No such column before 3.3.7.
+            Err(error)
+                if error.code & 0xffff == INVALID_COLUMN || is_refused_for_decimals(&error) =>
+            {
                 return Ok(None);
             }
             rows => rows?,
@@ -284,6 +318,32 @@ impl Reader<'_> {
         })?;
         Ok(Some(ids))
     }
+}
+
+/// Whether a table of the database has a BLOB column; also where the server does not tell. While a value of such a column
+/// has been updated in memory, queries give NULL for it, in 3.3.7.5: only a flush brings it back.
+pub fn may_have_blobs(connection: &Connection, database: &str) -> Result<bool, SqlError> {
+    for kind in ["SUPER_TABLE", "NORMAL_TABLE"] {
+        let query = format!(
+            "SELECT col_name FROM information_schema.ins_columns WHERE db_name = {} AND table_type = '{kind}' \
+             AND col_type = 'BLOB' LIMIT 1",
+            sql::text(database)
+        );
+        match connection.query(&query) {
+            Err(error) if is_refused_for_decimals(&error) => return Ok(true),
+            rows => {
+                if rows?.next()?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// 3.3.7.5 tells no columns while there is a table whose DECIMALs have lost their precision.
+fn is_refused_for_decimals(error: &SqlError) -> bool {
+    error.code & 0xffff == INVALID_PARAMETERS
 }
 
 /// "Invalid column name" and "Invalid parameters".
@@ -345,15 +405,47 @@ pub fn schema(
         return Ok(None);
     };
     let create = rows.next()?.map(|row| row.text(1)).unwrap_or_default();
-    let options = options_of(&create)
+    drop(rows);
+    let options = match options_of(&create)
         .and_then(|options| without_comment(options, comment))
         .and_then(|options| with_escaped_sma(options, &columns))
-        .ok_or_else(|| not_understood(format!("table {target}"), create.clone()))?;
+    {
+        Some(options) if create.len() < CUT => options,
+        None if create.len() < CUT => {
+            return Err(not_understood(format!("table {target}"), create));
+        }
+        _ => listed_options(connection, database, table)?,
+    };
     Ok(Some(Schema {
         columns,
         tags,
         options,
     }))
+}
+
+/// SHOW CREATE of a wide table is cut at 65 535 bytes, and what it ends with there may be part of a number.
+const CUT: usize = 65_500;
+
+/// The options of a table whose SHOW CREATE is cut: KEEP of a super table, which a list has. SMA stands nowhere else; a
+/// table without it has the default, which queries see no difference of.
+fn listed_options(
+    connection: &Connection,
+    database: &str,
+    table: &str,
+) -> Result<String, CatalogueError> {
+    let query = format!(
+        "SELECT `keep` FROM information_schema.ins_stables WHERE db_name = {} AND stable_name = {}",
+        sql::text(database),
+        sql::text(table)
+    );
+    let mut rows = match connection.query(&query) {
+        // Releases without the option have no such column.
+        Err(error) if error.code & 0xffff == INVALID_COLUMN => return Ok(String::new()),
+        rows => rows?,
+    };
+    let keep = rows.next()?.and_then(|row| row.get(0).as_i64());
+    let keep = keep.filter(|minutes| *minutes > 0);
+    Ok(keep.map_or_else(String::new, |minutes| format!("KEEP {minutes}m")))
 }
 
 /// What follows columns and tags in the statement that creates a super or normal table.

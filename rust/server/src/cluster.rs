@@ -87,3 +87,15 @@ pub fn room(connection: &Connection) -> Result<Room, SqlError> {
     })?;
     Ok(room)
 }
+
+/// The endpoints of all dnodes, `host:port`.
+pub fn endpoints(connection: &Connection) -> Result<Vec<String>, SqlError> {
+    let mut endpoints = Vec::new();
+    connection
+        .query("SELECT endpoint FROM information_schema.ins_dnodes")?
+        .for_each(|row| {
+            endpoints.push(row.text(0));
+            Ok::<_, SqlError>(())
+        })?;
+    Ok(endpoints)
+}

@@ -67,11 +67,27 @@ pub fn is_empty(connection: &Connection, name: &str) -> Result<bool, SqlError> {
     Ok(true)
 }
 
+/// The statement that creates a database with all its options, as they are now; `None` if the server does not tell it. The
+/// server says the name as it is, also where a backtick is in it.
+pub fn create_statement(connection: &Connection, name: &str) -> Result<Option<String>, SqlError> {
+    let mut rows = connection.query(&format!("SHOW CREATE DATABASE {}", sql::name(name)))?;
+    let create = rows.next()?.map(|row| row.text(1));
+    Ok(create.map(|create| with_escaped_name(&create, name)))
+}
+
+fn with_escaped_name(create: &str, name: &str) -> String {
+    match create.strip_prefix(&format!("CREATE DATABASE `{name}`")) {
+        Some(options) => format!("CREATE DATABASE {}{options}", sql::name(name)),
+        None => create.to_owned(),
+    }
+}
+
 /// A database's options by name, as they are now; none if the server does not tell them.
 pub fn options(connection: &Connection, name: &str) -> Result<BTreeMap<String, String>, SqlError> {
-    let mut rows = connection.query(&format!("SHOW CREATE DATABASE {}", sql::name(name)))?;
-    let create = rows.next()?.map(|row| row.text(1)).unwrap_or_default();
-    Ok(database_options(&create))
+    let create = create_statement(connection, name)?;
+    Ok(create
+        .map(|create| database_options(&create))
+        .unwrap_or_default())
 }
 
 /// Sets options of a database, all of them or none.
@@ -115,9 +131,7 @@ pub fn flush(connection: &Connection, name: &str) -> Result<(), SqlError> {
 
 /// The first key that a database takes, by its KEEP and this machine's clock; `None` if that can't be told.
 pub fn oldest_key(connection: &Connection, name: &str) -> Option<Key> {
-    let query = format!("SHOW CREATE DATABASE {}", sql::name(name));
-    let mut rows = connection.query(&query).ok()?;
-    let create = rows.next().ok()??.text(1);
+    let create = create_statement(connection, name).ok()??;
     let precision: Precision = database_options(&create).get("PRECISION")?.parse().ok()?;
     let seconds = jiff::Timestamp::now()
         .as_second()

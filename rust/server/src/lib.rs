@@ -14,6 +14,7 @@
 //! | [`restore_claim`] | who restores to a database |
 //! | [`restore_lacks`] | which tables of a restored database lack something |
 //! | [`restore_record`] | which link a restored database is at |
+//! | [`uncovered`] | what a database has that no backup holds |
 //! | [`sql`] | names and values as SQL text |
 
 pub mod catalogue;
@@ -29,6 +30,7 @@ pub mod select;
 pub mod sql;
 pub mod tables;
 pub mod topics;
+pub mod uncovered;
 pub mod vgroups;
 
 pub use login::login;

@@ -71,6 +71,24 @@ pub fn span<'c>(
     connection.query(&query).map(TableRows)
 }
 
+/// How many rows a table has in a span of keys; `key` is the name of its first column.
+pub fn count(
+    connection: &Connection,
+    database: &str,
+    table: &str,
+    key: &str,
+    span: KeySpan,
+) -> Result<u64, SqlError> {
+    let target = sql::table(database, table);
+    let condition = where_clause(key, span);
+    let mut rows = connection.query(&format!("SELECT COUNT(*) FROM {target}{condition}"))?;
+    let count = rows.next()?.and_then(|row| row.get(0).as_i64());
+    // No row is the answer for none.
+    Ok(count
+        .and_then(|count| u64::try_from(count).ok())
+        .unwrap_or(0))
+}
+
 /// All rows of a super table's children, table by table, each row with its table's name before the columns. Rows of
 /// several vgroups come in turns.
 pub fn children<'c>(

@@ -2,22 +2,33 @@
 
 use crate::StoreError;
 use std::{
-    fs::{File, Permissions},
+    fs::{DirBuilder, File, Permissions},
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt},
     path::Path,
 };
 
 /// Writes `bytes` to `path`, replacing what is there. What stood there before still does if this fails, unless only the
 /// last step failed, which makes the new name durable.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    try_write(path, bytes).map_err(|source| StoreError::Write {
+    // As any other program's file: the umask decides who may read it.
+    write_with_mode(path, bytes, 0o666)
+}
+
+/// As [`write`], with a mode for the file, from which the umask takes.
+pub(crate) fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    try_write(path, bytes, mode).map_err(|source| StoreError::Write {
         place: path.display().to_string(),
         source,
     })
 }
 
-fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Makes a directory and those above it that are missing, for their owner alone.
+pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn try_write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = directory(path);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut prefix = name.to_os_string();
@@ -25,8 +36,7 @@ fn try_write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".tmp")
-        // As any other program's file: the umask decides who may read it.
-        .permissions(Permissions::from_mode(0o666))
+        .permissions(Permissions::from_mode(mode))
         .tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

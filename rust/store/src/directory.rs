@@ -4,6 +4,7 @@ use crate::{Store, StoreError, atomic_file, is_plain};
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,10 @@ use std::{
 pub struct Directory {
     root: PathBuf,
 }
+
+/// What may be done with a file: objects are backups, and whoever may read one has the data. No umask is asked, as
+/// TDengine's client library sets that of its process to 0.
+const OWNERS_FILE: u32 = 0o600;
 
 /// What is gathered before it goes to a file.
 const BUFFER: usize = 1 << 16;
@@ -92,10 +97,14 @@ impl Store for Directory {
 
     fn create(&self, name: &str) -> Result<Box<dyn Write + Send>, StoreError> {
         let path = self.file(name)?;
-        let created = match File::create_new(&path) {
+        let create = || {
+            let mut options = File::options();
+            options.write(true).create_new(true).mode(OWNERS_FILE);
+            options.open(&path)
+        };
+        let created = match create() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(atomic_file::directory(&path))
-                    .and_then(|()| File::create_new(&path))
+                atomic_file::make_directories(atomic_file::directory(&path)).and_then(|()| create())
             }
             created => created,
         };
@@ -113,7 +122,7 @@ impl Store for Directory {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        atomic_file::write(&self.file(name)?, bytes)
+        atomic_file::write_with_mode(&self.file(name)?, bytes, OWNERS_FILE)
     }
 }
 
@@ -138,6 +147,24 @@ mod tests {
         assert!(!store.holds("a/b").unwrap());
         store.put("c", b"whole").unwrap();
         assert_eq!(store.get("c").unwrap(), b"whole");
+    }
+
+    #[test]
+    fn only_the_owner_may_read_what_is_made() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::new(dir.path());
+        drop(store.create("a/b/c").unwrap());
+        store.put("a/d", b"x").unwrap();
+        for (name, wanted) in [
+            ("a", 0o700),
+            ("a/b", 0o700),
+            ("a/b/c", 0o600),
+            ("a/d", 0o600),
+        ] {
+            let metadata = fs::metadata(dir.path().join(name)).unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o777, wanted, "{name}");
+        }
     }
 
     #[test]

@@ -77,6 +77,25 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// Looks whether an object is there and as long as its entry says. What it holds is not read.
+///
+/// # Errors
+/// It is not there, or it has another length ([`StoreError::Differs`]).
+pub fn check_length(store: &dyn Store, entry: &FileEntry) -> Result<(), StoreError> {
+    let bytes = store.length(&entry.path)?;
+    if bytes == entry.bytes {
+        return Ok(());
+    }
+    Err(StoreError::Differs {
+        place: store.place(&entry.path),
+        problem: other_length(bytes, entry),
+    })
+}
+
+fn other_length(bytes: u64, entry: &FileEntry) -> String {
+    format!("it has {bytes} bytes, the manifest says {}", entry.bytes)
+}
+
 /// Reads a whole object and checks it against its entry.
 ///
 /// # Errors
@@ -97,7 +116,7 @@ pub fn check(store: &dyn Store, entry: &FileEntry) -> Result<(), StoreError> {
         hash.update(buffer.get(..read).unwrap_or_default());
     }
     let problem = if bytes != entry.bytes {
-        format!("it has {bytes} bytes, the manifest says {}", entry.bytes)
+        other_length(bytes, entry)
     } else if hex(&hash.finalize()) != entry.sha256 {
         "its SHA-256 is not the one in the manifest".to_owned()
     } else {

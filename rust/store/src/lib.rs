@@ -17,7 +17,7 @@ mod object;
 mod staging;
 
 pub use directory::Directory;
-pub use entry::{FileEntry, Hashing, check, hex};
+pub use entry::{FileEntry, Hashing, check, check_length, hex};
 pub use error::StoreError;
 pub use object::{Store, is_plain};
 pub use staging::{PARTIAL, Staging};

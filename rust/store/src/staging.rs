@@ -1,6 +1,6 @@
 //! A directory that is written as a whole: under a temporary name inside, until everything is on disk.
 
-use crate::{Directory, Store, StoreError};
+use crate::{Directory, Store, StoreError, atomic_file};
 use std::{
     fs::{self, File},
     os::fd::AsFd as _,
@@ -34,7 +34,7 @@ impl Staging {
         is_leftover: &dyn Fn(&Directory, &str) -> bool,
     ) -> Result<Self, StoreError> {
         let failed = |path: &Path| StoreError::io(path.display().to_string());
-        fs::create_dir_all(out).map_err(failed(out))?;
+        atomic_file::make_directories(out).map_err(failed(out))?;
         let handle = File::open(out).map_err(failed(out))?;
         let locked = rustix::fs::flock(
             &handle,
@@ -69,7 +69,7 @@ impl Staging {
             removed.map_err(failed(&path))?;
         }
         let partial = out.path().join(format!("{PARTIAL}{id}"));
-        fs::create_dir(&partial).map_err(failed(&partial))?;
+        atomic_file::make_directories(&partial).map_err(failed(&partial))?;
         Ok(Self {
             out,
             partial: Directory::new(partial),

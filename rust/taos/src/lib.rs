@@ -12,6 +12,7 @@
 //! | [`statement2`] | prepared INSERTs of rows with BLOBs |
 //! | [`tmq`] | subscriptions |
 //! | `api` | the functions as C declares them |
+//! | `umask` | the process's umask, kept from the library |
 
 mod api;
 pub mod connection;
@@ -19,6 +20,7 @@ pub mod library;
 pub mod statement;
 pub mod statement2;
 pub mod tmq;
+mod umask;
 
 pub use connection::{Connection, Field, Rows, SqlError};
 pub use library::{Library, LoadError, Login};

@@ -3,6 +3,7 @@
 use crate::{
     api::{self, Api},
     connection::{Connection, SqlError, last_error},
+    umask,
 };
 use libloading::os::unix::{Library as Dynamic, RTLD_NOW};
 use std::{
@@ -156,7 +157,7 @@ impl Library {
         };
         let text = CString::new(value.as_encoded_bytes()).map_err(|_| refused())?;
         // SAFETY: the text is NUL-terminated; these options take one text, and the library copies it.
-        match unsafe { (self.0.options)(number, text.as_ptr().cast()) } {
+        match umask::kept(|| unsafe { (self.0.options)(number, text.as_ptr().cast()) }) {
             0 => Ok(()),
             _ => Err(refused()),
         }
@@ -186,7 +187,7 @@ impl Library {
         let pointer =
             |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
         // SAFETY: all texts are NUL-terminated or null, which stands for the default.
-        let handle = unsafe {
+        let handle = umask::kept(|| unsafe {
             (self.0.connect)(
                 pointer(&host),
                 pointer(&user),
@@ -194,7 +195,7 @@ impl Library {
                 ptr::null(),
                 login.port,
             )
-        };
+        });
         if handle.is_null() {
             return Err(last_error(&self.0, &format!("connecting to {login}")));
         }

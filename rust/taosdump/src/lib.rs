@@ -1,6 +1,7 @@
 //! `taosdump --incremental`: what the patched taosdump hands over, done.
 
 mod options;
+mod words;
 
 use config::Settings;
 use model::{Cancelled, Progress as _};
@@ -29,9 +30,11 @@ pub struct Given {
     pub arg: Option<OsString>,
 }
 
-/// Does the job, as far as the settings allow it; returns the exit code.
+/// Does the job, as far as the settings allow it; returns the exit code. A password that is given goes before that of the
+/// settings.
 #[must_use]
 pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> u8 {
+    let password = password.or_else(|| settings.source.password.clone().map(OsString::from));
     let options = Options::parse(given, password).and_then(|options| match &options.job {
         Job::Backup(_) => settings.must_be_plain().map(|()| options),
         Job::Restore(_) => Ok(options),

@@ -1,6 +1,6 @@
 //! The command line of taosdump, as far as it goes with `--incremental`.
 
-use super::Given;
+use super::{Given, words};
 use ops::{
     backup::{BackupJob, Databases},
     restore::RestoreJob,
@@ -23,6 +23,7 @@ const DATA_DIR: i32 = 0x104;
 const NO_FLUSH: i32 = 0x105;
 const JSON: i32 = 0x106;
 const OPTION: i32 = 0x107;
+const CHECK_BASE: i32 = 0x108;
 
 /// The options of a database that a restore may choose.
 const OPTIONS: [&str; 3] = ["DNODES", "REPLICA", "VGROUPS"];
@@ -57,6 +58,7 @@ struct Found {
     databases: Vec<String>,
     all: bool,
     base: Option<PathBuf>,
+    check_base: bool,
     data_dirs: Vec<PathBuf>,
     no_flush: bool,
     json: bool,
@@ -120,6 +122,7 @@ impl Found {
                 None => {}
                 Some(_) => return Err("--base is given twice; a link follows one other".to_owned()),
             },
+            (CHECK_BASE, _) => self.check_base = true,
             (DATA_DIR, _) => self.data_dirs.push(arg.into()),
             (NO_FLUSH, _) => self.no_flush = true,
             (JSON, _) => self.json = true,
@@ -139,13 +142,9 @@ impl Found {
             (_, 'i') => self.links.push(arg.into()),
             (_, 'c') => self.config_dir = Some(arg.into()),
             (_, 'D') => {
-                let names = text("-D")?;
-                self.databases.extend(
-                    names
-                        .split(',')
-                        .filter(|name| !name.is_empty())
-                        .map(str::to_owned),
-                );
+                let names = words::of(&text("-D")?);
+                let names = words::split(&names, ',').map(words::text);
+                self.databases.extend(names.filter(|name| !name.is_empty()));
             }
             (_, 'A') => self.all = true,
             (_, 'T') => self.threads = Some(number(&text("-T")?, "-T", 1..=1024)?),
@@ -187,19 +186,22 @@ impl Found {
 
     /// `old=new|old=new`.
     fn rename(&mut self, text: &str) -> Result<(), String> {
-        for pair in text.split('|').filter(|pair| !pair.trim().is_empty()) {
-            match pair.split_once('=') {
-                Some((old, new)) if !old.trim().is_empty() && !new.trim().is_empty() => {
-                    let (old, new) = (old.trim().to_owned(), new.trim().to_owned());
+        let words = words::of(text);
+        for pair in words::split(&words, '|') {
+            let names: Vec<String> = words::split(pair, '=').map(words::trimmed).collect();
+            match <[String; 2]>::try_from(names) {
+                Ok([old, new]) if !old.is_empty() && !new.is_empty() => {
                     if let Some(other) = self.rename.insert(old.clone(), new) {
                         return Err(format!(
                             "-W renames database {old} twice, first to {other}; give it one name"
                         ));
                     }
                 }
+                Err(names) if names.iter().all(String::is_empty) && names.len() == 1 => {}
                 _ => {
                     return Err(format!(
-                        "-W {text}: old=new is expected, several separated by |"
+                        "-W {text}: old=new is expected, several separated by |; a | or = in a name, and a blank at its \
+                         end, are written with \\ before them"
                     ));
                 }
             }
@@ -231,6 +233,11 @@ impl Found {
                         "-W renames databases when they are restored; it needs -i".to_owned()
                     );
                 }
+                if self.check_base && self.base.is_none() {
+                    return Err(
+                        "--check-base checks the link that --base gives; give both".to_owned()
+                    );
+                }
                 let databases = match (self.all, self.databases.is_empty()) {
                     (true, true) => Databases::All,
                     (false, false) => Databases::Named(distinct(self.databases)?),
@@ -246,6 +253,7 @@ impl Found {
                     databases,
                     out,
                     base: self.base.map(|base| directory(&base)),
+                    check_base: self.check_base,
                     data_dirs: self.data_dirs,
                     no_flush: self.no_flush,
                     threads,
@@ -255,10 +263,10 @@ impl Found {
             (None, false) => {
                 let unused = [
                     (self.base.is_some(), "--base"),
+                    (self.check_base, "--check-base"),
                     (!self.data_dirs.is_empty(), "--data-dir"),
                     (self.no_flush, "--no-flush"),
                     (self.all, "-A"),
-                    (!self.databases.is_empty(), "-D"),
                 ];
                 if let Some((_, option)) = unused.iter().find(|(given, _)| *given) {
                     return Err(format!(
@@ -267,6 +275,7 @@ impl Found {
                 }
                 Job::Restore(RestoreJob {
                     login: self.login,
+                    databases: distinct(self.databases)?,
                     links: self.links.iter().map(|link| directory(link)).collect(),
                     rename: self.rename,
                     options: self.options,
@@ -373,6 +382,29 @@ mod tests {
         assert_eq!(job.options["DNODES"], "'1,2'");
         assert_eq!(job.rename["a"], "b");
         assert_eq!(job.rename["c"], "d");
+        assert!(job.databases.is_empty());
+    }
+
+    #[test]
+    fn a_name_may_hold_what_separates_names() {
+        let restore = |option: (i32, &str)| {
+            let options = parse(&[(key('i'), "x"), option]).unwrap();
+            let Job::Restore(job) = options.job else {
+                panic!("{options:?}")
+            };
+            job
+        };
+        let job = restore((key('W'), r"a\=b = \ c\|\ | d\e = f "));
+        assert_eq!(
+            job.rename,
+            [
+                ("a=b".to_owned(), " c| ".to_owned()),
+                (r"d\e".to_owned(), "f".to_owned())
+            ]
+            .into()
+        );
+        let job = restore((key('D'), r"a\,b,c d,\\"));
+        assert_eq!(job.databases, ["a,b", "c d", r"\"]);
     }
 
     #[test]
@@ -391,6 +423,9 @@ mod tests {
             (vec![out, (key('D'), "a"), (key('W'), "a=b")], "-i"),
             (vec![(key('i'), "x"), (key('W'), "ab")], "old=new"),
             (vec![(key('i'), "x"), (key('W'), "a=b|a=c")], "twice"),
+            (vec![(key('i'), "x"), (key('W'), "a=b=c")], "old=new"),
+            (vec![(key('i'), "x"), (key('W'), "a=")], "old=new"),
+            (vec![(key('i'), "x"), (key('D'), "a,a")], "twice"),
             (vec![(key('i'), "x"), (BASE, "b")], "--base"),
             (vec![out, (BASE, "b"), (BASE, "c")], "--base"),
             (vec![out, (key('D'), "a"), (OPTION, "REPLICA=1")], "-i"),
@@ -407,6 +442,8 @@ mod tests {
                 ],
                 "twice",
             ),
+            (vec![out, (key('A'), ""), (CHECK_BASE, "")], "give both"),
+            (vec![(key('i'), "x"), (CHECK_BASE, "")], "--check-base"),
         ] {
             let problem = parse(&options).unwrap_err();
             assert!(problem.contains(expected), "{options:?}: {problem}");

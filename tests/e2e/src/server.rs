@@ -113,14 +113,19 @@ const START: Duration = Duration::from_secs(60);
 impl Server {
     /// Starts a server and waits until it answers.
     pub fn start(installation: &Installation) -> io::Result<Self> {
-        let mut server = Self::prepare(installation, None)?;
+        Self::start_with(installation, "")
+    }
+
+    /// The same with lines of its own at the beginning of `taos.cfg`, in which `ROOT` is the server's directory.
+    pub fn start_with(installation: &Installation, lines: &str) -> io::Result<Self> {
+        let mut server = Self::prepare(installation, None, lines)?;
         server.restart()?;
         Ok(server)
     }
 
     /// Starts a server as a further dnode of another's cluster, and waits until that counts it as ready.
     pub fn join(installation: &Installation, first: &Self) -> io::Result<Self> {
-        let mut server = Self::prepare(installation, Some(first))?;
+        let mut server = Self::prepare(installation, Some(first), "")?;
         let create = format!("create dnode '{}'", server.endpoint());
         first
             .connect()
@@ -131,7 +136,11 @@ impl Server {
     }
 
     /// The directories and the configuration of a server that is not started yet.
-    fn prepare(installation: &Installation, first: Option<&Self>) -> io::Result<Self> {
+    fn prepare(
+        installation: &Installation,
+        first: Option<&Self>,
+        lines: &str,
+    ) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("taosd-").tempdir()?;
         let port = Port::reserve()?;
         for sub in ["data", "log", "cfg", "temp"] {
@@ -139,10 +148,11 @@ impl Server {
         }
         let (root, number) = (dir.path().display(), port.number);
         let first = first.map_or(number, Self::port);
+        let lines = lines.replace("ROOT", &root.to_string());
         fs::write(
             dir.path().join("cfg/taos.cfg"),
             format!(
-                "firstEp localhost:{first}\nfqdn localhost\nserverPort {number}\ndataDir {root}/data\n\
+                "{lines}firstEp localhost:{first}\nfqdn localhost\nserverPort {number}\ndataDir {root}/data\n\
                  logDir {root}/log\ntempDir {root}/temp\nmonitor 0\naudit 0\ntelemetryReporting 0\n\
                  crashReporting 0\nsupportVnodes 64\nminimalDataDirGB 0.1\nminimalLogDirGB 0.1\n\
                  minimalTmpDirGB 0.1\ndebugFlag 131\ntimezone UTC\ncharset UTF-8\nlocale C.UTF-8\n"
@@ -287,6 +297,11 @@ impl Server {
             command.env("LD_LIBRARY_PATH", libraries);
         }
         command
+    }
+
+    /// What it was started from.
+    pub fn installation(&self) -> &Installation {
+        &self.installation
     }
 
     /// Its dataDir.

@@ -3,14 +3,20 @@
 use super::BackupError;
 use crate::watermark::WatermarkError;
 use capture::VnodeDir;
-use model::catalogue;
+use model::{Progress, Unit, catalogue};
 use plan::checkpoint::Checkpoint;
-use repository::link::{DatabaseLink, Link};
+use repository::link::{DatabaseLink, Link, LinkError};
 use std::{collections::BTreeMap, sync::Arc};
 use store::Store;
 
-/// Opens the base, if it can be followed.
-pub(super) fn open(store: &Arc<dyn Store>, cluster: &str) -> Result<Link, BackupError> {
+/// Opens the base, if it can be followed: a link on a base that can't be restored could not be restored either. That
+/// each of its files is there and has its length is always checked, what the files hold only with `whole`.
+pub(super) fn open(
+    store: &Arc<dyn Store>,
+    cluster: &str,
+    whole: bool,
+    progress: &dyn Progress,
+) -> Result<Link, BackupError> {
     let link = Link::open(Arc::clone(store))?;
     let refuse = |problem: String| {
         Err(BackupError::Base {
@@ -35,7 +41,24 @@ pub(super) fn open(store: &Arc<dyn Store>, cluster: &str) -> Result<Link, Backup
             link.manifest.cluster
         ));
     }
-    Ok(link)
+    progress.step(
+        "checking the base",
+        Unit::Bytes,
+        if whole { link.bytes() } else { 0 },
+    );
+    let checked = match whole {
+        true => link.check_files(progress),
+        false => link.check_lengths(progress),
+    };
+    match checked {
+        Ok(()) => Ok(link),
+        Err(LinkError::Cancelled(cancelled)) => Err(cancelled.into()),
+        Err(LinkError::Newer(newer)) => Err(LinkError::Newer(newer).into()),
+        Err(error) => refuse(format!(
+            "{error}. Without this file no restore gets past it, nor to a link that follows it; bring the file back, \
+             or take a new full backup (without --base)"
+        )),
+    }
 }
 
 /// A base must know at least one of the databases.

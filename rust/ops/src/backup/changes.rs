@@ -18,9 +18,31 @@ pub(crate) struct Changes {
     pub(super) altered_stables: Vec<AlteredStable>,
     /// By table name.
     pub(crate) tables: BTreeMap<String, TableChange>,
-    /// Super tables whose children need all tags set again.
-    pub(super) tags_moved: BTreeSet<String>,
+    /// Super tables whose tags are other ones now.
+    pub(super) tags_moved: BTreeMap<String, TagsMoved>,
     pub(super) notes: Vec<String>,
+}
+
+/// How a super table came to other tags than it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TagsMoved {
+    /// So many stayed, as the first ones, and new ones came, which are NULL until somebody sets them.
+    Added(usize),
+    /// Children need all their tags set again.
+    Replaced,
+}
+
+impl TagsMoved {
+    fn by(alters: &[Alter], before: usize) -> Option<Self> {
+        if !alters.iter().any(Alter::moves_tags) {
+            return None;
+        }
+        let drops = |alter: &Alter| matches!(alter, Alter::DropTag { .. });
+        Some(match alters.iter().any(drops) {
+            true => Self::Replaced,
+            false => Self::Added(before),
+        })
+    }
 }
 
 impl Changes {
@@ -84,8 +106,8 @@ impl Changes {
                     text: after.comment.clone().unwrap_or_default(),
                 });
             }
-            if alters.iter().any(Alter::moves_tags) {
-                self.tags_moved.insert(before.name.clone());
+            if let Some(moved) = TagsMoved::by(&alters, before.schema.tags.len()) {
+                self.tags_moved.insert(before.name.clone(), moved);
             }
             if !alters.is_empty() {
                 self.altered_stables.push(AlteredStable {
@@ -155,8 +177,8 @@ impl Changes {
             spans.extend_from_slice(widened);
         }
         for planned in planned {
+            // What was written again after a delete is among the changed rows; the others are gone.
             spans.extend_from_slice(&planned.spans);
-            spans.extend(planned.deletes.iter().map(|(span, _)| *span));
             deletes.extend(planned.deletes.iter().map(|(span, _)| *span));
             if planned.rows.is_none() {
                 // Which rows are meant could not be read, so they replace what is there.

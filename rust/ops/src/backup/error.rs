@@ -83,9 +83,12 @@ pub enum BackupError {
     },
     /// The connection was lost and did not come back.
     #[error(
-        "the server went away while table {table} was read: {source}; the dump was given up, run it again"
+        "the server went away while table {table} was read, and does not answer at {place}: {source}; the dump was given \
+         up, run it again once the server is there"
     )]
     Disconnected {
+        /// Where it was.
+        place: String,
         /// The table.
         table: String,
         /// What the client library said.
@@ -133,9 +136,12 @@ mod tests {
         assert!(BackupError::Sql(lost()).may_pass());
         assert!(BackupError::Catalogue(CatalogueError::Sql(lost())).may_pass());
         assert!(BackupError::Watermark(WatermarkError::Sql(lost())).may_pass());
-        let table = "t1".to_owned();
-        let source = lost();
-        assert!(BackupError::Disconnected { table, source }.may_pass());
+        let gone = BackupError::Disconnected {
+            place: "localhost:6030".to_owned(),
+            table: "t1".to_owned(),
+            source: lost(),
+        };
+        assert!(gone.may_pass());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A table's rows are read span by span. Where most children of a super table are wanted whole, one query over the
 //! super table replaces one query for each of them: the server then reads its files once.
 
-use super::{Backup, BackupError, Changes, output::write_file};
+use super::{Backup, BackupError, Changes, Watch, output::write_file};
 use crate::table_tries::{AfterFailure, TableTries};
 use ::rows::{
     avro::{self, Compression, DataFileError, FileWriter},
@@ -57,6 +57,7 @@ pub(super) fn copy(
         compression: backup.job.compression,
         library: backup.library,
         progress: backup.progress,
+        watch: backup.watch,
         store,
         database,
         results: Mutex::default(),
@@ -229,6 +230,7 @@ struct Work<'a> {
     compression: Compression,
     library: &'a Library,
     progress: &'a dyn Progress,
+    watch: &'a Watch,
     store: &'a dyn Store,
     database: &'a str,
     results: Mutex<Vec<(String, TableResult)>>,
@@ -290,11 +292,13 @@ impl Work<'_> {
                 Err(TableError::Data(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     *slot = None;
-                    match tries.after(&error, self.progress)? {
+                    let given_up = self.watch.has_given_up();
+                    match tries.after(&error, given_up, self.progress)? {
                         AfterFailure::TryAgain => {}
                         AfterFailure::TableFails => break TableResult::Failed(error.to_string()),
                         AfterFailure::ServerIsLost => {
                             return Err(BackupError::Disconnected {
+                                place: self.watch.place(),
                                 table: table.name.clone(),
                                 source: error,
                             });

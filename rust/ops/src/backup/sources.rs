@@ -1,7 +1,7 @@
 //! Which vnodes a database's changes are read from: for each vgroup one that holds everything that was acknowledged
 //! before the run began.
 
-use super::{Backup, BackupError, BackupJob};
+use super::{Backup, BackupError, BackupJob, blobs};
 use crate::watermark::{self, Asker, Candidates, WatermarkError, replicas};
 use capture::VnodeDir;
 use model::{Progress, Version, VgId};
@@ -21,6 +21,8 @@ pub(super) struct Sources {
     pub(super) by_log: bool,
     /// Whether there are several replicas.
     pub(super) replicated: bool,
+    /// What the operator should know.
+    pub(super) notes: Vec<String>,
 }
 
 /// What the leaders of vgroups with several replicas reported when the run began.
@@ -77,6 +79,15 @@ impl Backup<'_> {
                 .into());
             }
         }
+        let mut notes = Vec::new();
+        if by_log && server::catalogue::may_have_blobs(self.connection, database)? {
+            notes.push(blobs::flushed(database));
+            let vnodes = watermark::single(&candidates);
+            self.patiently(|| {
+                watermark::flush(self.connection, database, &vnodes, self.progress)?;
+                Ok(())
+            })?;
+        }
         let (vnodes, wanted) = match replicated {
             true => self.complete(database, &vgroups, &candidates, by_log)?,
             false => self.only(database, &candidates, by_log)?,
@@ -86,6 +97,7 @@ impl Backup<'_> {
             wanted,
             by_log,
             replicated,
+            notes,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Tags: every child's values are read and digested; those of tables that are new, or whose values changed, go to
 //! a tags file.
 
-use super::{Backup, BackupError, Changes, Known};
+use super::{Backup, BackupError, Changes, Known, changes::TagsMoved};
 use ::rows::avro::{self, DataFileError, FileWriter};
 use model::{
     DataType, Value,
@@ -29,10 +29,16 @@ pub(super) fn copy(
     let mut without_tags: BTreeSet<String> = catalogue
         .tables
         .values()
-        .filter(|table| table.stable.is_some())
+        .filter(|table| {
+            let readable = |stable| !catalogue.unreadable_stables.contains_key(stable);
+            table.stable.as_ref().is_some_and(readable)
+        })
         .map(|table| table.name.clone())
         .collect();
     for stable in catalogue.stables.clone().into_values() {
+        if catalogue.unreadable_stables.contains_key(&stable.name) {
+            continue;
+        }
         let mut as_bytes = BTreeSet::new();
         let file = loop {
             let mut seen = BTreeMap::new();
@@ -129,7 +135,7 @@ fn one(
     })?;
     let mut writer: Option<FileWriter<'_>> = None;
     let mut unwritable = Unwritable::default();
-    let moved = changes.tags_moved.contains(&stable.name);
+    let moved = changes.tags_moved.get(&stable.name).copied();
     while let Some(row) = rows.next()? {
         let name = row.text(0);
         let Some(table) = catalogue.tables.get(&name) else {
@@ -143,7 +149,16 @@ fn one(
             .tables
             .get(&name)
             .is_some_and(|change| change.create);
-        let changed = moved || before.is_none_or(|before| before.tags.as_ref() != Some(&digest));
+        let changed = match (before.and_then(|before| before.tags.as_ref()), moved) {
+            (None, _) | (_, Some(TagsMoved::Replaced)) => true,
+            (Some(before), None) => *before != digest,
+            // A restore adds the tags, too, and they are NULL there.
+            (Some(before), Some(TagsMoved::Added(from))) => {
+                let mut added = from..tags.len();
+                added.any(|tag| row.get(tag + 1) != Value::Null)
+                    || *before != self::digest((0..from).map(|tag| row.get(tag + 1)))
+            }
+        };
         seen.insert(name.clone(), digest);
         if !(created || changed) {
             continue;

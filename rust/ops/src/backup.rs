@@ -13,6 +13,7 @@
 //! | `blobs` | what is said about BLOB values, which queries do not always tell |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
+//! | `tries` | decides what happens to a table that could not be read |
 //! | `patience` | asks again while the server is busy |
 //! | `watch` | notices that no server answers any more |
 //! | `error` | says why there is no link |
@@ -28,6 +29,7 @@ mod patience;
 mod rows;
 mod sources;
 mod tags;
+mod tries;
 mod watch;
 
 pub(crate) use base::Known;

@@ -16,6 +16,5 @@ pub mod detect;
 pub mod export;
 pub mod restore;
 pub mod script;
-mod table_tries;
 pub mod verify;
 mod watermark;

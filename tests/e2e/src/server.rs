@@ -136,11 +136,7 @@ impl Server {
     }
 
     /// The directories and the configuration of a server that is not started yet.
-    fn prepare(
-        installation: &Installation,
-        first: Option<&Self>,
-        lines: &str,
-    ) -> io::Result<Self> {
+    fn prepare(installation: &Installation, first: Option<&Self>, lines: &str) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("taosd-").tempdir()?;
         let port = Port::reserve()?;
         for sub in ["data", "log", "cfg", "temp"] {

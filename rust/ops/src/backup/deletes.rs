@@ -50,9 +50,10 @@ pub(super) fn join(
             };
             let database = &catalogue.database.name;
             // What can't be counted stays as it is.
-            let rows: Result<_, SqlError> = if_there(connection, database, name, || {
-                select::count(connection, database, name, key, hull)
-            });
+            let rows: Result<_, SqlError> =
+                if_there(connection, database, name, backup.progress, || {
+                    select::count(connection, database, name, key, hull)
+                });
             let worth = ROWS_FOR_A_DELETE * piece.len() as u64;
             if matches!(rows, Ok(Some(rows)) if rows <= worth) {
                 joined

@@ -3,8 +3,11 @@
 //! A table's rows are read span by span. Where most children of a super table are wanted whole, one query over the
 //! super table replaces one query for each of them: the server then reads its files once.
 
-use super::{Backup, BackupError, Changes, Watch, output::write_file};
-use crate::table_tries::{AfterFailure, TableTries};
+use super::{
+    Backup, BackupError, Changes, Watch,
+    output::write_file,
+    tries::{AfterFailure, TableTries},
+};
 use ::rows::{
     avro::{self, Compression, DataFileError, FileWriter},
     source::{Row as _, RowSource as _},

@@ -6,7 +6,9 @@ use ::rows::{
     source::{Row as _, RowSource as _},
 };
 use model::catalogue::Table;
-use model::{Cancelled, FailedId, FailedTable, Key, MayPass as _, Progress, Unit, pool};
+use model::{
+    Cancelled, FailedId, FailedTable, Key, MayPass as _, Progress, Unit, pool, retry::pause,
+};
 use parking_lot::Mutex;
 use repository::link::{Link, LinkError, TableChange};
 use server::{

@@ -1,7 +1,7 @@
 //! Values that a shell would read as something else.
 
 /// Each arrives in a script's commands as it was given.
-pub const VALUES: [&str; 12] = [
+pub(crate) const VALUES: [&str; 12] = [
     "$(touch x)",
     "`touch x`",
     "'; touch x; '",

@@ -1,4 +1,4 @@
-//! What happens to a table whose rows could not be read or written for a reason that may pass.
+//! What happens to a table whose rows could not be read for a reason that may pass.
 
 use model::{Cancelled, Progress, retry::pause};
 use server::SqlError;
@@ -10,25 +10,25 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often one table was tried.
 #[derive(Debug, Default)]
-pub(crate) struct TableTries {
+pub(super) struct TableTries {
     failed: u32,
 }
 
 /// What to do after a try that failed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum AfterFailure {
+pub(super) enum AfterFailure {
     /// The wait is over: try again, with a new connection.
     TryAgain,
-    /// This table fails alone. Its vgroup has no leader; the tables of other vgroups can be read and written.
+    /// This table fails alone. Its vgroup has no leader; the tables of other vgroups can be read.
     TableFails,
-    /// The server does not answer: no other table can be read or written either.
+    /// The server does not answer: no other table can be read either.
     ServerIsLost,
 }
 
 impl TableTries {
     /// Waits before the next try, or says that there is none. `error` may pass; `given_up` says that no server of the
     /// cluster has answered for long.
-    pub(crate) fn after(
+    pub(super) fn after(
         &mut self,
         error: &SqlError,
         given_up: bool,

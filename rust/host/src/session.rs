@@ -207,6 +207,7 @@ impl Session {
             options: BTreeMap::new(),
             threads: self.threads,
             batch: self.batch,
+            pulse: Arc::default(),
         };
         Ok(restore::run(&job, library, progress)?)
     }

@@ -272,6 +272,7 @@ impl Found {
                     options: self.options,
                     threads,
                     batch: self.batch.unwrap_or(BATCH),
+                    pulse: Arc::default(),
                 })
             }
         };

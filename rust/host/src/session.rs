@@ -208,6 +208,7 @@ impl Session {
             options: BTreeMap::new(),
             threads: self.threads,
             batch: self.batch,
+            pulse: Arc::default(),
         };
         Ok(restore::run(&job, library, progress)?)
     }

@@ -12,6 +12,8 @@ mod rows;
 mod schema;
 mod target;
 
+pub use claim::Pulse;
+
 use model::{
     Cancelled, FailedId, FailedTable, KeySpan, LinkId, MayPass, Progress, Unit,
     catalogue::{Schema, Table, with_options},
@@ -52,6 +54,8 @@ pub struct RestoreJob {
     pub threads: usize,
     /// How many rows go to the server at a time, at most.
     pub batch: usize,
+    /// Tells whoever runs the restore whether the server answers.
+    pub pulse: Arc<Pulse>,
 }
 
 /// What a restore did.
@@ -204,7 +208,7 @@ pub fn run(
     // What can't be restored is refused before anything is written, a claim included.
     let planned = Plan::of(job, &links, &targets, &connection)?;
     let wanted: Vec<&str> = planned.targets().collect();
-    let held = claim::Held::take(&connection, library, &job.login, &wanted, progress)?;
+    let held = claim::Held::take(&connection, library, job, &wanted, progress)?;
     // Another restore may have come to its end since.
     let planned = Plan::of(job, &links, &targets, &connection)?;
     let watched = held.watched(progress);

@@ -63,12 +63,19 @@ const LOOK: Duration = Duration::from_millis(50);
 /// As much as a main thread has.
 const STACK: usize = 8 << 20;
 
-/// Does the job. A restore that is cancelled and does not end, as the client library waits for a server, is left behind:
-/// the program ends then, which is to the server as if it was killed. A dump is not: it could just be making its link.
+/// What is waited for is said after this time, and again as often.
+const SAID: Duration = Duration::from_secs(5);
+
+/// Does the job, and looks after a restore meanwhile: the client library may wait for a server as long as it likes. A
+/// restore that is cancelled or gets no answer, and does not end by itself, is left behind: the program ends then, which
+/// is to the server as if it was killed. A dump is not: it could just be making its link.
 fn at_once(options: Options, library: Library) -> Exit {
     let bar = Arc::new(Bar::new());
     let json = options.json;
-    let may_be_left = matches!(options.job, Job::Restore(_));
+    let restore = match &options.job {
+        Job::Backup(_) => None,
+        Job::Restore(job) => Some((Arc::clone(&job.pulse), job.login.to_string())),
+    };
     let (done, result) = mpsc::channel();
     let working = Arc::clone(&bar);
     let work = move || {
@@ -80,7 +87,7 @@ fn at_once(options: Options, library: Library) -> Exit {
         report::failed(&error, json);
         return Exit::Failed;
     }
-    let mut cancelled = None;
+    let (mut cancelled, mut said) = (None, Duration::ZERO);
     loop {
         match result.recv_timeout(LOOK) {
             Ok(Ok(exit)) => return exit,
@@ -89,13 +96,32 @@ fn at_once(options: Options, library: Library) -> Exit {
             Err(mpsc::RecvTimeoutError::Disconnected) => return Exit::Failed,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
-        if may_be_left && bar.is_cancelled() {
-            let since = *cancelled.get_or_insert_with(Instant::now);
-            if since.elapsed() >= GRACE {
-                bar.finish();
-                report::failed(&Cancelled, json);
-                return Exit::Failed;
-            }
+        let Some((pulse, server)) = &restore else {
+            continue;
+        };
+        let (silence, patience) = (pulse.silence(), pulse.patience());
+        if silence < SAID {
+            said = Duration::ZERO;
+        } else if silence >= said + SAID && !patience.is_zero() {
+            said = silence;
+            bar.waits(&format!(
+                "{server} has not answered for {} s; waiting for up to {} s more",
+                silence.as_secs(),
+                patience.as_secs()
+            ));
+        }
+        let left: Option<&dyn std::error::Error> = match (bar.is_cancelled(), patience) {
+            (true, _) => Some(&Cancelled),
+            (false, Duration::ZERO) => Some(&RestoreError::Lost),
+            _ => None,
+        };
+        let Some(error) = left else {
+            continue;
+        };
+        if cancelled.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+            bar.finish();
+            report::failed(error, json);
+            return Exit::Failed;
         }
     }
 }

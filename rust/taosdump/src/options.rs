@@ -281,6 +281,7 @@ impl Found {
                     options: self.options,
                     threads,
                     batch: self.batch.unwrap_or(BATCH),
+                    pulse: Arc::default(),
                 })
             }
         };

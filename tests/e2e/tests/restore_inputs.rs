@@ -35,6 +35,14 @@ const STORIES: &[(&str, Story)] = &[
     ),
     ("long_and_odd_values_beside_a_blob_come_back", blobs),
     (
+        "a_restore_says_that_it_waits_for_a_frozen_server_and_gives_up",
+        frozen_server,
+    ),
+    (
+        "a_restore_that_waits_for_a_frozen_server_is_cancelled_at_once",
+        cancelled_while_frozen,
+    ),
+    (
         "options_of_a_database_that_can_be_altered_are_carried_over",
         altered_options,
     ),
@@ -539,4 +547,49 @@ fn left_out(mut bench: Workbench) -> Result<(), String> {
     }
     bench.links.clear();
     outcome
+}
+
+/// A restore that has begun to write, and whose server does not answer any more.
+fn frozen_restore(bench: &Workbench) -> Result<Running, String> {
+    let target = bench.target();
+    let rename = [(bench.database.as_str(), target.as_str())];
+    let mut command = bench
+        .taosdump
+        .restore_command(bench.server, &bench.links, &rename);
+    let running = Running::start(command.args(["-T", "1", "-B", "50"])).map_err(text)?;
+    wait_for_target(bench)?;
+    bench.server.freeze();
+    Ok(running)
+}
+
+fn frozen_server(mut bench: Workbench) -> Result<(), String> {
+    many(&mut bench)?;
+    let running = frozen_restore(&bench)?;
+    let run = running.wait().map_err(text);
+    bench.server.thaw();
+    let endpoint = format!("localhost:{}", bench.server.port());
+    says(
+        run?,
+        1,
+        &[
+            &endpoint,
+            "has not answered for 5 s",
+            "up to 4",
+            "goes on with it",
+        ],
+    )?;
+    bench.restore(0..2)
+}
+
+fn cancelled_while_frozen(mut bench: Workbench) -> Result<(), String> {
+    many(&mut bench)?;
+    let running = frozen_restore(&bench)?;
+    running.signal(libc::SIGINT);
+    let run = running.wait().map_err(text);
+    bench.server.thaw();
+    let run = says(run?, 1, &["cancelled"])?;
+    if run.output().contains("has not answered") {
+        return Err(format!("it waited on: {}", run.output()));
+    }
+    bench.restore(0..2)
 }

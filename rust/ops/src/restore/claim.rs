@@ -5,7 +5,7 @@
 //! taken over. On the machine of that restore nobody has to wait for this: the process is there or not. A restore that
 //! could not give its sign for a shorter while ends, so that it never writes when another one may have taken over.
 
-use super::{RestoreError, target::SAID};
+use super::{RestoreError, RestoreJob, target::SAID};
 use model::{Progress, Unit, retry::pause};
 use parking_lot::{Condvar, Mutex};
 use server::{
@@ -136,15 +136,36 @@ pub(super) struct Held<'a> {
 struct Life {
     /// Whether another restore has a claim now.
     taken: AtomicBool,
-    /// When the last sign of life was given.
-    heard: Mutex<Instant>,
+    pulse: Arc<Pulse>,
     ended: Mutex<bool>,
     end: Condvar,
 }
 
 impl Life {
     fn is_lost(&self) -> bool {
-        self.taken.load(Relaxed) || self.heard.lock().elapsed() >= SILENT
+        self.taken.load(Relaxed) || self.pulse.silence() >= SILENT
+    }
+}
+
+/// How long the server has not answered a restore's signs of life. Whoever runs the restore can see it while the restore
+/// itself waits for an answer.
+#[derive(Debug, Default)]
+pub struct Pulse(Mutex<Option<Instant>>);
+
+impl Pulse {
+    /// How long there was no answer; zero before the first sign of life is given, and after the last one.
+    pub fn silence(&self) -> Duration {
+        let answered = *self.0.lock();
+        answered.map_or(Duration::ZERO, |answered| answered.elapsed())
+    }
+
+    /// How much longer the restore waits for an answer.
+    pub fn patience(&self) -> Duration {
+        SILENT.saturating_sub(self.silence())
+    }
+
+    fn set(&self, answered: Option<Instant>) {
+        *self.0.lock() = answered;
     }
 }
 
@@ -156,7 +177,7 @@ impl<'a> Held<'a> {
     pub(super) fn take(
         connection: &'a Connection,
         library: &Library,
-        login: &Login,
+        job: &RestoreJob,
         targets: &[&str],
         progress: &dyn Progress,
     ) -> Result<Self, RestoreError> {
@@ -166,7 +187,7 @@ impl<'a> Held<'a> {
             claims: Vec::new(),
             life: Arc::new(Life {
                 taken: AtomicBool::new(false),
-                heard: Mutex::new(Instant::now()),
+                pulse: Arc::clone(&job.pulse),
                 ended: Mutex::new(false),
                 end: Condvar::new(),
             }),
@@ -175,8 +196,8 @@ impl<'a> Held<'a> {
             held.claims
                 .push(take(connection, target, &owner, progress)?);
         }
-        *held.life.heard.lock() = Instant::now();
-        let (library, login) = (library.clone(), login.clone());
+        held.life.pulse.set(Some(Instant::now()));
+        let (library, login) = (library.clone(), job.login.clone());
         let (claims, life) = (held.claims.clone(), Arc::clone(&held.life));
         // Not waited for: where the server does not answer, it would hold up the end.
         thread::spawn(move || live(&library, &login, &claims, &life));
@@ -201,6 +222,12 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         *self.life.ended.lock() = true;
         self.life.end.notify_all();
+        let silence = self.life.pulse.silence();
+        self.life.pulse.set(None);
+        if silence >= SAID {
+            // It would wait for an answer that nobody needs.
+            return;
+        }
         for claim in &self.claims {
             // Where that can't be said, the next restore finds it out.
             if let Err(error) = claim.end(self.connection) {
@@ -324,7 +351,9 @@ fn live(library: &Library, login: &Login, claims: &[Claim], life: &Life) {
         drop(ended);
         let began = Instant::now();
         match beat(&mut connection, library, login, claims, beats) {
-            Ok(true) => *life.heard.lock() = began,
+            // An answer that comes behind the end tells nothing any more.
+            Ok(true) if !*life.ended.lock() => life.pulse.set(Some(began)),
+            Ok(true) => {}
             Ok(false) => life.taken.store(true, Relaxed),
             Err(error) => {
                 tracing::debug!("no sign of life could be given: {error}");

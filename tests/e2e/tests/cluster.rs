@@ -226,6 +226,7 @@ impl<'a> Chain<'a> {
     /// The restored chain must be what the database holds now.
     fn expect_exact(&self, cluster: &Cluster) -> Result<(), String> {
         let target = self.target();
+        cluster.ready(&self.c).map_err(text)?;
         self.sql(&format!("drop database if exists {target}"))?;
         let rename = [(self.database.as_str(), target.as_str())];
         let server = &cluster.servers[self.at];

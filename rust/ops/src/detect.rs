@@ -3,8 +3,8 @@
 
 pub use crate::watermark::WatermarkError;
 
-use crate::watermark;
-use capture::{Reason, ReasonCode, SourceKind};
+use crate::watermark::{self, Asker, replicas};
+use capture::{Reason, ReasonCode, SourceChoice, SourceKind};
 use model::{KeySpan, Progress, Uid, Version, VgId};
 use plan::{
     Plan, VgroupPlan,
@@ -99,13 +99,49 @@ pub fn run(
     if let Some(connection) = connection {
         request.data_dirs = data_dirs(connection, &request.data_dirs)?;
     }
-    let mut detection = detect::run(&request, progress)?;
+    let mut detection = match connection {
+        Some(connection) => complete(connection, &request, progress)?,
+        None => detect::run(&request, progress)?,
+    };
     if let Some(connection) = connection {
         if request.vgroup.is_none() {
             add_elsewhere(connection, &detection.database, &mut detection.plan)?;
         }
         name_tables(connection, &detection.database, &mut detection.plan)?;
     }
+    Ok(detection)
+}
+
+/// The detection in replicas that hold everything acknowledged before it began; where there are none, or only committed
+/// files are asked for, in what the directories hold.
+fn complete(
+    connection: &Connection,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<Detection, FindError> {
+    let of_database = match &request.database {
+        Some(database) => vgroups::of(connection, database)?,
+        None => Vec::new(),
+    };
+    let replicated = of_database.iter().any(|vgroup| vgroup.replicas.len() > 1);
+    let Some(database) = request.database.as_ref().filter(|_| replicated) else {
+        return Ok(detect::run(request, progress)?);
+    };
+    if request.source == SourceChoice::Tsdb {
+        return Ok(detect::run(request, progress)?);
+    }
+    let asker = Asker::Here(connection);
+    let candidates = watermark::candidates_here(database, &of_database, &request.data_dirs)?;
+    let names = [database.clone()].into();
+    let mut wanted = replicas::agreed(&asker, &names, false, progress)?;
+    wanted.retain(|vgroup, _| {
+        candidates.contains_key(vgroup) && request.vgroup.is_none_or(|only| only == *vgroup)
+    });
+    let vnodes = replicas::complete(&asker, database, &candidates, &wanted, true, progress)?;
+    let detection = detect::of_vnodes(vnodes, request, progress)?;
+    let reached = detection.plan.vgroups.iter();
+    let reached = reached.map(|vgroup| (vgroup.vgroup, vgroup.to)).collect();
+    watermark::must_reach(database, &reached, &wanted)?;
     Ok(detection)
 }
 

@@ -319,6 +319,36 @@ pub(crate) fn candidates(
     vgroups: &[Vgroup],
     dirs: &[PathBuf],
 ) -> Result<BTreeMap<VgId, Candidates>, WatermarkError> {
+    let found = candidates_here(database, vgroups, dirs)?;
+    let missing = || {
+        vgroups
+            .iter()
+            .filter(|known| !found.contains_key(&known.vgroup))
+    };
+    if missing().next().is_none() {
+        return Ok(found);
+    }
+    let list = |items: Vec<String>| items.join(", ");
+    let dnodes: BTreeSet<Dnode> = missing()
+        .flat_map(|known| known.replicas.iter().map(|replica| replica.dnode))
+        .collect();
+    Err(WatermarkError::VgroupsElsewhere {
+        database: database.to_owned(),
+        missing: list(missing().map(|known| known.vgroup.to_string()).collect()),
+        dnodes: list(dnodes.iter().map(ToString::to_string).collect()),
+        dirs: list(dirs.iter().map(|dir| dir.display().to_string()).collect()),
+    })
+}
+
+/// The same for those vgroups that the directories have.
+///
+/// # Errors
+/// A vgroup is only where no server runs.
+pub(crate) fn candidates_here(
+    database: &str,
+    vgroups: &[Vgroup],
+    dirs: &[PathBuf],
+) -> Result<BTreeMap<VgId, Candidates>, WatermarkError> {
     let mut found: BTreeMap<VgId, Candidates> = BTreeMap::new();
     let mut unused: BTreeMap<VgId, PathBuf> = BTreeMap::new();
     let mut servers: BTreeMap<PathBuf, Served> = BTreeMap::new();
@@ -350,31 +380,17 @@ pub(crate) fn candidates(
             unused.insert(vnode.vgroup, dir.to_owned());
         }
     }
-    let missing = || {
-        vgroups
-            .iter()
-            .filter(|known| !found.contains_key(&known.vgroup))
-    };
-    if let Some((vgroup, path)) = missing().find_map(|known| unused.get_key_value(&known.vgroup)) {
-        return Err(WatermarkError::NotInUse {
+    let mut missing = vgroups
+        .iter()
+        .filter(|known| !found.contains_key(&known.vgroup));
+    match missing.find_map(|known| unused.get_key_value(&known.vgroup)) {
+        Some((vgroup, path)) => Err(WatermarkError::NotInUse {
             database: database.to_owned(),
             vgroup: *vgroup,
             path: path.clone(),
-        });
+        }),
+        None => Ok(found),
     }
-    if missing().next().is_none() {
-        return Ok(found);
-    }
-    let list = |items: Vec<String>| items.join(", ");
-    let dnodes: BTreeSet<Dnode> = missing()
-        .flat_map(|known| known.replicas.iter().map(|replica| replica.dnode))
-        .collect();
-    Err(WatermarkError::VgroupsElsewhere {
-        database: database.to_owned(),
-        missing: list(missing().map(|known| known.vgroup.to_string()).collect()),
-        dnodes: list(dnodes.iter().map(ToString::to_string).collect()),
-        dirs: list(dirs.iter().map(|dir| dir.display().to_string()).collect()),
-    })
 }
 
 /// One vnode for each vgroup, where there are no replicas to choose from.

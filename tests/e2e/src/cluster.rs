@@ -43,6 +43,14 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Waits until each server counts as ready: one that was frozen or started takes a while.
+    pub fn ready(&self, c: &Connection) -> io::Result<()> {
+        until("its dnodes are ready", || {
+            let ready = "select id from information_schema.ins_dnodes where status = 'ready'";
+            Ok(c.query(ready)?.len() == self.servers.len())
+        })
+    }
+
     /// A connection to whichever server answers.
     pub fn connect(&self) -> Result<Connection, SqlError> {
         let mut last = None;

@@ -224,16 +224,17 @@ impl<'a> Chain<'a> {
     }
 
     /// The restored chain must be what the database holds now.
-    fn expect_exact(&self, cluster: &Cluster) -> Result<(), String> {
+    fn expect_exact(&self, cluster: &mut Cluster) -> Result<(), String> {
         let target = self.target();
-        self.sql(&format!("drop database if exists {target}"))?;
+        cluster.ready(&self.c).map_err(text)?;
+        drop_database(cluster, &target)?;
         let rename = [(self.database.as_str(), target.as_str())];
         let server = &cluster.servers[self.at];
         let mut restore = self.taosdump.restore_command(server, &self.links, &rename);
         Run::of(&mut restore).map_err(text)?.expect_code(0)?;
         let source = Content::read(&self.c, &self.database).map_err(text)?;
         let restored = Content::read(&self.c, &target).map_err(text)?;
-        self.sql(&format!("drop database {target}"))?;
+        drop_database(cluster, &target)?;
         let differences = source.differences(&restored, 5);
         if source.rows() as i64 != self.rows {
             return Err(format!("{} rows of {} are there", source.rows(), self.rows));
@@ -258,9 +259,27 @@ impl<'a> Chain<'a> {
         Ok(victim)
     }
 
-    fn end(self) -> Result<(), String> {
-        self.sql(&format!("drop database {}", self.database))
+    fn end(self, cluster: &mut Cluster) -> Result<(), String> {
+        drop_database(cluster, &self.database)
     }
+}
+
+/// Drops a database. The server (3.3.7.5) crashes now and then when it closes a replica, and the statement waits until that
+/// dnode is back.
+fn drop_database(cluster: &mut Cluster, name: &str) -> Result<(), String> {
+    let c = cluster.connect().map_err(text)?;
+    let sql = format!("drop database if exists {name}");
+    let dropping =
+        thread::spawn(move || until(&sql, || c.execute(&sql).map(|_| true)).map_err(text));
+    while !dropping.is_finished() {
+        for server in &mut cluster.servers {
+            if server.has_crashed() {
+                server.restart().map_err(text)?;
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    dropping.join().map_err(|_| "dropping panicked")?
 }
 
 /// It must have been refused, in these words.
@@ -287,7 +306,7 @@ fn killed_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), Stri
         chain.link(cluster, &dir, &[])?.expect_code(0)?;
     }
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 fn frozen_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -305,7 +324,7 @@ fn frozen_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), Stri
     running?.wait().map_err(text)?.expect_code(0)?;
     chain.links.push(chain.out());
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 fn without_flush(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -323,7 +342,7 @@ fn without_flush(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), Strin
             chain.link(cluster, &dir, &["--no-flush"])?.expect_code(0)?;
         }
         chain.expect_exact(cluster)?;
-        chain.end()?;
+        chain.end(cluster)?;
     }
     Ok(())
 }
@@ -348,7 +367,7 @@ fn copy_with_three_replicas(cluster: &mut Cluster, taosdump: &Taosdump) -> Resul
     copies_are_refused(cluster, chain)
 }
 
-fn copies_are_refused(cluster: &Cluster, mut chain: Chain<'_>) -> Result<(), String> {
+fn copies_are_refused(cluster: &mut Cluster, mut chain: Chain<'_>) -> Result<(), String> {
     let dirs = cluster.data_dirs();
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     let mut copies = Vec::new();
@@ -369,7 +388,7 @@ fn copies_are_refused(cluster: &Cluster, mut chain: Chain<'_>) -> Result<(), Str
     }
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 fn all_directories(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -387,8 +406,8 @@ fn all_directories(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), Str
     }
     one.expect_exact(cluster)?;
     three.expect_exact(cluster)?;
-    one.end()?;
-    three.end()
+    one.end(cluster)?;
+    three.end(cluster)
 }
 
 fn dead_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -406,7 +425,7 @@ fn dead_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     cluster.servers[victim].restart().map_err(text)?;
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 fn replica_stays_frozen(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -432,7 +451,7 @@ fn replica_stays_frozen(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<()
     cluster.servers[victim].thaw();
     tried?;
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -457,7 +476,7 @@ fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
     tried?;
     chain.link(cluster, &dir, &[])?.expect_code(0)?;
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 /// Writes one row after the other until it is told to stop; a row that is not acknowledged is sent again. Returns how many
@@ -519,7 +538,7 @@ fn moves_under_writes(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), 
     })?;
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 fn altered_replicas(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -537,7 +556,7 @@ fn altered_replicas(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
     })?;
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 fn killed_mnode_leader(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
@@ -559,7 +578,7 @@ fn killed_mnode_leader(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(),
     cluster.servers[leader].restart().map_err(text)?;
     tried?;
     chain.expect_exact(cluster)?;
-    chain.end()
+    chain.end(cluster)
 }
 
 /// Databases of every kind, with one and with three replicas, whose servers are killed between the links; each link from
@@ -630,6 +649,6 @@ fn history(
         let _ = history.save(chain.dir.path());
     })?;
     let links = chain.links.len();
-    chain.end()?;
+    chain.end(cluster)?;
     Ok(links)
 }

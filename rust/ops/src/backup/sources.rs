@@ -28,7 +28,7 @@ pub(super) struct Sources {
 /// What the leaders of vgroups with several replicas reported when the run began.
 #[derive(Default)]
 pub(crate) struct Replicated {
-    asker: Option<Asker>,
+    asker: Option<Asker<'static>>,
     agreed: BTreeMap<VgId, Version>,
 }
 

@@ -64,7 +64,7 @@ fn needs_flush(reported: &Reported, flushed: Option<Instant>, flush_first: bool)
 /// Reports can be told apart only where the version moves. Where nobody writes, a flush moves it; `flush_first` says that
 /// this is welcome at once.
 pub(crate) fn agreed(
-    asker: &Asker,
+    asker: &Asker<'_>,
     names: &BTreeSet<String>,
     flush_first: bool,
     progress: &dyn Progress,
@@ -150,7 +150,11 @@ fn take_down(vgroup: &Vgroup, reports: &mut BTreeMap<VgId, Reported>) -> bool {
     }
 }
 
-fn flush(asker: &Asker, waiting: &mut Waiting<'_>, database: &str) -> Result<(), WatermarkError> {
+fn flush(
+    asker: &Asker<'_>,
+    waiting: &mut Waiting<'_>,
+    database: &str,
+) -> Result<(), WatermarkError> {
     let name = database.to_owned();
     let what = format!("FLUSH DATABASE {database}");
     asker.ask(waiting, &what, move |connection| {
@@ -172,7 +176,7 @@ fn roles(vgroup: &Vgroup) -> String {
 /// The replica of each vgroup that holds everything up to the version `wanted` of it. It is waited for one that gets
 /// there; by its committed files, or, with `by_log`, by its log.
 pub(crate) fn complete(
-    asker: &Asker,
+    asker: &Asker<'_>,
     database: &str,
     candidates: &BTreeMap<VgId, Candidates>,
     wanted: &BTreeMap<VgId, Version>,

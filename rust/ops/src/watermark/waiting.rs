@@ -77,13 +77,16 @@ impl<'a> Waiting<'a> {
 /// What is asked on the other connection.
 type Question = Box<dyn FnOnce(&Connection) + Send>;
 
-/// A connection of its own with a thread of its own. A server that is frozen answers a statement after many minutes, and
-/// the client library waits for it: here the statement is given up instead.
-pub(crate) struct Asker {
-    questions: mpsc::Sender<Question>,
+/// Whom to ask.
+pub(crate) enum Asker<'c> {
+    /// A connection of its own with a thread of its own. A server that is frozen answers a statement after many minutes,
+    /// and the client library waits for it: here the statement is given up instead.
+    Apart(mpsc::Sender<Question>),
+    /// The caller's connection, and its patience.
+    Here(&'c Connection),
 }
 
-impl Asker {
+impl Asker<'_> {
     pub(crate) fn new(library: &Library, login: &Login) -> Result<Self, SqlError> {
         let connection = library.connect(login)?;
         let (questions, asked) = mpsc::channel::<Question>();
@@ -92,7 +95,7 @@ impl Asker {
                 question(&connection);
             }
         });
-        Ok(Self { questions })
+        Ok(Self::Apart(questions))
     }
 
     /// Asks until there is an answer, and asks again while the error may pass. `what` stands behind "waiting for".
@@ -102,44 +105,55 @@ impl Asker {
         what: &str,
         question: impl Fn(&Connection) -> Result<T, SqlError> + Clone + Send + 'static,
     ) -> Result<T, WatermarkError> {
-        let mut refused: Option<SqlError> = None;
-        let given_up = |refused: &Option<SqlError>, limit: Duration| WatermarkError::NoAnswer {
-            what: what.to_owned(),
-            seconds: limit.as_secs(),
-            problem: refused
-                .as_ref()
-                .map_or_else(|| "no answer came".to_owned(), ToString::to_string),
-        };
         loop {
-            let (answer, answered) = mpsc::channel();
-            let question = question.clone();
-            let ask = Box::new(move |connection: &Connection| {
-                // Whoever asked may have given up.
-                let _ = answer.send(question(connection));
-            });
-            let gone = || SqlError::local("the thread that asks the server has ended");
-            self.questions.send(ask).map_err(|_| gone())?;
-            let result = loop {
-                match answered.recv_timeout(LOOK) {
-                    Ok(result) => break result,
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return Err(gone().into()),
-                    Err(mpsc::RecvTimeoutError::Timeout) => {
-                        if !waiting.look(|| format!("an answer to {what}"))? {
-                            return Err(given_up(&refused, waiting.limit));
-                        }
-                    }
-                }
-            };
-            match result {
+            match self.once(waiting, what, question.clone())? {
                 Err(error) if error.may_pass() => {
                     let text = format!("{what}: {error}");
-                    refused = Some(error);
                     if !waiting.pause(AGAIN, || text)? {
-                        return Err(given_up(&refused, waiting.limit));
+                        return Err(given_up(waiting, what, error.to_string()));
                     }
                 }
                 result => return Ok(result?),
             }
         }
+    }
+
+    /// Asks once; the outer error is that no answer came.
+    fn once<T: Send + 'static>(
+        &self,
+        waiting: &mut Waiting<'_>,
+        what: &str,
+        question: impl FnOnce(&Connection) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<Result<T, SqlError>, WatermarkError> {
+        let questions = match self {
+            Self::Here(connection) => return Ok(question(connection)),
+            Self::Apart(questions) => questions,
+        };
+        let (answer, answered) = mpsc::channel();
+        let ask = Box::new(move |connection: &Connection| {
+            // Whoever asked may have given up.
+            let _ = answer.send(question(connection));
+        });
+        let gone = || SqlError::local("the thread that asks the server has ended");
+        questions.send(ask).map_err(|_| gone())?;
+        loop {
+            match answered.recv_timeout(LOOK) {
+                Ok(result) => return Ok(result),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(Err(gone())),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if !waiting.look(|| format!("an answer to {what}"))? {
+                        return Err(given_up(waiting, what, "no answer came".to_owned()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn given_up(waiting: &Waiting<'_>, what: &str, problem: String) -> WatermarkError {
+    WatermarkError::NoAnswer {
+        what: what.to_owned(),
+        seconds: waiting.limit.as_secs(),
+        problem,
     }
 }

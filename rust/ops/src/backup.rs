@@ -10,12 +10,14 @@
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
+//! | `origin` | names super tables that no CREATE STABLE makes |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
 mod base;
 mod changes;
 mod error;
+mod origin;
 pub(crate) mod output;
 mod rows;
 mod tags;
@@ -251,6 +253,7 @@ impl Backup<'_> {
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
         let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
+        notes.extend(origin::note(self.connection, &catalogue, known)?);
         failed.extend(copied.failed);
         failed.extend(self.altered_meanwhile(&catalogue, &changes)?);
         if created.is_none() || databases::created(self.connection, database)? != created {

@@ -141,6 +141,7 @@ fn the_engine_gets_every_option_in_order_and_its_code_is_the_programs() {
         "--data-dir",
         "/2",
         "--no-flush",
+        "--option=VGROUPS=2",
         "--json",
         "meters",
         "d1",
@@ -149,7 +150,8 @@ fn the_engine_gets_every_option_in_order_and_its_code_is_the_programs() {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert_eq!(
         text(&output.stdout),
-        "h=db1\n0x101=(none)\ni=a\ni=b\ni=c\nT=4\n0x102=/x\n0x104=/1\n0x104=/2\n0x105=(none)\n0x106=(none)\n\
+        "h=db1\n0x101=(none)\ni=a\ni=b\ni=c\nT=4\n0x102=/x\n0x104=/1\n0x104=/2\n0x105=(none)\n0x107=VGROUPS=2\n\
+         0x106=(none)\n\
          0=meters\n0=d1\n0=d2\npassword=(none)"
     );
 }
@@ -255,6 +257,7 @@ fn our_options_without_incremental_are_wrong_usage() {
         ("--bitmap-plugin", Some("x")),
         ("--data-dir", Some("x")),
         ("--no-flush", None),
+        ("--option", Some("REPLICA=1")),
         ("--json", None),
         ("--check-base", None),
     ] {
@@ -280,6 +283,7 @@ fn help_shows_our_options_in_a_group_of_their_own_at_the_end() {
         "--bitmap-plugin=PATH",
         "--data-dir=DIR",
         "--no-flush",
+        "--option=NAME=VALUE",
         "--json",
         "--check-base",
     ] {

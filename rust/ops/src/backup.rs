@@ -16,6 +16,7 @@
 //! | `tries` | decides what happens to a table that could not be read |
 //! | `patience` | asks again while the server is busy |
 //! | `watch` | notices that no server answers any more |
+//! | `origin` | names super tables that no CREATE STABLE makes |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
@@ -24,6 +25,7 @@ mod blobs;
 mod changes;
 mod deletes;
 mod error;
+mod origin;
 pub(crate) mod output;
 mod patience;
 mod rows;
@@ -323,6 +325,7 @@ impl Backup<'_> {
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
         let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
         notes.extend(changes.notes.iter().cloned());
+        notes.extend(origin::note(self.connection, &catalogue, known)?);
         failed.extend(copied.failed);
         failed.extend(self.patiently(|| self.altered_meanwhile(&catalogue, &changes))?);
         if created.is_none() || databases::created(self.connection, database)? != created {

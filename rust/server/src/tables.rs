@@ -159,6 +159,40 @@ pub fn super_tables(connection: &Connection, database: &str) -> Result<BTreeSet<
     Ok(names)
 }
 
+/// A super table with options that CREATE STABLE gives to none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotMadeByCreate {
+    /// Its name.
+    pub name: String,
+    /// Its watermark, in the server's words.
+    pub watermark: String,
+    /// Its delay, in the server's words.
+    pub max_delay: String,
+}
+
+/// The super tables of a database with another watermark or max_delay than CREATE STABLE gives: schemaless writing, a
+/// stream or a TSMA made them.
+pub fn not_made_by_create(
+    connection: &Connection,
+    database: &str,
+) -> Result<Vec<NotMadeByCreate>, SqlError> {
+    let query = format!(
+        "SELECT stable_name, `watermark`, `max_delay` FROM information_schema.ins_stables WHERE db_name = {} \
+         AND (`watermark` != '5000a,5000a' OR `max_delay` != '-1a,-1a') ORDER BY stable_name",
+        sql::text(database)
+    );
+    let mut found = Vec::new();
+    connection.query(&query)?.for_each(|row| {
+        found.push(NotMadeByCreate {
+            name: row.text(0),
+            watermark: row.text(1),
+            max_delay: row.text(2),
+        });
+        Ok::<_, SqlError>(())
+    })?;
+    Ok(found)
+}
+
 /// The comment of a table or super table: `None` if it is not listed, `Some(None)` if it has none.
 pub fn comment(
     connection: &Connection,

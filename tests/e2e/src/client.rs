@@ -56,6 +56,8 @@ struct Api {
     stmt_init: unsafe extern "C" fn(Handle) -> Handle,
     stmt_prepare: unsafe extern "C" fn(Handle, *const c_char, c_ulong) -> c_int,
     stmt_bind: unsafe extern "C" fn(Handle, *const MultiBind) -> c_int,
+    schemaless_insert:
+        unsafe extern "C" fn(Handle, *const *const c_char, c_int, c_int, c_int) -> Handle,
     stmt_set_tbname_tags: unsafe extern "C" fn(Handle, *const c_char, *const MultiBind) -> c_int,
     stmt_add_batch: unsafe extern "C" fn(Handle) -> c_int,
     stmt_execute: unsafe extern "C" fn(Handle) -> c_int,
@@ -168,6 +170,7 @@ fn load(library: &Path, config_dir: &Path) -> Result<Api, String> {
             stmt_init: function!("taos_stmt_init"),
             stmt_prepare: function!("taos_stmt_prepare"),
             stmt_bind: function!("taos_stmt_bind_param_batch"),
+            schemaless_insert: function!("taos_schemaless_insert"),
             stmt_set_tbname_tags: function!("taos_stmt_set_tbname_tags"),
             stmt_add_batch: function!("taos_stmt_add_batch"),
             stmt_execute: function!("taos_stmt_execute"),
@@ -205,6 +208,29 @@ impl Connection {
     /// Runs a statement that need not be UTF-8.
     pub fn execute_bytes(&self, sql: &[u8]) -> Result<(), SqlError> {
         self.with_result(sql, |_, _| Ok(()))
+    }
+
+    /// Writes a line of InfluxDB's protocol, with its time in ns, to the database that is in use.
+    pub fn write_line(&self, line: &str) -> Result<(), SqlError> {
+        const LINE_PROTOCOL: c_int = 1;
+        const NANOSECONDS: c_int = 6;
+        let text = CString::new(line).map_err(|_| SqlError {
+            code: -1,
+            text: "a line with a NUL".to_owned(),
+        })?;
+        let lines = [text.as_ptr()];
+        let api = &self.api;
+        // SAFETY: the connection is live, the line NUL-terminated; the result is freed once.
+        unsafe {
+            let result =
+                (api.schemaless_insert)(self.handle, lines.as_ptr(), 1, LINE_PROTOCOL, NANOSECONDS);
+            let outcome = match (api.errno)(result) {
+                0 => Ok(()),
+                _ => Err(api.error(result, line)),
+            };
+            (api.free_result)(result);
+            outcome
+        }
     }
 
     /// Runs a query and returns its rows as text; NULL is empty.

@@ -1,7 +1,7 @@
 //! What a restore meets that is out of the ordinary: another restore, values that can't be written, options that only
 //! one side has. It ends as an operator would want: exact, or with what is missing named, or refused.
 
-use e2e::{Cell, Installation, Run, Running, Server, Taosdump, Workbench};
+use e2e::{Cell, Content, Installation, Run, Running, Server, Taosdump, Workbench};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{DataType, OwnedValue};
 use server::insert::{Batch, Shape};
@@ -34,6 +34,10 @@ const STORIES: &[(&str, Story)] = &[
         unspeakable_tag,
     ),
     ("long_and_odd_values_beside_a_blob_come_back", blobs),
+    (
+        "super_tables_of_schemaless_writing_are_named_and_restored",
+        schemaless,
+    ),
     (
         "a_restore_says_that_it_waits_for_a_frozen_server_and_gives_up",
         frozen_server,
@@ -592,4 +596,46 @@ fn cancelled_while_frozen(mut bench: Workbench) -> Result<(), String> {
         return Err(format!("it waited on: {}", run.output()));
     }
     bench.restore(0..2)
+}
+
+/// A super table that schemaless writing made, and gave another column.
+fn schemaless(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ keep 36500",
+            "create table $.s (ts timestamp, i int) tags (t int)",
+            "use $",
+        ],
+    )?;
+    let write = |bench: &Workbench, line: &str| bench.c.write_line(line).map_err(text);
+    write(&bench, "m,t=a v=1i64 1626006833639000000")?;
+    let first = bench.link(&[])?;
+    says(
+        first,
+        0,
+        &["schemaless", "m (watermark 0a,0a, max_delay 0a,0a)"],
+    )?;
+    write(&bench, "m,t=a v=1i64,w=2i64 1626006833640000000")?;
+    write(&bench, "m,t=bcd v=3i64 1626006833641000000")?;
+    let second = bench.link(&[])?;
+    if second.output().contains("schemaless") {
+        return Err(format!("it is named again: {}", second.output()));
+    }
+    // Its SMA differs, as was said. All at once, and link by link.
+    for (first, last) in [(0, 1), (0, 0), (1, 1)] {
+        if first == 0 {
+            bench.drop_target().map_err(text)?;
+        }
+        bench
+            .try_restore(&bench.links[first..=last])?
+            .expect_code(0)?;
+        let restored = Content::read(&bench.c, &bench.target()).map_err(text)?;
+        let mut differences = bench.contents[last].differences(&restored, 10);
+        differences.retain(|what| !what.starts_with("super table m:"));
+        if !differences.is_empty() {
+            return Err(format!("{first} to {last}: {differences:#?}"));
+        }
+    }
+    Ok(())
 }

@@ -47,7 +47,11 @@ pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> 
 }
 
 fn start(options: &Options, library: &Library) -> Exit {
-    let bar = Bar::new();
+    let bar = match &options.job {
+        // What a dump has not finished is no link.
+        Job::Backup(_) => Bar::of_a_program(options.json),
+        Job::Restore(_) => Bar::new(),
+    };
     let began = Instant::now();
     let outcome = match &options.job {
         Job::Backup(job) => match backup::run(job, library, &bar) {

@@ -1,5 +1,7 @@
 //! How long work goes on, and whether it should end.
 
+use std::error::Error;
+
 /// What a step's progress is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -26,6 +28,12 @@ pub trait Progress: Sync {
     /// Work has waited for seconds and waits on; `what` says for what, and for how long at most.
     fn waits(&self, what: &str) {
         let _ = what;
+    }
+
+    /// Work gives up, and can't end by itself before something outside of it lets go: a call that waits for a server that has
+    /// gone. Whoever can do without the rest of the process may end it here; else the work ends later, with an error.
+    fn gives_up(&self, why: &dyn Error) {
+        let _ = why;
     }
 
     /// Whether whoever asked for the work wants it to end. Work looks often, and ends with [`Cancelled`] soon after.

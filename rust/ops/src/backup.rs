@@ -187,6 +187,7 @@ fn make(
             ));
         }
     }
+    watch.is_over();
     let link = finish(out, manifest, &job.out, progress)?;
     Ok(BackupOutcome {
         link,

@@ -70,8 +70,12 @@ const SAID: Duration = Duration::from_secs(5);
 /// restore that is cancelled or gets no answer, and does not end by itself, is left behind: the program ends then, which
 /// is to the server as if it was killed. A dump is not: it could just be making its link.
 fn at_once(options: Options, library: Library) -> Exit {
-    let bar = Arc::new(Bar::new());
     let json = options.json;
+    let bar = Arc::new(match &options.job {
+        // What a dump has not finished is no link.
+        Job::Backup(_) => Bar::of_a_program(json),
+        Job::Restore(_) => Bar::new(),
+    });
     let restore = match &options.job {
         Job::Backup(_) => None,
         Job::Restore(job) => Some((Arc::clone(&job.pulse), job.login.to_string())),

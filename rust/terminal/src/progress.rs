@@ -1,14 +1,18 @@
 //! A progress bar on a terminal, in a pipe only what is waited for; and Ctrl-C, which ends work where it leaves nothing half done.
 
+use crate::{Exit, report};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{Progress, Unit};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+use std::{
+    error::Error,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 /// Progress on standard error. It is cancelled by SIGINT or SIGTERM; the second one ends the process at once.
@@ -17,7 +21,12 @@ pub struct Bar {
     bar: ProgressBar,
     rows: AtomicU64,
     cancelled: Arc<AtomicBool>,
+    /// Whether the process ends when work gives up, and whether its result is JSON then.
+    ends: Option<Json>,
 }
+
+/// Whether a result is printed as JSON.
+type Json = bool;
 
 impl Bar {
     /// A bar without a step yet. It is hidden unless standard error is a terminal.
@@ -26,6 +35,15 @@ impl Bar {
             bar: ProgressBar::new(0),
             rows: AtomicU64::new(0),
             cancelled: interrupted(),
+            ends: None,
+        }
+    }
+
+    /// The same for work that leaves nothing behind when the process ends: it does, as failed, when the work gives up.
+    pub fn of_a_program(json: bool) -> Self {
+        Self {
+            ends: Some(json),
+            ..Self::new()
         }
     }
 
@@ -77,6 +95,15 @@ impl Progress for Bar {
     fn waits(&self, what: &str) {
         // In a pipe too: silence looks like a program that hangs.
         self.bar.suspend(|| eprintln!("{what}"));
+    }
+
+    fn gives_up(&self, why: &dyn Error) {
+        if let Some(json) = self.ends {
+            self.finish();
+            report::failed(why, json);
+            // What the library has registered for the end of the process would wait for the server, too.
+            signal_hook::low_level::exit(Exit::Failed as i32);
+        }
     }
 
     fn is_cancelled(&self) -> bool {

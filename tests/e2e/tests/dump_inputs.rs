@@ -723,7 +723,7 @@ fn killed(bench: Workbench) -> Result<(), String> {
         &run,
         &format!("nobody answers at {endpoint}: waiting for the server"),
     )?;
-    expect_said(&run, &format!("does not answer at {endpoint}"))?;
+    expect_said(&run, &format!("nobody has answered at {endpoint} for 60 s"))?;
     eprintln!("given up after {:.0?}", run.wall);
     match out.join("incremental/manifest.json").exists() {
         true => Err("a link was made".to_owned()),

@@ -17,14 +17,30 @@ const ANSWER: Duration = Duration::from_secs(2);
 const SAY: Duration = Duration::from_secs(5);
 
 /// Whoever does not answer for so long is given up.
-const GIVE_UP: Duration = Duration::from_secs(30);
+const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// Looks after the endpoints of a cluster.
 #[derive(Debug)]
 pub(crate) struct Watch {
     endpoints: Vec<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     /// Since when none of them answers.
-    gone: Mutex<Option<Instant>>,
+    gone: Option<Instant>,
+    is_over: bool,
+}
+
+/// Nobody has answered for too long.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "nobody has answered at {place} for {} s; the dump was given up, run it again once the server is there",
+    GIVE_UP.as_secs()
+)]
+struct NoAnswer {
+    place: String,
 }
 
 impl Watch {
@@ -32,15 +48,19 @@ impl Watch {
     pub(crate) fn new(endpoints: Vec<String>) -> Self {
         Self {
             endpoints,
-            gone: Mutex::new(None),
+            state: Mutex::default(),
         }
+    }
+
+    /// No server is needed any more.
+    pub(crate) fn is_over(&self) {
+        self.state.lock().is_over = true;
     }
 
     /// Whether nobody has answered for so long that another try is not worth while.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.gone
-            .lock()
-            .is_some_and(|since| since.elapsed() >= GIVE_UP)
+        let gone = self.state.lock().gone;
+        gone.is_some_and(|since| since.elapsed() >= GIVE_UP)
     }
 
     /// The endpoints, for messages.
@@ -52,25 +72,28 @@ impl Watch {
     pub(crate) fn run(&self, progress: &dyn Progress, done: Receiver<()>) {
         let mut said = None::<Instant>;
         while done.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-            if self.endpoints.is_empty() || self.endpoints.iter().any(|endpoint| answers(endpoint))
-            {
-                *self.gone.lock() = None;
+            let answered = self.endpoints.is_empty()
+                || self.endpoints.iter().any(|endpoint| answers(endpoint));
+            let mut state = self.state.lock();
+            if answered || state.is_over {
+                state.gone = None;
                 continue;
             }
-            let silent = self.gone.lock().get_or_insert_with(Instant::now).elapsed();
+            let silent = state.gone.get_or_insert_with(Instant::now).elapsed();
+            let Some(left) = GIVE_UP.checked_sub(silent) else {
+                // With the lock: no link is finished meanwhile.
+                progress.gives_up(&NoAnswer {
+                    place: self.place(),
+                });
+                continue;
+            };
             if silent >= SAY && said.is_none_or(|said| said.elapsed() >= SAY) {
                 said = Some(Instant::now());
-                progress.waits(&match GIVE_UP.saturating_sub(silent) {
-                    Duration::ZERO => format!(
-                        "nobody answers at {}: given up, as soon as the client library lets go",
-                        self.place()
-                    ),
-                    left => format!(
-                        "nobody answers at {}: waiting for the server, at most {} s more",
-                        self.place(),
-                        left.as_secs()
-                    ),
-                });
+                progress.waits(&format!(
+                    "nobody answers at {}: waiting for the server, at most {} s more",
+                    self.place(),
+                    left.as_secs()
+                ));
             }
         }
     }
@@ -113,7 +136,7 @@ mod tests {
         thread::scope(|scope| {
             let (watch, told) = (&watch, &told);
             scope.spawn(move || watch.run(told, done));
-            while watch.gone.lock().is_none() {
+            while watch.state.lock().gone.is_none() {
                 thread::sleep(Duration::from_millis(10));
             }
             drop(end);

@@ -1,7 +1,9 @@
 //! Links of a cluster of three dnodes, each made from the data directories that are given: whatever a replica lacks, a
 //! link is exact or refused, never short.
 
-use e2e::{Cluster, Connection, Content, History, Run, Running, Taosdump, setting, until};
+use e2e::{
+    Cluster, Connection, Content, History, Installation, Run, Running, Taosdump, setting, until,
+};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{
@@ -19,7 +21,7 @@ use tempfile::TempDir;
 
 type Test = fn(&mut Cluster, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 13] = [
+const TESTS: [(&str, Test); 14] = [
     (
         "a_replica_that_was_killed_and_lags_gives_no_short_link",
         killed_replica,
@@ -49,6 +51,10 @@ const TESTS: [(&str, Test); 13] = [
     (
         "an_interrupted_wait_for_a_replica_ends_at_once",
         interrupted_wait,
+    ),
+    (
+        "a_detection_that_asks_the_server_waits_for_a_replica_too",
+        detection_in_a_replica,
     ),
     (
         "a_chain_stays_exact_while_its_vgroup_is_moved_under_writes",
@@ -477,6 +483,61 @@ fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
     chain.link(cluster, &dir, &[])?.expect_code(0)?;
     chain.expect_exact(cluster)?;
     chain.end(cluster)
+}
+
+/// How many changed rows `incremental_bitmap_tool --detect --json` names in this directory.
+fn detected(
+    cluster: &Cluster,
+    chain: &Chain<'_>,
+    dir: &Path,
+    arguments: &[&str],
+) -> Result<i64, String> {
+    let own = std::env::current_exe().map_err(text)?;
+    let profile = own.ancestors().nth(2).ok_or("no target directory")?;
+    let tool = profile.join("incremental_bitmap_tool");
+    if !tool.is_file() {
+        return Err("cargo build -p tool makes what this test needs".to_owned());
+    }
+    let server = &cluster.servers[chain.at];
+    let libraries = Installation::find()?.library_dir();
+    let mut command = Command::new(tool);
+    command
+        .env("LD_LIBRARY_PATH", libraries)
+        .args(["--detect", "--json", "--host", "localhost", "--port"])
+        .arg(server.port().to_string())
+        .arg("--config-dir")
+        .arg(server.config_dir())
+        .args(["--database", &chain.database, "--data-dir"])
+        .arg(dir)
+        .args(arguments)
+        .current_dir(chain.dir.path());
+    let run = Run::of(&mut command).map_err(text)?.expect_code(0)?;
+    let tables = run.stdout.split("\"blocks\":").next().unwrap_or_default();
+    let rows = tables.split("\"rows\":").skip(1);
+    let number = |text: &str| {
+        text.split([',', '}'])
+            .next()
+            .and_then(|n| n.parse::<i64>().ok())
+    };
+    Ok(rows.filter_map(number).sum())
+}
+
+fn detection_in_a_replica(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let mut chain = Chain::new(cluster, taosdump, "detected", "vgroups 1 replica 3")?;
+    let victim = chain.victim(cluster)?;
+    let dir = cluster.servers[victim].data_dir();
+    let first = ["--since-version", "0", "--checkpoint", "start"];
+    let all = detected(cluster, &chain, &dir, &first)?;
+    cluster.servers[victim].kill();
+    chain.write(45_000)?;
+    cluster.servers[victim].restart().map_err(text)?;
+    let later = detected(cluster, &chain, &dir, &["--since", "start"])?;
+    match (all, later) {
+        (4_000, 45_000) => chain.end(cluster),
+        _ => Err(format!(
+            "4000 and 45000 rows were written, {all} and {later} are named"
+        )),
+    }
 }
 
 /// Writes one row after the other until it is told to stop; a row that is not acknowledged is sent again. Returns how many

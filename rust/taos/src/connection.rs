@@ -109,6 +109,11 @@ impl SqlError {
         )
     }
 
+    /// Whether a vnode was closed, as its vgroup gets other replicas: another one answers, or this one soon does.
+    fn is_moving(&self) -> bool {
+        self.code & 0xffff == 0x0503
+    }
+
     /// Whether the server can't be reached, as opposed to having refused the statement.
     pub fn is_disconnected(&self) -> bool {
         // RPC_NETWORK_UNAVAIL, RPC_TIMEOUT, RPC_SOMENODE_NOT_CONNECTED, RPC_BROKEN_LINK and their like.
@@ -171,22 +176,30 @@ impl Connection {
     /// busy with something that the statement needs, it is asked again, for half a minute. The statement may hold bytes
     /// that are not UTF-8.
     pub fn execute<S: AsRef<[u8]> + ?Sized>(&self, sql: &S) -> Result<u64, SqlError> {
-        let deadline = Instant::now() + PATIENCE;
-        let rows = loop {
-            match self.run(sql.as_ref()) {
-                Err(error) if error.is_busy() && Instant::now() < deadline => {
-                    thread::sleep(PAUSE);
-                }
-                outcome => break outcome?,
-            }
-        };
+        let rows = self.patiently(sql.as_ref(), SqlError::is_busy)?;
         // SAFETY: the result is live.
         Ok(unsafe { (self.api.affected_rows)(rows.result) }.max(0) as u64)
     }
 
-    /// Runs a query.
+    /// Runs a query. While a vgroup that it needs moves, it is asked again, for half a minute.
     pub fn query(&self, sql: &str) -> Result<Rows<'_>, SqlError> {
-        self.run(sql.as_bytes())
+        self.patiently(sql.as_bytes(), SqlError::is_moving)
+    }
+
+    fn patiently(
+        &self,
+        sql: &[u8],
+        is_over_soon: fn(&SqlError) -> bool,
+    ) -> Result<Rows<'_>, SqlError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.run(sql) {
+                Err(error) if is_over_soon(&error) && Instant::now() < deadline => {
+                    thread::sleep(PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn run(&self, sql: &[u8]) -> Result<Rows<'_>, SqlError> {

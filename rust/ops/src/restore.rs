@@ -695,12 +695,15 @@ impl Apply<'_> {
             })?;
         self.connection
             .execute_until_cancelled(&statement, self.progress)?;
+        let settled = || target::wait_until_settled(self.connection, self.target, self.progress);
         if self.database.incremental {
+            // While the server alters it, it takes no other ALTER.
+            settled()?;
             target::carry_over(self.connection, self.target, &create, &mut |failure| {
                 self.failures.add(failure)
             })?;
         }
-        target::wait_until_settled(self.connection, self.target, self.progress)
+        settled()
     }
 
     fn drops(&self, changes: &[TableChange]) {

@@ -111,6 +111,11 @@ impl SqlError {
         )
     }
 
+    /// Whether a vnode was closed, as its vgroup gets other replicas: another one answers, or this one soon does.
+    fn is_moving(&self) -> bool {
+        self.code & 0xffff == 0x0503
+    }
+
     /// Whether the server can't be reached, as opposed to having refused the statement.
     pub fn is_disconnected(&self) -> bool {
         // RPC_NETWORK_UNAVAIL, RPC_TIMEOUT, RPC_SOMENODE_NOT_CONNECTED, RPC_BROKEN_LINK and their like.
@@ -129,12 +134,15 @@ impl MayPass for SqlError {
 
 /// Why a statement was not run. A lost connection is not tried again: nobody knows whether the statement was run.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Refusal(SqlError);
+#[error("{error}")]
+struct Refusal {
+    error: SqlError,
+    is_over_soon: bool,
+}
 
 impl MayPass for Refusal {
     fn may_pass(&self) -> bool {
-        self.0.is_busy()
+        self.is_over_soon
     }
 }
 
@@ -199,17 +207,30 @@ impl Connection {
         sql: &S,
         progress: &dyn Progress,
     ) -> Result<u64, SqlError> {
-        let ask = || self.run(sql.as_ref()).map_err(Refusal);
-        let rows = BUSY
-            .run(progress, |_| {}, ask)
-            .map_err(|Refusal(error)| error)?;
+        let rows = self.patiently(sql.as_ref(), SqlError::is_busy, progress)?;
         // SAFETY: the result is live.
         Ok(unsafe { (self.api.affected_rows)(rows.result) }.max(0) as u64)
     }
 
-    /// Runs a query.
+    /// Runs a query. While a vgroup that it needs moves, it is asked again, for half a minute.
     pub fn query(&self, sql: &str) -> Result<Rows<'_>, SqlError> {
-        self.run(sql.as_bytes())
+        self.patiently(sql.as_bytes(), SqlError::is_moving, &())
+    }
+
+    fn patiently(
+        &self,
+        sql: &[u8],
+        is_over_soon: fn(&SqlError) -> bool,
+        progress: &dyn Progress,
+    ) -> Result<Rows<'_>, SqlError> {
+        let ask = || {
+            self.run(sql).map_err(|error| Refusal {
+                is_over_soon: is_over_soon(&error),
+                error,
+            })
+        };
+        BUSY.run(progress, |_| {}, ask)
+            .map_err(|refusal| refusal.error)
     }
 
     fn run(&self, sql: &[u8]) -> Result<Rows<'_>, SqlError> {

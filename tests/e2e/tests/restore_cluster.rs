@@ -229,6 +229,10 @@ fn one_to_three(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
     let chain = Chain::new(c, &both.single, taosdump, "one", options)?;
     let server = &both.cluster.servers[0];
     let cluster = both.cluster.connect().map_err(text)?;
+    // As the record is made while there is one dnode.
+    cluster
+        .execute("create database taosdump_incremental vgroups 1 precision 'ns' keep 36500")
+        .map_err(text)?;
     // Created with three replicas, and altered to have three while the restore begins.
     for altered in [false, true] {
         let options: &[&str] = if altered { &[] } else { &["REPLICA=3"] };
@@ -236,6 +240,10 @@ fn one_to_three(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
             .restore(server, taosdump, &chain.links[..1], options)?
             .expect_code(0)?;
         chain.expect(&cluster, 0)?;
+        match replicas(&cluster, "taosdump_incremental")? {
+            found if found == "3 1" => {}
+            found => return Err(format!("the record's replica and vgroups are {found}")),
+        }
         if altered {
             let alter = format!("alter database {} replica 3", chain.target());
             cluster.execute(&alter).map_err(text)?;

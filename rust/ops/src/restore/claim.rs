@@ -196,6 +196,9 @@ impl<'a> Held<'a> {
             held.claims
                 .push(take(connection, target, &owner, progress)?);
         }
+        if held.claims.is_empty() {
+            return Ok(held);
+        }
         held.life.pulse.set(Some(Instant::now()));
         let (library, login) = (library.clone(), job.login.clone());
         let (claims, life) = (held.claims.clone(), Arc::clone(&held.life));

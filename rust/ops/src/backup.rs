@@ -7,6 +7,7 @@
 //! | module | does |
 //! |---|---|
 //! | `base` | looks at the link that this one follows |
+//! | `found` | finds what changed |
 //! | `sources` | chooses the vnodes that are read, and waits until they are complete |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
 //! | `deletes` | joins many deletes of a table where that is cheaper |
@@ -25,6 +26,7 @@ mod blobs;
 mod changes;
 mod deletes;
 mod error;
+mod found;
 mod origin;
 pub(crate) mod output;
 mod patience;
@@ -40,20 +42,15 @@ pub use error::BackupError;
 pub(crate) use sources::Replicated;
 pub(crate) use watch::Watch;
 
-use crate::watermark::{self, WatermarkError};
+use crate::watermark;
 use ::rows::avro::Compression;
-use capture::{ReasonCode, SourceChoice, VnodeDir};
+use capture::ReasonCode;
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
-    retry::pause,
 };
 use output::Output;
-use plan::{
-    Plan,
-    checkpoint::Checkpoint,
-    detect::{self, Request, Since},
-};
+use plan::{Plan, checkpoint::Checkpoint};
 use repository::link::{DatabaseLink, Link, LinkError, ListWriter, Manifest, Totals, VgroupLink};
 use server::{
     Connection, Library, Login,
@@ -65,7 +62,6 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
 };
 use store::{Directory, FileEntry, Store, StoreError};
 
@@ -225,10 +221,6 @@ fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>,
     Ok(names)
 }
 
-/// How often a database is looked at anew because a vgroup of it was moved away, and how long that waits.
-const MOVES: u32 = 5;
-const MOVED_PAUSE: Duration = Duration::from_secs(1);
-
 /// What a backup of one database needs.
 pub(crate) struct Backup<'a> {
     pub(crate) job: &'a BackupJob,
@@ -239,14 +231,6 @@ pub(crate) struct Backup<'a> {
     pub(crate) dirs: &'a [PathBuf],
     pub(crate) replicated: &'a Replicated,
     pub(crate) progress: &'a dyn Progress,
-}
-
-/// What changed up to the watermark.
-struct Found {
-    plan: Plan,
-    checkpoint: Checkpoint,
-    vnodes: Vec<VnodeDir>,
-    notes: Vec<String>,
 }
 
 /// A database that was backed up.
@@ -459,73 +443,6 @@ impl Backup<'_> {
             link: link.clone(),
             tables,
         }))
-    }
-
-    /// Sets the watermark, and finds what changed up to it; anew where a vgroup is moved away meanwhile.
-    fn detect(&self, database: &str, known: Option<&Known>) -> Result<Found, BackupError> {
-        let mut moves = 0;
-        loop {
-            match self.try_detect(database, known) {
-                Err(BackupError::Watermark(WatermarkError::Moved { .. })) if moves < MOVES => {
-                    moves += 1;
-                    pause(MOVED_PAUSE, self.progress)?;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn try_detect(&self, database: &str, known: Option<&Known>) -> Result<Found, BackupError> {
-        let sources = self.sources(database)?;
-        let since = match (self.base, known) {
-            (Some(base), Some(known)) => {
-                let checkpoint = base::read_checkpoint(base, &known.link)?;
-                base::check_ids(base, database, &checkpoint, &sources.vnodes)?;
-                Since::Checkpoint(Box::new(checkpoint))
-            }
-            _ => Since::Committed,
-        };
-        let request = Request {
-            data_dirs: self.dirs.to_vec(),
-            database: Some(database.to_owned()),
-            vgroup: None,
-            since,
-            source: if sources.by_log {
-                SourceChoice::Auto
-            } else {
-                SourceChoice::Tsdb
-            },
-            window: None,
-        };
-        let found = detect::of_vnodes(sources.vnodes.clone(), &request, self.progress);
-        // Half a scan, or one without the vnode.
-        if let Some(gone) = sources.vnodes.iter().find(|vnode| vnode.is_gone()) {
-            return Err(watermark::moved(database, gone).into());
-        }
-        let found = found?;
-        let vgroups = found.plan.vgroups.iter();
-        let versions = vgroups
-            .filter(|vgroup| vgroup.db_id.is_some())
-            .map(|vgroup| (vgroup.vgroup, vgroup.to))
-            .collect();
-        watermark::must_reach(database, &versions, &sources.wanted)?;
-        // What only the log has, and what another replica was first to commit, queries do not see for sure.
-        if sources.by_log || sources.replicated {
-            self.patiently(|| {
-                Ok(watermark::wait_applied(
-                    self.connection,
-                    database,
-                    &versions,
-                    self.progress,
-                )?)
-            })?;
-        }
-        Ok(Found {
-            plan: found.plan,
-            checkpoint: found.checkpoint,
-            vnodes: sources.vnodes,
-            notes: sources.notes,
-        })
     }
 }
 

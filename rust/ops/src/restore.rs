@@ -4,37 +4,51 @@
 //! dropped, what is new is created, what changed is altered, tags are set, and then for each table ranges are
 //! deleted and rows written. Every step may be repeated: a restore that was interrupted is run again, and goes on
 //! with the link it was at.
+//!
+//! | module | does |
+//! |---|---|
+//! | `plan` | chooses what is applied to which database, and refuses what can't be |
+//! | `claim` | lets one restore at a time write to a target |
+//! | `target` | makes the target's options what a link says |
+//! | `existing` | names the options that a database that is there keeps |
+//! | `schema` | creates and alters super tables and tables |
+//! | `rows` | deletes ranges and writes rows |
+//! | `failures` | keeps what went wrong |
+//! | `blocks` | restores a coordinator's archives |
+//! | `error` | says why a restore failed |
 
 pub mod blocks;
 mod claim;
+mod error;
 mod existing;
+mod failures;
+mod plan;
 mod rows;
 mod schema;
 mod target;
 
 pub use claim::Pulse;
+pub use error::RestoreError;
+
+use failures::Failures;
+use plan::{Plan, Step};
 
 use model::{
-    Cancelled, FailedId, FailedTable, KeySpan, LinkId, MayPass, Progress, Unit,
+    FailedId, FailedTable, Progress, Unit,
     catalogue::{Schema, Table, with_options},
 };
 use parking_lot::Mutex;
 use repository::{
-    chain::{self, ChainError},
+    chain,
     link::{DatabaseLink, Link, LinkError, MANIFEST, TableChange, disagreement},
 };
 use server::{
-    Connection, Library, Login, SqlError,
-    catalogue::CatalogueError,
-    ddl,
-    restore_lacks::{self, Lack, Lacking, Lacks},
-    restore_record::{self, Record, Target},
+    Connection, Library, Login, ddl,
+    restore_lacks::{self, Lacking},
+    restore_record::Record,
     tables::reset_cache,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use store::Store;
 
 /// What to restore, and where to.
@@ -73,123 +87,6 @@ pub struct RestoreOutcome {
     pub tables: u64,
 }
 
-/// A restore that could not be done.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// A link can't be used.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The server refused a statement that everything else needs.
-    #[error(transparent)]
-    Sql(#[from] SqlError),
-    /// The target can't be looked at.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// The links do not follow each other.
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-    /// The target is not where the first link starts.
-    #[error("{place} can't be restored to database {target}: {problem}")]
-    Target {
-        /// The link.
-        place: String,
-        /// The database.
-        target: String,
-        /// Why not, and what to do.
-        problem: String,
-    },
-    /// A database to rename is in no link.
-    #[error("-W renames database {name}, which no link holds; they hold {held}")]
-    Rename {
-        /// The database.
-        name: String,
-        /// Those there are.
-        held: String,
-    },
-    /// A database to restore is in no link.
-    #[error("-D names database {name}, which no link holds; they hold {held}")]
-    NotHeld {
-        /// The database.
-        name: String,
-        /// Those there are.
-        held: String,
-    },
-    /// A database would get the name of the one that restores are recorded in.
-    #[error(
-        "restores are recorded in database {target}, so nothing is restored to it; give another name with -W"
-    )]
-    Reserved {
-        /// The name.
-        target: String,
-    },
-    /// It was cancelled.
-    #[error("{0}; the same command goes on with it")]
-    Cancelled(#[from] Cancelled),
-    /// The server does not answer any more.
-    #[error("{server} does not answer: {source}; the same command goes on once it does")]
-    NoAnswer {
-        /// Where it is.
-        server: String,
-        /// The client library's words.
-        source: SqlError,
-    },
-    /// The server can't take a database.
-    #[error("there is no room for database {target}: {problem}")]
-    Room {
-        /// The database.
-        target: String,
-        /// What is missing, and what to do.
-        problem: String,
-    },
-    /// The server does something to a database that does not end.
-    #[error(
-        "{what} of database {target} did not end in {seconds} s; see SHOW TRANSACTIONS, and run this again once it is \
-         done"
-    )]
-    Unsettled {
-        /// The database.
-        target: String,
-        /// What the server does.
-        what: String,
-        /// How long it was waited for.
-        seconds: u64,
-    },
-    /// Another restore writes to the target.
-    #[error(
-        "{owner} is restoring to database {target} now; run this again once that is done, or restore to another name \
-         with -W"
-    )]
-    Busy {
-        /// The target.
-        target: String,
-        /// Who restores to it.
-        owner: String,
-    },
-    /// The restore could not say for long that it is alive, so that another one may write to the target.
-    #[error(
-        "the server did not take the restore's signs of life for too long, or another restore has taken over; the same \
-         command goes on with it"
-    )]
-    Lost,
-    /// Two databases would get one name.
-    #[error("two databases would be restored to {target}; give them different names with -W")]
-    SameTarget {
-        /// The name.
-        target: String,
-    },
-}
-
-impl MayPass for RestoreError {
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Link(error) | Self::Chain(ChainError::Link(error)) => error.may_pass(),
-            Self::Sql(error) | Self::NoAnswer { source: error, .. } => error.may_pass(),
-            Self::Catalogue(error) => error.may_pass(),
-            _ => false,
-        }
-    }
-}
-
 /// Restores links.
 pub fn run(
     job: &RestoreJob,
@@ -197,8 +94,8 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<RestoreOutcome, RestoreError> {
     let links = chain::open(&job.links)?;
-    let targets = chosen(targets(&links, &job.rename)?, &job.databases)?;
-    check_names(&targets)?;
+    let targets = plan::chosen(plan::targets(&links, &job.rename)?, &job.databases)?;
+    plan::check_names(&targets)?;
     for link in &links {
         let step = format!("checking {}", link.place());
         progress.step(&step, Unit::Bytes, link.bytes());
@@ -221,88 +118,6 @@ pub fn run(
     match restore.apply(&links, &targets, planned) {
         Err(RestoreError::Cancelled(_)) if held.is_lost() => Err(RestoreError::Lost),
         outcome => outcome,
-    }
-}
-
-/// What is applied to which database.
-#[derive(Debug, Default)]
-struct Plan<'a> {
-    steps: Vec<Step<'a>>,
-    notes: Vec<String>,
-}
-
-/// A link that is applied to a database.
-#[derive(Debug)]
-struct Step<'a> {
-    target: &'a str,
-    link: &'a Link,
-    database: &'a DatabaseLink,
-    /// The link that the target is at and that this one, which holds everything, replaces.
-    replaces: Option<LinkId>,
-}
-
-impl<'a> Plan<'a> {
-    fn of(
-        job: &RestoreJob,
-        links: &'a [Link],
-        targets: &'a BTreeMap<String, String>,
-        connection: &Connection,
-    ) -> Result<Self, RestoreError> {
-        let mut plan = Self::default();
-        for (database, target) in targets {
-            let mut steps: Vec<(&Link, &DatabaseLink)> = links
-                .iter()
-                .filter_map(|link| Some((link, link.database(database)?)))
-                .collect();
-            // A link that holds all of it begins anew, whatever the links before it hold.
-            let whole = steps.iter().rposition(|(_, step)| !step.incremental);
-            steps.drain(..whole.unwrap_or(0));
-            if let (Some((last, _)), Some(newest)) = (steps.last(), links.last())
-                && last.manifest.id != newest.manifest.id
-            {
-                plan.notes.push(format!(
-                    "database {database} is not in {}: it was not dumped any more; {target} is restored to {}",
-                    newest.place(),
-                    last.place()
-                ));
-            }
-            let state = Target::read(connection, target)?;
-            let (done, mut replaces) = first_step(&steps, &state, database, links)?;
-            if let (None, Some((_, first))) = (state.precision, steps.get(done)) {
-                let create = with_options(&first.database.create, &job.options);
-                target::must_fit(connection, &create, target)?;
-            }
-            if let Some((_, first)) = steps.first() {
-                let kept = existing::kept_options(connection, &state, first)?;
-                plan.notes.extend(kept);
-            }
-            if let Some(before) = &replaces {
-                plan.notes.push(format!(
-                    "database {target} is at link {before}, before this one; what it holds is dropped, as {} holds all \
-                     of it",
-                    steps.get(done).map_or_else(String::new, |(link, _)| link.place())
-                ));
-            }
-            if done == steps.len() {
-                plan.notes.push(format!(
-                    "database {target} is at the last link already; nothing was done"
-                ));
-            }
-            let steps = steps.into_iter().skip(done);
-            plan.steps.extend(steps.map(|(link, database)| Step {
-                target,
-                link,
-                database,
-                replaces: replaces.take(),
-            }));
-        }
-        Ok(plan)
-    }
-
-    /// The databases that are written to.
-    fn targets(&self) -> impl Iterator<Item = &'a str> {
-        let targets: BTreeSet<&str> = self.steps.iter().map(|step| step.target).collect();
-        targets.into_iter()
     }
 }
 
@@ -401,162 +216,6 @@ impl Restore<'_> {
     }
 }
 
-/// The databases of the links, with the names to restore them to.
-fn targets(
-    links: &[Link],
-    rename: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, RestoreError> {
-    let mut targets = BTreeMap::new();
-    for database in links.iter().flat_map(|link| &link.manifest.databases) {
-        let name = &database.database.name;
-        targets.insert(name.clone(), rename.get(name).unwrap_or(name).clone());
-    }
-    if let Some(name) = rename.keys().find(|name| !targets.contains_key(*name)) {
-        let held: Vec<&str> = targets.keys().map(String::as_str).collect();
-        return Err(RestoreError::Rename {
-            name: name.clone(),
-            held: held.join(", "),
-        });
-    }
-    Ok(targets)
-}
-
-/// Those of the databases that were asked for.
-fn chosen(
-    mut targets: BTreeMap<String, String>,
-    wanted: &[String],
-) -> Result<BTreeMap<String, String>, RestoreError> {
-    if wanted.is_empty() {
-        return Ok(targets);
-    }
-    if let Some(name) = wanted.iter().find(|name| !targets.contains_key(*name)) {
-        let held: Vec<&str> = targets.keys().map(String::as_str).collect();
-        return Err(RestoreError::NotHeld {
-            name: name.clone(),
-            held: held.join(", "),
-        });
-    }
-    targets.retain(|name, _| wanted.contains(name));
-    Ok(targets)
-}
-
-/// Whether each database gets a name that nothing else has.
-fn check_names(targets: &BTreeMap<String, String>) -> Result<(), RestoreError> {
-    if let Some(target) = targets
-        .values()
-        .find(|name| *name == restore_record::DATABASE)
-    {
-        return Err(RestoreError::Reserved {
-            target: target.clone(),
-        });
-    }
-    let mut names: Vec<&String> = targets.values().collect();
-    names.sort();
-    let twice = names.windows(2).find(|pair| pair.first() == pair.last());
-    if let Some(target) = twice.and_then(|pair| pair.first()) {
-        return Err(RestoreError::SameTarget {
-            target: (*target).clone(),
-        });
-    }
-    Ok(())
-}
-
-/// How many of the links the target has already, and the link that the first of the others replaces. Refuses a target
-/// that none of them follows.
-fn first_step(
-    steps: &[(&Link, &DatabaseLink)],
-    state: &Target,
-    source: &str,
-    links: &[Link],
-) -> Result<(usize, Option<LinkId>), RestoreError> {
-    let none = |done| Ok((done, None));
-    let Some((first, database)) = steps.first() else {
-        return none(0);
-    };
-    let refuse = |problem: String| {
-        Err(RestoreError::Target {
-            place: first.place(),
-            target: state.name.clone(),
-            problem,
-        })
-    };
-    if let Some(precision) = &state.precision
-        && *precision != database.database.precision
-    {
-        return refuse(format!(
-            "it exists with precision {precision:?}, the backup has {:?}; restore to another name with -W",
-            database.database.precision
-        ));
-    }
-    if first.manifest.export {
-        return match (state.precision.is_some(), steps.len()) {
-            (_, 2..) => refuse("it is an export of blocks, and no chain goes on from one".to_owned()),
-            (false, _) => refuse(
-                "it holds only what changed, and the database does not exist; restore what was backed up before first"
-                    .to_owned(),
-            ),
-            // Applied twice it gives the same.
-            (true, _) => none(0),
-        };
-    }
-    if let Some(at) = &state.at {
-        if at.source != source {
-            return refuse(format!(
-                "database {} was restored to it; drop the database, or restore to another name with -W",
-                at.source
-            ));
-        }
-        if let Some(position) = steps
-            .iter()
-            .position(|(link, _)| link.manifest.id == at.link)
-        {
-            return none(position + usize::from(at.finished));
-        }
-        let base = first.manifest.base.as_ref().map(|base| &base.id);
-        if database.incremental && base == Some(&at.link) {
-            if at.finished {
-                return none(0);
-            }
-            return refuse(format!(
-                "the restore of the link before it, {}, was not finished; run that one again first",
-                at.link
-            ));
-        }
-        // The database was left out of links in between, and this one holds all of it. Where links before this one are
-        // given, the target must be at one of them.
-        let is_given = links.iter().any(|link| link.manifest.id == at.link);
-        let is_alone = links
-            .first()
-            .is_some_and(|link| link.manifest.id == first.manifest.id);
-        if !database.incremental && base.is_some() && (is_given || is_alone) {
-            return Ok((0, Some(at.link.clone())));
-        }
-        return refuse(format!(
-            "it is at link {} of a restore; give the link that follows that one, drop the database, or restore to \
-             another name with -W",
-            at.link
-        ));
-    }
-    if database.incremental {
-        return refuse(match &first.manifest.base {
-            Some(base) => format!(
-                "it holds only what changed since link {}, and the database was not restored to that link; give the \
-                 chain from its first link on",
-                base.id
-            ),
-            None => "it holds only what changed; give the chain from its first link on".to_owned(),
-        });
-    }
-    if !state.is_empty {
-        return refuse(
-            "it exists and holds tables that no restore of this chain made; drop it, or restore to another name with \
-             -W"
-                .to_owned(),
-        );
-    }
-    none(0)
-}
-
 /// One link being applied to one database.
 struct Apply<'a> {
     job: &'a RestoreJob,
@@ -567,70 +226,6 @@ struct Apply<'a> {
     target: &'a str,
     progress: &'a dyn Progress,
     failures: Failures,
-}
-
-/// What went wrong.
-#[derive(Debug, Default)]
-struct Failures {
-    /// What failed, with the server's words. The link has to be applied again.
-    failed: Mutex<Vec<String>>,
-    /// The tables that lack what the server takes from nobody. The next link can be applied all the same.
-    lacking: Mutex<Lacking>,
-}
-
-/// Failures beyond this many are not kept.
-const FAILURES_KEPT: usize = 100;
-
-impl Failures {
-    fn add(&self, failure: String) {
-        let mut failures = self.failed.lock();
-        match failures.len() {
-            ..FAILURES_KEPT => failures.push(failure),
-            FAILURES_KEPT => failures.push("and more".to_owned()),
-            _ => {}
-        }
-    }
-
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.failed.lock())
-    }
-
-    /// A table that lacks something. Of several things, one that is not there at all counts.
-    fn lacks(&self, table: &str, what: Lacks, problem: String) {
-        let mut lacking = self.lacking.lock();
-        match lacking.get(table) {
-            Some(before) if before.what == Lacks::Itself => {}
-            _ => drop(lacking.insert(table.to_owned(), Lack { what, problem })),
-        }
-    }
-
-    /// Whether a table is not there, as the server took it from nobody.
-    fn is_absent(&self, table: &str) -> bool {
-        let lacking = self.lacking.lock();
-        lacking
-            .get(table)
-            .is_some_and(|lack| lack.what == Lacks::Itself)
-    }
-
-    /// The tables that lack nothing any more once these changes are made.
-    fn made_whole(&self, tables: &BTreeMap<String, Table>, changes: &[TableChange]) {
-        let mut lacking = self.lacking.lock();
-        // What was dropped with its super table is in no change.
-        lacking.retain(|name, _| tables.contains_key(name));
-        for change in changes {
-            let whole = lacking
-                .get(&change.name)
-                .is_some_and(|lack| match lack.what {
-                    _ if change.create || change.drop => true,
-                    Lacks::Itself => false,
-                    Lacks::Tags => change.set_tags,
-                    Lacks::Rows => change.deletes.contains(&KeySpan::ALL),
-                });
-            if whole {
-                lacking.remove(&change.name);
-            }
-        }
-    }
 }
 
 impl Apply<'_> {
@@ -755,18 +350,5 @@ impl Apply<'_> {
         let mut stables = self.database.stables.iter();
         let found = stables.find(|known| known.name == *stable);
         found.map(|stable| &stable.schema)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_restored_to_the_database_that_restores_are_recorded_in() {
-        let named = |to: &str| check_names(&[("db".to_owned(), to.to_owned())].into());
-        assert!(named("other").is_ok());
-        let error = named(restore_record::DATABASE).unwrap_err().to_string();
-        assert!(error.contains(restore_record::DATABASE), "{error}");
     }
 }

@@ -111,9 +111,10 @@ impl SqlError {
         )
     }
 
-    /// Whether a vnode was closed, as its vgroup gets other replicas: another one answers, or this one soon does.
-    fn is_moving(&self) -> bool {
-        self.code & 0xffff == 0x0503
+    /// Whether what a query needs is about to be there: a database is being created, or a vnode was closed, as its vgroup
+    /// gets other replicas, and another one answers, or this one soon does.
+    fn is_about_to_be_there(&self) -> bool {
+        matches!(self.code & 0xffff, 0x0396 | 0x0503)
     }
 
     /// Whether the server can't be reached, as opposed to having refused the statement.
@@ -212,9 +213,10 @@ impl Connection {
         Ok(unsafe { (self.api.affected_rows)(rows.result) }.max(0) as u64)
     }
 
-    /// Runs a query. While a vgroup that it needs moves, it is asked again, for half a minute.
+    /// Runs a query. While a database that it needs is being created, or a vgroup moves, it is asked again, for half a
+    /// minute.
     pub fn query(&self, sql: &str) -> Result<Rows<'_>, SqlError> {
-        self.patiently(sql.as_bytes(), SqlError::is_moving, &())
+        self.patiently(sql.as_bytes(), SqlError::is_about_to_be_there, &())
     }
 
     fn patiently(

@@ -1,8 +1,9 @@
-//! Writing a file so that it is there whole or not at all: temporary name, fsync, rename, directory fsync.
+//! Writing a file so that it is there whole or not at all: temporary name, fsync, rename, directory fsync. What a
+//! symbolic link names is written, and the link stays; a device or pipe is written to and never replaced.
 
 use crate::StoreError;
 use std::{
-    fs::{DirBuilder, File, Permissions},
+    fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt},
     path::Path,
@@ -29,6 +30,11 @@ pub(crate) fn make_directories(path: &Path) -> io::Result<()> {
 }
 
 fn try_write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let resolved = path.canonicalize();
+    let path = resolved.as_deref().unwrap_or(path);
+    if is_device(path) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
     let dir = directory(path);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut prefix = name.to_os_string();
@@ -42,6 +48,11 @@ fn try_write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     File::open(dir)?.sync_all()
+}
+
+/// Whether something is there that is neither a file nor a directory.
+fn is_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// The directory that a file is in.
@@ -74,6 +85,31 @@ mod tests {
             beside.permissions().mode(),
             "as readable as any new file"
         );
+    }
+
+    #[test]
+    fn a_device_and_a_link_stay_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let is_link = |name: &str| std::fs::symlink_metadata(at(name)).unwrap().is_symlink();
+        std::os::unix::fs::symlink("/dev/null", at("null")).unwrap();
+        write(&at("null"), b"x").unwrap();
+        assert!(is_link("null"));
+        std::fs::write(at("file"), b"old").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        write(&at("link"), b"new").unwrap();
+        assert!(is_link("link"));
+        assert_eq!(std::fs::read(at("file")).unwrap(), b"new");
+        let made = std::process::Command::new("mkfifo")
+            .arg(at("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = at("pipe");
+            move || std::fs::read(pipe).unwrap()
+        });
+        write(&at("pipe"), b"x").unwrap();
+        assert_eq!(reader.join().unwrap(), b"x");
     }
 
     #[test]

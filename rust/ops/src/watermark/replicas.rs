@@ -119,7 +119,7 @@ pub(crate) fn agreed(
     }
 }
 
-/// Takes down what a vgroup's leader reports; true if it is new.
+/// Takes down what a vgroup's leader reports; true if it is new from the same leader.
 fn take_down(vgroup: &Vgroup, reports: &mut BTreeMap<VgId, Reported>) -> bool {
     let Some(leader) = vgroup.leader() else {
         // Whoever leads next begins anew.
@@ -145,7 +145,7 @@ fn take_down(vgroup: &Vgroup, reports: &mut BTreeMap<VgId, Reported>) -> bool {
         }
         _ => {
             reports.insert(vgroup.vgroup, fresh);
-            true
+            false
         }
     }
 }
@@ -198,7 +198,8 @@ pub(crate) fn complete(
         let (mut chosen, mut behind) = (Vec::new(), None);
         for (vgroup, candidates) in candidates {
             let wanted = wanted.get(vgroup).copied().unwrap_or(Version::BEGINNING);
-            let (version, dnode, vnode) = best(database, *vgroup, candidates, by_log, &reports)?;
+            let (version, dnode, vnode) =
+                best(database, *vgroup, candidates, wanted, by_log, &reports)?;
             let before = reached.insert(*vgroup, version);
             if before.is_none_or(|before| before < version) {
                 waiting.has_moved();
@@ -240,6 +241,7 @@ fn best(
     database: &str,
     vgroup: VgId,
     candidates: &Candidates,
+    wanted: Version,
     by_log: bool,
     reports: &[Vgroup],
 ) -> Result<(Version, Dnode, VnodeDir), WatermarkError> {
@@ -252,7 +254,7 @@ fn best(
             .map(|report| report.committed);
         let mut vnode = vnode.clone();
         vnode.agreed = reported.filter(|_| by_log);
-        let version = match reached(&vnode).map_err(moved_or(database, &vnode)) {
+        let version = match reached(&vnode, wanted).map_err(moved_or(database, &vnode)) {
             Ok(version) => version,
             Err(error @ WatermarkError::Moved { .. }) => {
                 moved = Some(error);
@@ -274,11 +276,12 @@ fn best(
     })
 }
 
-/// Up to which version a vnode holds what the replicas agree on.
-fn reached(vnode: &VnodeDir) -> Result<Version, CaptureError> {
+/// Up to which version a vnode holds what the replicas agree on. Its log is read only if it can hold what is wanted.
+fn reached(vnode: &VnodeDir, wanted: Version) -> Result<Version, CaptureError> {
     let committed = vnode.config()?.committed;
     Ok(match vnode.agreed {
-        Some(agreed) => vnode.newest_logged()?.min(agreed).max(committed),
+        Some(agreed) if agreed >= wanted => vnode.newest_logged()?.min(agreed).max(committed),
+        Some(agreed) => agreed.max(committed),
         None => committed,
     })
 }
@@ -304,6 +307,41 @@ mod tests {
 
     fn news(reports: &BTreeMap<VgId, Reported>) -> Option<u32> {
         reports.get(&VgId(2)).map(|known| known.news)
+    }
+
+    #[test]
+    fn a_flush_is_sent_where_nobody_writes_and_not_before_the_last_one_is_reported() {
+        let now = Instant::now();
+        let before = now.checked_sub(Duration::from_secs(9)).unwrap();
+        let reported = |at, by_one| Reported {
+            leader: Dnode(1),
+            version: Version(7),
+            news: 0,
+            at,
+            by_one,
+        };
+        assert!(needs_flush(&reported(now, false), None, true));
+        assert!(
+            !needs_flush(&reported(now, false), None, false),
+            "not known to be idle"
+        );
+        assert!(needs_flush(&reported(before, false), None, false), "idle");
+        assert!(
+            !needs_flush(&reported(before, true), Some(now), true),
+            "not reported yet"
+        );
+        assert!(
+            needs_flush(&reported(now, true), Some(before), false),
+            "only the flush was"
+        );
+        assert!(
+            !needs_flush(&reported(now, false), Some(before), true),
+            "somebody writes"
+        );
+        assert!(
+            needs_flush(&reported(before, true), Some(before), true),
+            "it was lost"
+        );
     }
 
     #[test]

@@ -15,14 +15,20 @@ const SAY: Duration = Duration::from_secs(5);
 /// How often an answer is looked for, and whether the work was cancelled.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// A wait for something that moves, but never gets there, ends after so many times its limit.
+const MOVES: u32 = 10;
+
 /// How long a statement that may be tried again waits before that.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// One wait.
 pub(super) struct Waiting<'a> {
     progress: &'a dyn Progress,
-    began: Instant,
+    /// When it began, or what is waited for moved last.
+    moved: Instant,
     limit: Duration,
+    /// When it ends, however much moves.
+    end: Instant,
     /// When it says the next time what it waits for.
     say: Instant,
 }
@@ -33,15 +39,16 @@ impl<'a> Waiting<'a> {
         let began = Instant::now();
         Self {
             progress,
-            began,
+            moved: began,
             limit,
+            end: began + limit * MOVES,
             say: began + SAY,
         }
     }
 
     /// Begins anew, as what is waited for has moved.
     pub(super) fn has_moved(&mut self) {
-        self.began = Instant::now();
+        self.moved = Instant::now();
     }
 
     /// Waits a little; false when the time is up. `what` stands behind "waiting for".
@@ -60,11 +67,12 @@ impl<'a> Waiting<'a> {
     /// The same without any pause.
     fn look(&mut self, what: impl FnOnce() -> String) -> Result<bool, Cancelled> {
         self.progress.go_on()?;
-        let left = self.limit.saturating_sub(self.began.elapsed());
+        let now = Instant::now();
+        let left = self.end.min(self.moved + self.limit);
+        let left = left.saturating_duration_since(now);
         if left.is_zero() {
             return Ok(false);
         }
-        let now = Instant::now();
         if now >= self.say {
             self.say = now + SAY;
             let text = format!("waiting for {}, at most {} s more", what(), left.as_secs());

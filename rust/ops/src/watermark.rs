@@ -174,6 +174,18 @@ pub enum WatermarkError {
         /// What came instead of an answer.
         problem: String,
     },
+    /// A database with BLOB columns and several replicas, and the leader of a vgroup is not among those given.
+    #[error(
+        "database {database} has BLOB columns, for which the leader of vgroup {vgroup} must be read ({leader}): give its data directory, or run it again when there is a leader"
+    )]
+    LeaderElsewhere {
+        /// The database.
+        database: String,
+        /// The vgroup.
+        vgroup: VgId,
+        /// Where its leader is.
+        leader: String,
+    },
     /// The files do not hold what they should.
     #[error(
         "vgroup {vgroup} of database {database} could be read up to version {found} only, and {wanted} was there before; run it again, without --no-flush where that was given"
@@ -391,6 +403,35 @@ pub(crate) fn candidates_here(
         }),
         None => Ok(found),
     }
+}
+
+/// Keeps of each vgroup's replicas the one that leads.
+///
+/// # Errors
+/// The leader of a vgroup is none of those given, or there is none.
+pub(crate) fn leaders_only(
+    database: &str,
+    vgroups: &[Vgroup],
+    candidates: &mut BTreeMap<VgId, Candidates>,
+) -> Result<(), WatermarkError> {
+    for vgroup in vgroups {
+        let leader = vgroup.leader().map(|leader| leader.dnode);
+        let Some(found) = candidates.get_mut(&vgroup.vgroup) else {
+            continue;
+        };
+        found.0.retain(|(dnode, _)| Some(*dnode) == leader);
+        if found.0.is_empty() {
+            return Err(WatermarkError::LeaderElsewhere {
+                database: database.to_owned(),
+                vgroup: vgroup.vgroup,
+                leader: leader.map_or_else(
+                    || "it has none now".to_owned(),
+                    |dnode| format!("dnode {dnode}"),
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// One vnode for each vgroup, where there are no replicas to choose from.

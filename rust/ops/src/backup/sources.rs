@@ -63,14 +63,16 @@ impl Backup<'_> {
     /// Chooses the vnodes of a database, and waits until they are complete.
     pub(super) fn sources(&self, database: &str) -> Result<Sources, BackupError> {
         let vgroups = self.patiently(|| Ok(vgroups::of(self.connection, database)?))?;
-        let candidates = watermark::candidates(database, &vgroups, self.dirs)?;
+        let mut candidates = watermark::candidates(database, &vgroups, self.dirs)?;
         let mut by_log = self.job.no_flush;
         let mut replicated = vgroups.iter().any(|vgroup| vgroup.replicas.len() > 1);
+        let mut is_encrypted = false;
         for vnode in watermark::any(&candidates) {
             let config = vnode
                 .config()
                 .map_err(watermark::moved_or(database, vnode))?;
             replicated |= config.replicas > 1;
+            is_encrypted |= config.tsdb_encrypted;
             by_log |= config.tsdb_encrypted;
             if by_log && config.wal_level == 0 {
                 return Err(WatermarkError::NoLog {
@@ -80,17 +82,28 @@ impl Backup<'_> {
             }
         }
         let mut notes = Vec::new();
-        if by_log && server::catalogue::may_have_blobs(self.connection, database)? {
-            notes.push(blobs::flushed(database));
-            let vnodes = watermark::single(&candidates);
-            self.patiently(|| {
-                watermark::flush(self.connection, database, &vnodes, self.progress)?;
-                Ok(())
-            })?;
+        if (by_log || replicated) && server::catalogue::may_have_blobs(self.connection, database)? {
+            if replicated {
+                // Rows are read from the leaders, so it is they whose memory must be flushed.
+                watermark::leaders_only(database, &vgroups, &mut candidates)?;
+            }
+            if by_log {
+                notes.push(blobs::flushed(database));
+            }
+            if is_encrypted {
+                // The files can't be read, so the log is.
+                let vnodes = watermark::single(&candidates);
+                self.patiently(|| {
+                    watermark::flush(self.connection, database, &vnodes, self.progress)?;
+                    Ok(())
+                })?;
+            } else {
+                by_log = false;
+            }
         }
         let (vnodes, wanted) = match replicated {
             true => self.complete(database, &vgroups, &candidates, by_log)?,
-            false => self.only(database, &candidates, by_log)?,
+            false => self.only(database, &vgroups, &candidates, by_log)?,
         };
         Ok(Sources {
             vnodes,
@@ -101,15 +114,17 @@ impl Backup<'_> {
         })
     }
 
-    /// The vnodes of a database without replicas, and what they must hold.
+    /// The vnodes of a database without replicas, and what they must hold: what their logs do, and what the servers have
+    /// reported. A copy whose files are links to those of a server seems to be in use, but does not hold the latter.
     fn only(
         &self,
         database: &str,
+        vgroups: &[Vgroup],
         candidates: &BTreeMap<VgId, Candidates>,
         by_log: bool,
     ) -> Result<(Vec<VnodeDir>, BTreeMap<VgId, Version>), BackupError> {
         let vnodes = watermark::single(candidates);
-        let wanted = if by_log {
+        let mut wanted = if by_log {
             let newest = vnodes.iter().map(|vnode| {
                 let newest = vnode.newest_logged();
                 let newest = newest.map_err(watermark::moved_or(database, vnode))?;
@@ -122,6 +137,13 @@ impl Backup<'_> {
                 Ok(flushed)
             })?
         };
+        for vgroup in vgroups {
+            if let ([replica], Some(wanted)) =
+                (vgroup.replicas.as_slice(), wanted.get_mut(&vgroup.vgroup))
+            {
+                *wanted = replica.committed.max(*wanted);
+            }
+        }
         Ok((vnodes, wanted))
     }
 

@@ -76,7 +76,11 @@ pub(crate) fn agreed(
         let mut now = asker.ask(&mut waiting, "the list of vgroups", vgroups::all)?;
         now.retain(|vgroup| names.contains(&vgroup.database));
         for vgroup in &now {
-            if take_down(vgroup, &mut reports) {
+            let lacked = reports
+                .get(&vgroup.vgroup)
+                .is_none_or(|known| known.news < REPORTS);
+            // One that was complete before is not waited for.
+            if take_down(vgroup, &mut reports) && lacked {
                 waiting.has_moved();
             }
         }
@@ -201,7 +205,8 @@ pub(crate) fn complete(
             let (version, dnode, vnode) =
                 best(database, *vgroup, candidates, wanted, by_log, &reports)?;
             let before = reached.insert(*vgroup, version);
-            if before.is_none_or(|before| before < version) {
+            // One that was complete before is not waited for.
+            if before.is_none_or(|before| before < version && before < wanted) {
                 waiting.has_moved();
             }
             match version >= wanted {

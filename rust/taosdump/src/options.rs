@@ -25,9 +25,6 @@ const JSON: i32 = 0x106;
 const OPTION: i32 = 0x107;
 const CHECK_BASE: i32 = 0x108;
 
-/// The options of a database that a restore may choose.
-const OPTIONS: [&str; 3] = ["DNODES", "REPLICA", "VGROUPS"];
-
 /// Keys from here on are argp's own messages, not options.
 const ARGP_MESSAGES: i32 = 0x0100_0000;
 
@@ -111,6 +108,14 @@ fn number(
         })
 }
 
+/// A path, as an option gives it. An unset variable makes it empty.
+fn place(path: OsString, option: &str) -> Result<PathBuf, String> {
+    match path.is_empty() {
+        true => Err(format!("{option} is empty; a directory is expected")),
+        false => Ok(path.into()),
+    }
+}
+
 impl Found {
     fn take(&mut self, option: &Given) -> Result<(), String> {
         let letter = u8::try_from(option.key).map(char::from).unwrap_or('\0');
@@ -118,12 +123,12 @@ impl Found {
         let text = |what: &str| utf8(&arg, what);
         match (option.key, letter) {
             (INCREMENTAL | BITMAP_PLUGIN, _) => {}
-            (BASE, _) => match self.base.replace(arg.into()) {
+            (BASE, _) => match self.base.replace(place(arg, "--base")?) {
                 None => {}
                 Some(_) => return Err("--base is given twice; a link follows one other".to_owned()),
             },
             (CHECK_BASE, _) => self.check_base = true,
-            (DATA_DIR, _) => self.data_dirs.push(arg.into()),
+            (DATA_DIR, _) => self.data_dirs.push(place(arg, "--data-dir")?),
             (NO_FLUSH, _) => self.no_flush = true,
             (JSON, _) => self.json = true,
             (OPTION, _) => self.option(&text("--option")?)?,
@@ -138,13 +143,21 @@ impl Found {
             (_, 'P') => self.login.port = number(&text("-P")?, "-P", 0..=65_535)? as u16,
             // The password itself is handed over separately. `-e` asks for what is always done here.
             (_, 'p' | 'e' | 'g') => {}
-            (_, 'o') => self.out = Some(arg.into()),
-            (_, 'i') => self.links.push(arg.into()),
+            (_, 'o') => match self.out.replace(place(arg, "-o")?) {
+                None => {}
+                Some(_) => return Err("-o is given twice; a dump makes one link".to_owned()),
+            },
+            (_, 'i') => self.links.push(place(arg, "-i")?),
             (_, 'c') => self.config_dir = Some(arg.into()),
             (_, 'D') => {
                 let names = words::of(&text("-D")?);
                 let names = words::split(&names, ',').map(words::text);
+                let before = self.databases.len();
                 self.databases.extend(names.filter(|name| !name.is_empty()));
+                // An unset variable must not mean every database.
+                if self.databases.len() == before {
+                    return Err("-D names no database; name one, or leave -D out".to_owned());
+                }
             }
             (_, 'A') => self.all = true,
             (_, 'T') => self.threads = Some(number(&text("-T")?, "-T", 1..=1024)?),
@@ -170,13 +183,18 @@ impl Found {
         };
         let (name, value) = text.split_once('=').ok_or_else(expected)?;
         let (name, value) = (name.trim().to_uppercase(), value.trim());
-        let plain = |c: char| c.is_ascii_digit() || name == "DNODES" && (c == ',' || c == '\'');
-        if !OPTIONS.contains(&name.as_str()) || value.is_empty() || !value.chars().all(plain) {
-            return Err(expected());
-        }
         let value = match name.as_str() {
-            "DNODES" => format!("'{}'", value.trim_matches('\'')),
-            _ => value.to_owned(),
+            "DNODES" => {
+                let dnodes = value.trim_matches('\'');
+                let is_number = |dnode: &str| dnode.trim().parse::<u16>().is_ok();
+                if !dnodes.split(',').all(is_number) {
+                    return Err(expected());
+                }
+                format!("'{dnodes}'")
+            }
+            "REPLICA" => number(value, "--option REPLICA", 1..=3)?.to_string(),
+            "VGROUPS" => number(value, "--option VGROUPS", 1..=1024)?.to_string(),
+            _ => return Err(expected()),
         };
         match self.options.insert(name.clone(), value) {
             None => Ok(()),
@@ -271,6 +289,13 @@ impl Found {
                 if let Some((_, option)) = unused.iter().find(|(given, _)| *given) {
                     return Err(format!(
                         "{option} is for dumping (-o), not for restoring (-i)"
+                    ));
+                }
+                let is_left_out =
+                    |name: &&String| !self.databases.is_empty() && !self.databases.contains(name);
+                if let Some(name) = self.rename.keys().find(is_left_out) {
+                    return Err(format!(
+                        "-W renames database {name}, which -D does not name; add it to -D, or leave it out"
                     ));
                 }
                 Job::Restore(RestoreJob {
@@ -431,6 +456,23 @@ mod tests {
             (vec![out, (BASE, "b"), (BASE, "c")], "--base"),
             (vec![out, (key('D'), "a"), (OPTION, "REPLICA=1")], "-i"),
             (vec![(key('i'), "x"), (OPTION, "KEEP=1")], "VGROUPS"),
+            (
+                vec![(key('i'), "x"), (OPTION, "VGROUPS=99999999999999999999")],
+                "1024",
+            ),
+            (vec![(key('i'), "x"), (OPTION, "DNODES=1'2")], "DNODES"),
+            (
+                vec![(key('i'), "x"), (key('D'), "")],
+                "-D names no database",
+            ),
+            (
+                vec![(key('i'), "x"), (key('D'), "a"), (key('W'), "b=c")],
+                "-D",
+            ),
+            (vec![(key('i'), "")], "-i is empty"),
+            (vec![(key('o'), "")], "-o is empty"),
+            (vec![out, (key('A'), ""), (key('o'), "y")], "twice"),
+            (vec![out, (key('A'), ""), (BASE, "")], "--base is empty"),
             (
                 vec![(key('i'), "x"), (OPTION, "VGROUPS=1 KEEP 2")],
                 "VGROUPS",

@@ -144,10 +144,15 @@ impl Asker<'_> {
         });
         let gone = || SqlError::local("the thread that asks the server has ended");
         questions.send(ask).map_err(|_| gone())?;
+        let asked = Instant::now();
         loop {
             match answered.recv_timeout(LOOK) {
                 Ok(result) => return Ok(result),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(Err(gone())),
+                // Most answers come at once, and something else is waited for.
+                Err(mpsc::RecvTimeoutError::Timeout) if asked.elapsed() < SAY => {
+                    waiting.progress.go_on()?;
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if !waiting.look(|| format!("an answer to {what}"))? {
                         return Err(given_up(waiting, what, "no answer came".to_owned()));

@@ -177,8 +177,7 @@ impl Changes {
             spans.extend_from_slice(widened);
         }
         for planned in planned {
-            // What was written again after a delete is among the changed rows; the others are gone.
-            spans.extend_from_slice(&planned.spans);
+            spans.extend(with_deletes_around(planned));
             deletes.extend(planned.deletes.iter().map(|(span, _)| *span));
             if planned.rows.is_none() {
                 // Which rows are meant could not be read, so they replace what is there.
@@ -211,6 +210,20 @@ impl Changes {
             .entry(table.name.clone())
             .or_insert_with(|| TableChange::empty(table))
     }
+}
+
+/// The changed rows of a table. Where some lie in a deleted range, the range is read as a whole: nothing else is left in it,
+/// and one query takes the place of many. A delete behind which nothing was written again needs no query at all.
+fn with_deletes_around(planned: &TablePlan) -> Vec<KeySpan> {
+    let changed = KeySpan::joined(planned.spans.clone());
+    let mut spans = changed.clone();
+    for (delete, _) in &planned.deletes {
+        let next = changed.partition_point(|span| span.last < delete.first);
+        if changed.get(next).is_some_and(|span| span.overlaps(*delete)) {
+            spans.push(*delete);
+        }
+    }
+    spans
 }
 
 /// A normal table's changes of schema, and any table's changes of options.

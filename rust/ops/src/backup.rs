@@ -117,12 +117,12 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<BackupOutcome, BackupError> {
     let out = Output::open(&job.out)?;
-    let connection = library.connect(&job.login)?;
-    let watch = &Watch::new(cluster::endpoints(&connection)?);
+    let watch = &Watch::new(job.login.to_string());
     let (end, done) = mpsc::channel();
     thread::scope(|scope| {
-        scope.spawn(move || watch.run(progress, done));
-        let outcome = make(job, library, progress, out, &connection, watch);
+        let question = watch::question(library, &job.login);
+        scope.spawn(move || watch.run(progress, done, question));
+        let outcome = make(job, library, progress, out, watch);
         drop(end);
         outcome
     })
@@ -134,9 +134,10 @@ fn make(
     library: &Library,
     progress: &dyn Progress,
     mut out: Output,
-    connection: &Connection,
     watch: &Watch,
 ) -> Result<BackupOutcome, BackupError> {
+    let connection = &library.connect(&job.login)?;
+    watch.has_endpoints(&cluster::endpoints(connection)?);
     let cluster = cluster::id(connection)?;
     let base = job
         .base

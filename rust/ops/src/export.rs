@@ -92,7 +92,7 @@ pub fn run(
         job: &job,
         library,
         connection: &connection,
-        watch: &Watch::new(Vec::new()),
+        watch: &Watch::new(job.login.to_string()),
         base: None,
         dirs: &[],
         replicated: &Replicated::default(),

@@ -1,17 +1,20 @@
-//! Whether anybody still answers. The client library waits for a server that has gone for most of a minute, statement by
-//! statement, and says nothing; so the server's ports are knocked at beside it.
+//! Whether the cluster still answers. The client library waits for a server that has gone, or is frozen, for minutes and
+//! says nothing; so a connection of its own asks a small question every second beside it.
 
-use model::Progress;
+use model::{Cancelled, Progress};
 use parking_lot::Mutex;
+use server::{Connection, Library, Login, cluster};
 use std::{
-    net::{TcpStream, ToSocketAddrs as _},
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-/// How often it is knocked, and how long an answer may take.
+/// How often it is asked.
 const EVERY: Duration = Duration::from_secs(1);
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// When it is said first that nobody answers, and how long it is silent between two times.
 const SAY: Duration = Duration::from_secs(5);
@@ -19,17 +22,22 @@ const SAY: Duration = Duration::from_secs(5);
 /// Whoever does not answer for so long is given up.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-/// Looks after the endpoints of a cluster.
+/// How long a dump that is cancelled has to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Looks after a cluster.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    endpoints: Vec<String>,
     state: Mutex<State>,
+    /// When somebody answered last.
+    heard: Arc<Mutex<Instant>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when none of them answers.
-    gone: Option<Instant>,
+    /// Where the cluster is, for messages.
+    place: String,
+    has_given_up: bool,
     is_over: bool,
 }
 
@@ -44,11 +52,21 @@ struct NoAnswer {
 }
 
 impl Watch {
-    /// Of a cluster with these endpoints; none are never gone.
-    pub(crate) fn new(endpoints: Vec<String>) -> Self {
+    /// Of a cluster that is at `place`. Until [`Watch::run`] is called, it counts as there.
+    pub(crate) fn new(place: String) -> Self {
         Self {
-            endpoints,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                place,
+                ..State::default()
+            }),
+            heard: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// The cluster's dnodes have these endpoints.
+    pub(crate) fn has_endpoints(&self, endpoints: &[String]) {
+        if !endpoints.is_empty() {
+            self.state.lock().place = endpoints.join(", ");
         }
     }
 
@@ -59,60 +77,93 @@ impl Watch {
 
     /// Whether nobody has answered for so long that another try is not worth while.
     pub(crate) fn has_given_up(&self) -> bool {
-        let gone = self.state.lock().gone;
-        gone.is_some_and(|since| since.elapsed() >= GIVE_UP)
+        self.state.lock().has_given_up
     }
 
-    /// The endpoints, for messages.
+    /// Where the cluster is, for messages.
     pub(crate) fn place(&self) -> String {
-        self.endpoints.join(", ")
+        self.state.lock().place.clone()
     }
 
-    /// Knocks until the other end of `done` is dropped.
-    pub(crate) fn run(&self, progress: &dyn Progress, done: Receiver<()>) {
-        let mut said = None::<Instant>;
+    /// Asks until the other end of `done` is dropped; `ask` says whether there was an answer, however long it takes.
+    pub(crate) fn run(
+        &self,
+        progress: &dyn Progress,
+        done: Receiver<()>,
+        ask: impl FnMut() -> bool + Send + 'static,
+    ) {
+        let mut ask = Some(ask);
+        let (mut said, mut cancelled) = (None::<Instant>, None::<Instant>);
         while done.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-            let answered = self.endpoints.is_empty()
-                || self.endpoints.iter().any(|endpoint| answers(endpoint));
+            // Not before: most dumps take less.
+            if let Some(ask) = ask.take() {
+                self.listen(ask);
+            }
+            let silent = self.heard.lock().elapsed();
             let mut state = self.state.lock();
-            if answered || state.is_over {
-                state.gone = None;
+            if state.is_over {
                 continue;
             }
-            let silent = state.gone.get_or_insert_with(Instant::now).elapsed();
-            let Some(left) = GIVE_UP.checked_sub(silent) else {
-                // With the lock: no link is finished meanwhile.
-                progress.gives_up(&NoAnswer {
-                    place: self.place(),
-                });
-                continue;
-            };
-            if silent >= SAY && said.is_none_or(|said| said.elapsed() >= SAY) {
+            state.has_given_up = silent >= GIVE_UP;
+            // With the lock: no link is finished meanwhile.
+            if state.has_given_up {
+                let place = state.place.clone();
+                progress.gives_up(&NoAnswer { place });
+            }
+            if progress.is_cancelled()
+                && cancelled.get_or_insert_with(Instant::now).elapsed() >= GRACE
+            {
+                progress.gives_up(&Cancelled);
+            }
+            let is_time = silent >= SAY && said.is_none_or(|said| said.elapsed() >= SAY);
+            if is_time && !state.has_given_up {
                 said = Some(Instant::now());
                 progress.waits(&format!(
                     "nobody answers at {}: waiting for the server, at most {} s more",
-                    self.place(),
-                    left.as_secs()
+                    state.place,
+                    GIVE_UP.saturating_sub(silent).as_secs()
                 ));
             }
         }
     }
+
+    /// Asks in a thread that nobody waits for: the client library may hold it as long as it likes.
+    fn listen(&self, mut ask: impl FnMut() -> bool + Send + 'static) {
+        let heard = Arc::downgrade(&self.heard);
+        *self.heard.lock() = Instant::now();
+        thread::spawn(move || {
+            while heard.strong_count() > 0 {
+                if ask()
+                    && let Some(heard) = heard.upgrade()
+                {
+                    *heard.lock() = Instant::now();
+                }
+                thread::sleep(EVERY);
+            }
+        });
+    }
 }
 
-/// Whether somebody listens there. A name that can't be resolved says nothing about it.
-fn answers(endpoint: &str) -> bool {
-    let Ok(addresses) = endpoint.to_socket_addrs() else {
-        return true;
-    };
-    let mut addresses = addresses.peekable();
-    addresses.peek().is_none()
-        || addresses.any(|address| TcpStream::connect_timeout(&address, ANSWER).is_ok())
+/// Asks the cluster for its id, over a connection of its own.
+pub(crate) fn question(library: &Library, login: &Login) -> impl FnMut() -> bool + Send + 'static {
+    let (library, login) = (library.clone(), login.clone());
+    let mut connection = None::<Connection>;
+    move || {
+        if connection.is_none() {
+            connection = library.connect(&login).ok();
+        }
+        match &connection {
+            None => false,
+            // That it refuses is an answer, too.
+            Some(asked) => !matches!(cluster::id(asked), Err(error) if error.is_disconnected()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{net::TcpListener, sync::mpsc, thread};
+    use std::sync::mpsc;
 
     struct Told(Mutex<Vec<String>>);
 
@@ -123,28 +174,26 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_listens_is_not_gone_and_one_that_has_left_is() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = listener.local_addr().unwrap().to_string();
-        assert!(answers(&endpoint));
-        drop(listener);
-        assert!(!answers(&endpoint));
-        assert!(answers("no such name.invalid:1"), "it can't be told");
-        let watch = Watch::new(vec![endpoint]);
+    fn a_question_without_an_answer_is_known_and_said_only_after_the_fifth_second() {
+        let watch = Watch::new("somewhere".to_owned());
         let told = Told(Mutex::default());
         let (end, done) = mpsc::channel();
+        let (asked, answer) = mpsc::channel();
         thread::scope(|scope| {
             let (watch, told) = (&watch, &told);
-            scope.spawn(move || watch.run(told, done));
-            while watch.state.lock().gone.is_none() {
+            let ask = move || asked.send(()).is_err();
+            scope.spawn(move || watch.run(told, done, ask));
+            answer.recv().unwrap();
+            let before = *watch.heard.lock();
+            answer.recv().unwrap();
+            assert_eq!(*watch.heard.lock(), before, "no answer came");
+            drop(answer);
+            while *watch.heard.lock() == before {
                 thread::sleep(Duration::from_millis(10));
             }
             drop(end);
         });
-        assert!(!watch.has_given_up(), "not after a moment");
-        assert!(
-            told.0.lock().is_empty(),
-            "nothing is said before the fifth second"
-        );
+        assert!(!watch.has_given_up());
+        assert!(told.0.lock().is_empty());
     }
 }

@@ -211,11 +211,17 @@ pub(crate) fn finish(
 }
 
 fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>, BackupError> {
-    if let Databases::Named(names) = wanted {
-        return Ok(names.clone());
-    }
     let mut names = databases::list(connection)?;
     names.retain(|name| name != restore_record::DATABASE);
+    if let Databases::Named(wanted) = wanted {
+        return match wanted.iter().find(|name| !names.contains(name)) {
+            None => Ok(wanted.clone()),
+            Some(name) if name == restore_record::DATABASE => {
+                Err(BackupError::Records(name.clone()))
+            }
+            Some(name) => Err(BackupError::UnknownDatabase(name.clone())),
+        };
+    }
     if names.is_empty() {
         return Err(BackupError::NoDatabase);
     }

@@ -59,6 +59,7 @@ struct Found {
     data_dirs: Vec<PathBuf>,
     no_flush: bool,
     json: bool,
+    has_password: bool,
     threads: Option<usize>,
     batch: Option<usize>,
     compression: Compression,
@@ -132,6 +133,14 @@ impl Found {
             (NO_FLUSH, _) => self.no_flush = true,
             (JSON, _) => self.json = true,
             (OPTION, _) => self.option(&text("--option")?)?,
+            // It may be the password: `-p PASSWORD` looks like the way to give it.
+            (0, _) if self.has_password => {
+                return Err(
+                    "a word stands where no option takes it: tables can't be named with --incremental, and a password is given \
+                     as -pPASSWORD, without a blank, or in TD_PASSWORD"
+                        .to_owned(),
+                );
+            }
             (0, _) => {
                 return Err(format!(
                     "{}: tables can't be named with --incremental, which dumps whole databases; name them with -D",
@@ -142,7 +151,8 @@ impl Found {
             (_, 'u') => self.login.user = Some(text("-u")?),
             (_, 'P') => self.login.port = number(&text("-P")?, "-P", 0..=65_535)? as u16,
             // The password itself is handed over separately. `-e` asks for what is always done here.
-            (_, 'p' | 'e' | 'g') => {}
+            (_, 'p') => self.has_password |= option.arg.is_none(),
+            (_, 'e' | 'g') => {}
             (_, 'o') => match self.out.replace(place(arg, "-o")?) {
                 None => {}
                 Some(_) => return Err("-o is given twice; a dump makes one link".to_owned()),

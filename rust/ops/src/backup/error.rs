@@ -63,6 +63,16 @@ pub enum BackupError {
     /// There is nothing to dump.
     #[error("there is no database to dump on the server")]
     NoDatabase,
+    /// A database that is named and not there.
+    #[error(
+        "the server has no database {0:?} that can be dumped; SHOW DATABASES lists those that it has, and names are told apart by their case"
+    )]
+    UnknownDatabase(String),
+    /// The database that restores are recorded in.
+    #[error(
+        "database {0} holds the records of restores, which mean nothing on another server; it is not dumped"
+    )]
+    Records(String),
     /// A change of schema that can't be expressed.
     #[error(
         "super table {stable} of database {database}: {source}; take a new full backup (without --base)"
@@ -112,6 +122,8 @@ impl MayPass for BackupError {
             | Self::Base { .. }
             | Self::Blocks { .. }
             | Self::NoDatabase
+            | Self::UnknownDatabase(_)
+            | Self::Records(_)
             | Self::Schema { .. } => false,
         }
     }

@@ -10,7 +10,6 @@
 //! | `plan` | chooses what is applied to which database, and refuses what can't be |
 //! | `claim` | lets one restore at a time write to a target |
 //! | `target` | makes the target's options what a link says |
-//! | `existing` | names the options that a database that is there keeps |
 //! | `schema` | creates and alters super tables and tables |
 //! | `rows` | deletes ranges and writes rows |
 //! | `failures` | keeps what went wrong |
@@ -20,7 +19,6 @@
 pub mod blocks;
 mod claim;
 mod error;
-mod existing;
 mod failures;
 mod plan;
 mod rows;
@@ -48,7 +46,10 @@ use server::{
     restore_record::Record,
     tables::reset_cache,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use store::Store;
 
 /// What to restore, and where to.
@@ -101,24 +102,53 @@ pub fn run(
         progress.step(&step, Unit::Bytes, link.bytes());
         link.check_files(progress)?;
     }
+    let heart = claim::Heart::start(library, job);
+    let watched = heart.watched(progress);
+    match connected(job, library, &links, &targets, &heart, &watched) {
+        Err(RestoreError::Cancelled(_)) if heart.is_lost() => Err(RestoreError::Lost),
+        outcome => outcome,
+    }
+}
+
+/// Restores links that were checked.
+fn connected(
+    job: &RestoreJob,
+    library: &Library,
+    links: &[Link],
+    targets: &BTreeMap<String, String>,
+    heart: &claim::Heart,
+    progress: &dyn Progress,
+) -> Result<RestoreOutcome, RestoreError> {
     let connection = library.connect(&job.login)?;
-    // What can't be restored is refused before anything is written, a claim included.
-    let planned = Plan::of(job, &links, &targets, &connection)?;
-    let wanted: Vec<&str> = planned.targets().collect();
-    let held = claim::Held::take(&connection, library, job, &wanted, progress)?;
-    // Another restore may have come to its end since.
-    let planned = Plan::of(job, &links, &targets, &connection)?;
-    let watched = held.watched(progress);
     let restore = Restore {
         job,
         library,
         connection: &connection,
-        progress: &watched,
+        progress,
     };
-    match restore.apply(&links, &targets, planned) {
-        Err(RestoreError::Cancelled(_)) if held.is_lost() => Err(RestoreError::Lost),
-        outcome => outcome,
+    let plan = || Plan::of(job, links, targets, &connection);
+    // What can't be restored is refused before anything is written, a claim included.
+    let planned = match plan() {
+        Ok(planned) => planned,
+        Err(refused) => {
+            tracing::debug!("the restore can't be planned: {refused}");
+            claim::must_be_idle(&connection, targets.values(), progress)?;
+            // A restore that was in the way may have come to its end since.
+            plan()?
+        }
+    };
+    if planned.steps.is_empty() {
+        return restore.apply(links, targets, planned);
     }
+    // Also those that nothing is to be done to: it may be otherwise once they are claimed.
+    let mut wanted: Vec<&str> = targets.values().map(String::as_str).collect();
+    // Two restores claim in one order, so that not each of them has what the other one wants.
+    wanted.sort_unstable();
+    let held = claim::Held::take(&connection, heart, &wanted, progress)?;
+    // Another restore may have come to its end since.
+    let outcome = plan().and_then(|planned| restore.apply(links, targets, planned));
+    drop(held);
+    outcome
 }
 
 /// A restore whose targets are claimed.
@@ -149,6 +179,7 @@ impl Restore<'_> {
                     .map(|what| format!("{name}: {what}")),
             );
         }
+        let written: BTreeSet<&str> = plan.steps.iter().map(|step| step.target).collect();
         for step in plan.steps {
             let Step {
                 target,
@@ -192,9 +223,9 @@ impl Restore<'_> {
         for (database, target) in targets {
             self.name_lacking(target, &mut outcome)?;
             let last = links.iter().rev().find_map(|link| link.database(database));
-            if let Some(last) = last {
-                let create = &last.database.create;
-                let note = target::of_its_own(self.connection, target, create)?;
+            if let Some(last) = last.filter(|_| written.contains(target.as_str())) {
+                let create = with_options(&last.database.create, &self.job.options);
+                let note = target::of_its_own(self.connection, target, &create)?;
                 outcome.notes.extend(note);
             }
         }

@@ -49,9 +49,8 @@ impl Claim {
         )
     }
 
-    /// Creates it, unless somebody else has it: [`newest`] says whose it is.
+    /// Creates it, unless somebody else has it: [`newest`] says whose it is. The database of the record must be there.
     pub fn create(&self, connection: &Connection) -> Result<(), SqlError> {
-        restore_record::create_database(connection)?;
         let created = connection.execute(&format!(
             "CREATE TABLE {} (ts TIMESTAMP, beats BIGINT) COMMENT {}",
             self.table(),

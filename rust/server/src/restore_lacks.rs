@@ -58,7 +58,7 @@ pub fn read(connection: &Connection, target: &str) -> Result<Lacking, SqlError> 
         return Ok(Lacking::new());
     };
     let query = format!(
-        "SELECT name, what, problem FROM {} WHERE created = {created}",
+        "SELECT name, what, problem FROM {} WHERE created = {created} ORDER BY ts",
         table(target)
     );
     let mut lacking = Lacking::new();
@@ -66,6 +66,7 @@ pub fn read(connection: &Connection, target: &str) -> Result<Lacking, SqlError> 
         Err(error) if error.is_missing() || error.is_no_database() => return Ok(lacking),
         rows => rows?,
     };
+    // Of two rows of one table the later one holds: a restore was killed before it deleted the first.
     rows.for_each(|row| {
         let word = row.text(1);
         let mut all = Lacks::ALL.into_iter();
@@ -80,25 +81,27 @@ pub fn read(connection: &Connection, target: &str) -> Result<Lacking, SqlError> 
     Ok(lacking)
 }
 
-/// Notes which tables of a target lack something, in the place of all that was noted of it before.
+/// Notes which tables of a target lack something, in the place of all that was noted of it before. What was noted
+/// before goes last, so that nothing is forgotten where this is cut short.
 pub fn write(connection: &Connection, target: &str, lacking: &Lacking) -> Result<(), SqlError> {
     let table = table(target);
     let created = database::created(connection, target)?.unwrap_or_default();
-    match connection.execute(&format!("DELETE FROM {table}")) {
+    let before = match last_key(connection, &table) {
         Err(error) if error.is_missing() && lacking.is_empty() => return Ok(()),
         Err(error) if error.is_missing() => {
             connection.execute(&format!(
                 "CREATE TABLE IF NOT EXISTS {table} (ts TIMESTAMP, created BIGINT, name VARCHAR(800), \
                  what VARCHAR(16), problem VARCHAR(4000))"
             ))?;
+            None
         }
-        deleted => drop(deleted?),
-    }
+        before => before?,
+    };
     let head = format!("INSERT INTO {table} VALUES");
     let mut text = head.clone();
-    for (row, (name, lack)) in lacking.iter().enumerate() {
+    for (key, (name, lack)) in (before.map_or(0, |key| key.saturating_add(1))..).zip(lacking) {
         text.push_str(&format!(
-            " ({row}, {created}, {}, '{}', {})",
+            " ({key}, {created}, {}, '{}', {})",
             sql::text(name),
             lack.what.word(),
             sql::text(&lack.problem.chars().take(PROBLEM_CHARS).collect::<String>()),
@@ -111,5 +114,15 @@ pub fn write(connection: &Connection, target: &str, lacking: &Lacking) -> Result
     if text.len() > head.len() {
         connection.execute(&text)?;
     }
+    if let Some(before) = before {
+        connection.execute(&format!("DELETE FROM {table} WHERE ts <= {before}"))?;
+    }
     Ok(())
+}
+
+/// The last key of what was noted before.
+fn last_key(connection: &Connection, table: &str) -> Result<Option<i64>, SqlError> {
+    let query = format!("SELECT CAST(ts AS BIGINT) FROM {table} ORDER BY ts DESC LIMIT 1");
+    let mut rows = connection.query(&query)?;
+    Ok(rows.next()?.and_then(|row| row.get(0).as_i64()))
 }

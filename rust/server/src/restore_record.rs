@@ -7,20 +7,32 @@ use model::{LinkId, Precision, Value};
 /// The database in which restores are recorded on the target server. Never backed up.
 pub const DATABASE: &str = "taosdump_incremental";
 
+/// The last key that the server takes, in ns since 1970.
+const LAST_KEY: i64 = 9_214_646_400_000_000_000;
+
 /// Creates that database, if it is not there. It has as many replicas as the cluster allows, so that it is there as long
-/// as the cluster is.
-pub(crate) fn create_database(connection: &Connection) -> Result<(), SqlError> {
-    let replica = match cluster::room(connection)?.dnodes {
-        3.. => "3",
-        _ => "1",
+/// as the cluster is. The server may go on altering it after this has returned.
+pub fn create_database(connection: &Connection) -> Result<(), SqlError> {
+    let create = |replica: &str| {
+        connection.execute(&format!(
+            "CREATE DATABASE IF NOT EXISTS {DATABASE} VGROUPS 1 BUFFER 3 PAGES 64 PRECISION 'ns' KEEP 36500 \
+             REPLICA {replica}"
+        ))
     };
-    connection.execute(&format!(
-        "CREATE DATABASE IF NOT EXISTS {DATABASE} VGROUPS 1 BUFFER 3 PAGES 64 PRECISION 'ns' KEEP 36500 REPLICA {replica}"
-    ))?;
-    // It was made before the cluster had so many dnodes.
+    if cluster::room(connection)?.dnodes < 3 {
+        return create("1").map(drop);
+    }
+    // A dnode that is ready may have no room for a vnode.
+    if let Err(error) = create("3") {
+        tracing::debug!("{DATABASE} gets one replica, as three were refused: {error}");
+        return create("1").map(drop);
+    }
+    // It was made when there were fewer dnodes, or less room.
     let options = database::options(connection, DATABASE)?;
-    if replica == "3" && options.get("REPLICA").is_some_and(|now| now == "1") {
-        database::set_options(connection, DATABASE, &[("REPLICA", replica)])?;
+    if options.get("REPLICA").is_some_and(|now| now == "1")
+        && let Err(error) = database::set_options(connection, DATABASE, &[("REPLICA", "3")])
+    {
+        tracing::debug!("{DATABASE} stays with one replica, as three were refused: {error}");
     }
     Ok(())
 }
@@ -99,14 +111,14 @@ pub struct Record {
 
 impl Record {
     /// Notes that a link is about to be applied, if the target exists; else [`Self::created`] does. `source` is the
-    /// database of the link.
+    /// database of the link. The caller has claimed the target, so that nobody else writes its record, and the database
+    /// of the record is there.
     pub fn begin(
         connection: &Connection,
         target: &str,
         source: &str,
         link: &LinkId,
     ) -> Result<Self, SqlError> {
-        create_database(connection)?;
         connection.execute(&format!(
             "CREATE TABLE IF NOT EXISTS {DATABASE}.restores \
              (ts TIMESTAMP, target VARCHAR(256), created BIGINT, link VARCHAR(64), finished BOOL, source VARCHAR(256))"
@@ -134,12 +146,56 @@ impl Record {
         let Some(created) = database::created(connection, &self.target)? else {
             return Ok(());
         };
+        let key = key_after(latest(connection, &self.target)?, now());
         connection.execute(&format!(
-            "INSERT INTO {DATABASE}.restores VALUES (NOW, {}, {created}, {}, {finished}, {})",
+            "INSERT INTO {DATABASE}.restores VALUES ({key}, {}, {created}, {}, {finished}, {})",
             sql::text(&self.target),
             sql::text(&self.link.0),
             sql::text(&self.source),
         ))?;
         Ok(())
+    }
+}
+
+/// The key of the last row of a target.
+fn latest(connection: &Connection, target: &str) -> Result<Option<i64>, SqlError> {
+    let mut rows = connection.query(&format!(
+        "SELECT CAST(ts AS BIGINT) FROM {DATABASE}.restores WHERE target = {} ORDER BY ts DESC LIMIT 1",
+        sql::text(target)
+    ))?;
+    Ok(rows.next()?.and_then(|row| row.get(0).as_i64()))
+}
+
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
+}
+
+/// A key behind the last one of a target, whatever this machine's clock says. Where there is none, the last row is
+/// replaced.
+fn key_after(latest: Option<i64>, now: i64) -> i64 {
+    let Some(latest) = latest.filter(|latest| *latest >= now) else {
+        return now;
+    };
+    // All targets are in one table: one nanosecond later may be the key of another one.
+    let step = 1 + now.rem_euclid(1_000_000_000);
+    latest
+        .checked_add(step)
+        .filter(|key| *key <= LAST_KEY)
+        .unwrap_or(latest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_behind_the_one_before_it_whatever_the_clock_says() {
+        assert_eq!(key_after(None, 5), 5);
+        assert_eq!(key_after(Some(4), 5), 5);
+        assert_eq!(key_after(Some(5), 5), 11);
+        let ahead = 3_600_000_000_000;
+        assert_eq!(key_after(Some(ahead), 5), ahead + 6);
+        assert_eq!(key_after(Some(LAST_KEY), 5), LAST_KEY);
+        assert_eq!(key_after(Some(i64::MAX), 5), i64::MAX);
     }
 }

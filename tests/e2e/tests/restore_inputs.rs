@@ -4,7 +4,11 @@
 use e2e::{Cell, Content, Installation, Run, Running, Server, Taosdump, Workbench};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{DataType, OwnedValue};
-use server::insert::{Batch, Shape};
+use server::{
+    insert::{Batch, Shape},
+    restore_lacks::{self, Lack, Lacking, Lacks},
+    restore_record::create_database,
+};
 use std::{
     fmt::Display,
     path::PathBuf,
@@ -24,7 +28,19 @@ const STORIES: &[(&str, Story)] = &[
         "the_second_of_two_restores_to_one_database_is_refused",
         two_at_a_time,
     ),
+    (
+        "of_two_restores_that_begin_at_once_one_is_busy",
+        two_at_once,
+    ),
     ("a_restore_that_was_killed_is_no_hindrance", killed_holder),
+    (
+        "the_last_restore_counts_whatever_the_clock_said_before",
+        clock_ahead,
+    ),
+    (
+        "of_what_a_table_lacks_the_last_word_counts_and_nothing_is_forgotten",
+        lacks,
+    ),
     (
         "a_claim_of_another_machine_holds_as_long_as_it_shows_life",
         other_machine,
@@ -41,6 +57,10 @@ const STORIES: &[(&str, Story)] = &[
     (
         "a_restore_says_that_it_waits_for_a_frozen_server_and_gives_up",
         frozen_server,
+    ),
+    (
+        "a_restore_that_finds_a_frozen_server_says_so_and_gives_up",
+        frozen_before,
     ),
     (
         "a_restore_that_waits_for_a_frozen_server_is_cancelled_at_once",
@@ -171,14 +191,129 @@ fn two_at_a_time(mut bench: Workbench) -> Result<(), String> {
         .taosdump
         .restore_command(bench.server, &bench.links, &rename);
     let second = Run::of(command.args(["-T", "16"])).map_err(text)?;
+    // It would be refused also after that, but for another reason.
+    let mut command = bench
+        .taosdump
+        .restore_command(bench.server, &bench.links[1..], &rename);
+    let unplanned = Run::of(&mut command).map_err(text)?;
     if !slow.is_running() {
         return Err("the first restore was too fast for this test".to_owned());
     }
     says(second, 4, &[&target, "is restoring", "-W"])?;
+    says(unplanned, 4, &[&target, "is restoring", "-W"])?;
     slow.wait().map_err(text)?.expect_code(0)?;
     bench.expect_target(&bench.contents[0])?;
     // Its claim is given back.
     bench.restore(0..2)
+}
+
+fn two_at_once(mut bench: Workbench) -> Result<(), String> {
+    many(&mut bench)?;
+    let target = bench.target();
+    let rename = [(bench.database.as_str(), target.as_str())];
+    for milliseconds in [0, 50, 150, 300] {
+        bench.drop_target().map_err(text)?;
+        let start = || {
+            let mut command =
+                bench
+                    .taosdump
+                    .restore_command(bench.server, &bench.links[..1], &rename);
+            Running::start(command.args(["-T", "1", "-B", "50"])).map_err(text)
+        };
+        let first = start()?;
+        thread::sleep(Duration::from_millis(milliseconds));
+        let second = start()?;
+        let runs = [first.wait().map_err(text)?, second.wait().map_err(text)?];
+        let busy = runs.iter().position(|run| run.code == Some(4));
+        let [first, second] = runs;
+        let (busy, done) = match busy {
+            Some(0) => (first, second),
+            _ => (second, first),
+        };
+        says(busy, 4, &["is restoring"])?;
+        done.expect_code(0)?;
+        bench.expect_target(&bench.contents[0])?;
+    }
+    Ok(())
+}
+
+/// The first restore is recorded by a machine whose clock is an hour ahead.
+fn clock_ahead(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ keep 36500",
+            "create table $.t (ts timestamp, i int)",
+            "insert into $.t values (1, 1)",
+        ],
+    )?;
+    bench.link(&[])?;
+    all(&bench, &["insert into $.t values (2, 2)"])?;
+    bench.link(&[])?;
+    bench.restore(0..1)?;
+    let target = bench.target();
+    let moved = format!(
+        "insert into taosdump_incremental.restores select ts + 1h, target, created, link, finished, source from \
+         taosdump_incremental.restores where target = '{target}' order by ts desc limit 1"
+    );
+    bench.c.execute(&moved).map_err(text)?;
+    bench.restore(1..2)?;
+    let first = bench.try_restore(&bench.links[..1])?;
+    says(first, 1, &[&target, "give the link that follows"])?;
+    let last = bench.try_restore(&bench.links)?;
+    says(last, 0, &["at the last link already"])?;
+    bench.expect_target(&bench.contents[1])
+}
+
+/// A connection of the program's own kind.
+fn connected(bench: &Workbench) -> Result<server::Connection, String> {
+    let library = Installation::find()?.library_dir().join("libtaos.so");
+    let library =
+        server::Library::load(&library, Some(&bench.server.config_dir())).map_err(text)?;
+    let login = server::Login {
+        host: Some("localhost".to_owned()),
+        port: bench.server.port(),
+        ..server::Login::default()
+    };
+    library.connect(&login).map_err(text)
+}
+
+fn lacks(bench: Workbench) -> Result<(), String> {
+    all(&bench, &["create database $"])?;
+    let name = &bench.database;
+    let lack = |problem: &str| Lack {
+        what: Lacks::Rows,
+        problem: problem.to_owned(),
+    };
+    let connection = connected(&bench)?;
+    create_database(&connection).map_err(text)?;
+    let write = |lacking: &Lacking| restore_lacks::write(&connection, name, lacking).map_err(text);
+    let read = || restore_lacks::read(&connection, name).map_err(text);
+    let first: Lacking = [("a", "one"), ("b", "one")]
+        .map(|(name, problem)| (name.to_owned(), lack(problem)))
+        .into();
+    let second: Lacking = [("a".to_owned(), lack("two"))].into();
+    let digits: String = name.bytes().map(|b| format!("{b:02x}")).collect();
+    let table = format!("taosdump_incremental.lacking_{digits}");
+    write(&first)?;
+    write(&second)?;
+    let found = read()?;
+    if found != second {
+        return Err(format!("{found:?}"));
+    }
+    // A restore was killed when it had written a new row, and not deleted the old one.
+    let copy =
+        format!("insert into {table} select ts + 1b, created, name, what, 'three' from {table}");
+    bench.c.execute(&copy).map_err(text)?;
+    let found = read()?;
+    if found != [("a".to_owned(), lack("three"))].into() {
+        return Err(format!("{found:?}"));
+    }
+    write(&Lacking::new())?;
+    match read()?.is_empty() {
+        true => Ok(()),
+        false => Err("it still lacks something".to_owned()),
+    }
 }
 
 fn killed_holder(mut bench: Workbench) -> Result<(), String> {
@@ -342,15 +477,7 @@ fn blobs(mut bench: Workbench) -> Result<(), String> {
 
 /// Rows that no SQL text holds, with a BLOB as long as the server takes one.
 fn odd_rows(bench: &Workbench) -> Result<(), String> {
-    let library = Installation::find()?.library_dir().join("libtaos.so");
-    let library =
-        server::Library::load(&library, Some(&bench.server.config_dir())).map_err(text)?;
-    let login = server::Login {
-        host: Some("localhost".to_owned()),
-        port: bench.server.port(),
-        ..server::Login::default()
-    };
-    let connection = library.connect(&login).map_err(text)?;
+    let connection = connected(bench)?;
     let columns = [
         ("ts", DataType::Timestamp),
         ("b", DataType::Blob),
@@ -583,6 +710,34 @@ fn frozen_server(mut bench: Workbench) -> Result<(), String> {
         ],
     )?;
     bench.restore(0..2)
+}
+
+fn frozen_before(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ keep 36500",
+            "create table $.t (ts timestamp, i int)",
+            "insert into $.t values (1, 1)",
+        ],
+    )?;
+    bench.link(&[])?;
+    let target = bench.target();
+    let rename = [(bench.database.as_str(), target.as_str())];
+    let mut command = bench
+        .taosdump
+        .restore_command(bench.server, &bench.links, &rename);
+    bench.server.freeze();
+    let run = Running::start(&mut command)
+        .and_then(Running::wait)
+        .map_err(text);
+    bench.server.thaw();
+    says(
+        run?,
+        1,
+        &["has not answered for 5 s", "up to 4", "goes on with it"],
+    )?;
+    bench.restore(0..1)
 }
 
 fn cancelled_while_frozen(mut bench: Workbench) -> Result<(), String> {

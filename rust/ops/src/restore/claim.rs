@@ -1,16 +1,20 @@
 //! One restore at a time for each target: taking a claim, keeping it alive, and taking over one whose restore died.
 //!
-//! A restore that holds a claim gives a sign of life every second. Whoever finds a claim watches it, by its own clock
+//! A restore gives a sign of life every second for each claim, from the first one that it takes on. Whoever finds a claim watches it, by its own clock
 //! only: a sign of life means that the target is busy; none for a while means that its restore is dead, and the claim is
 //! taken over. On the machine of that restore nobody has to wait for this: the process is there or not. A restore that
 //! could not give its sign for a shorter while ends, so that it never writes when another one may have taken over.
 
-use super::{RestoreError, RestoreJob, target::SAID};
+use super::{
+    RestoreError, RestoreJob,
+    target::{self, SAID},
+};
 use model::{Progress, Unit, retry::pause};
 use parking_lot::{Condvar, Mutex};
 use server::{
-    Connection, Library, Login, SqlError,
+    Connection, Library, Login, SqlError, cluster,
     restore_claim::{self, Claim},
+    restore_record,
 };
 use std::{
     fmt, fs, process,
@@ -28,6 +32,9 @@ const BEAT: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(45);
 /// A restore that was not heard of for so long is dead.
 const DEAD: Duration = Duration::from_secs(60);
+
+/// A restore that is in the way of a plan is heard of in this time, if it is alive.
+const HEARD: Duration = Duration::from_secs(10);
 
 /// How often somebody else may be faster.
 const TRIES: u32 = 10;
@@ -123,19 +130,18 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Claims that are held. Given back when dropped.
+/// The thread that asks, as long as the restore goes on, whether its server answers, and gives the signs of life of its
+/// claims. Ended when dropped.
 #[derive(Debug)]
-pub(super) struct Held<'a> {
-    connection: &'a Connection,
-    claims: Vec<Claim>,
-    life: Arc<Life>,
-}
+pub(super) struct Heart(Arc<Life>);
 
-/// What the thread that gives signs of life shares with the restore.
+/// What that thread shares with the restore.
 #[derive(Debug)]
 struct Life {
-    /// Whether another restore has a claim now.
-    taken: AtomicBool,
+    /// The claims that are held.
+    claims: Mutex<Vec<Claim>>,
+    /// Whether another restore has a claim now, or the server did not answer for too long before the end.
+    lost: AtomicBool,
     pulse: Arc<Pulse>,
     ended: Mutex<bool>,
     end: Condvar,
@@ -143,7 +149,51 @@ struct Life {
 
 impl Life {
     fn is_lost(&self) -> bool {
-        self.taken.load(Relaxed) || self.pulse.silence() >= SILENT
+        self.lost.load(Relaxed) || self.pulse.silence() >= SILENT
+    }
+
+    fn end(&self) {
+        self.lost.store(self.is_lost(), Relaxed);
+        *self.ended.lock() = true;
+        self.end.notify_all();
+        self.pulse.set(None);
+    }
+}
+
+impl Heart {
+    pub(super) fn start(library: &Library, job: &RestoreJob) -> Self {
+        let life = Arc::new(Life {
+            claims: Mutex::default(),
+            lost: AtomicBool::new(false),
+            pulse: Arc::clone(&job.pulse),
+            ended: Mutex::new(false),
+            end: Condvar::new(),
+        });
+        life.pulse.set(Some(Instant::now()));
+        let (library, login) = (library.clone(), job.login.clone());
+        let shared = Arc::clone(&life);
+        // Not waited for: where the server does not answer, it would hold up the end.
+        thread::spawn(move || live(&library, &login, &shared));
+        Self(life)
+    }
+
+    /// Progress that is cancelled, too, once a claim is lost or the server does not answer.
+    pub(super) fn watched<'p>(&self, progress: &'p dyn Progress) -> Watched<'p> {
+        Watched {
+            progress,
+            life: Arc::clone(&self.0),
+        }
+    }
+
+    /// Whether a claim was lost, or the server does not answer.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.is_lost()
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -169,6 +219,13 @@ impl Pulse {
     }
 }
 
+/// Claims that are held. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    connection: &'a Connection,
+    life: Arc<Life>,
+}
+
 impl<'a> Held<'a> {
     /// Claims targets, all or none of them.
     ///
@@ -176,62 +233,76 @@ impl<'a> Held<'a> {
     /// Another restore has one of them, or the server refused.
     pub(super) fn take(
         connection: &'a Connection,
-        library: &Library,
-        job: &RestoreJob,
+        heart: &Heart,
         targets: &[&str],
         progress: &dyn Progress,
     ) -> Result<Self, RestoreError> {
-        let owner = Owner::this();
-        let mut held = Self {
+        let held = Self {
             connection,
-            claims: Vec::new(),
-            life: Arc::new(Life {
-                taken: AtomicBool::new(false),
-                pulse: Arc::clone(&job.pulse),
-                ended: Mutex::new(false),
-                end: Condvar::new(),
-            }),
+            life: Arc::clone(&heart.0),
         };
+        restore_record::create_database(connection)?;
+        target::wait_until_settled(connection, restore_record::DATABASE, progress)?;
+        let owner = Owner::this();
+        for _ in 0..TRIES {
+            if held.take_free(targets, &owner, progress)? {
+                return Ok(held);
+            }
+        }
+        Err(RestoreError::Busy {
+            target: targets.join(", "),
+            owner: "several processes".to_owned(),
+        })
+    }
+
+    /// Claims those of the targets that it has not yet, once nobody else has one of them. False if somebody was faster.
+    fn take_free(
+        &self,
+        targets: &[&str],
+        owner: &Owner,
+        progress: &dyn Progress,
+    ) -> Result<bool, RestoreError> {
+        let mut wanted = Vec::new();
         for target in targets {
-            held.claims
-                .push(take(connection, target, &owner, progress)?);
+            if !self.has(target) {
+                wanted.push((*target, restore_claim::newest(self.connection, target)?));
+            }
         }
-        if held.claims.is_empty() {
-            return Ok(held);
+        let others = wanted.iter().filter_map(|(_, before)| before.as_ref());
+        must_be_free(self.connection, others, DEAD, progress)?;
+        for (target, before) in wanted {
+            let claim = Claim {
+                target: target.to_owned(),
+                number: before.map_or(1, |before| before.number.saturating_add(1)),
+                owner: owner.to_text(),
+            };
+            claim.create(self.connection)?;
+            // Whoever was faster, by one number or by several, is looked at next.
+            if restore_claim::newest(self.connection, target)?.as_ref() != Some(&claim) {
+                return Ok(false);
+            }
+            claim.beat(self.connection, 0)?;
+            self.life.claims.lock().push(claim.clone());
+            claim.drop_older(self.connection)?;
         }
-        held.life.pulse.set(Some(Instant::now()));
-        let (library, login) = (library.clone(), job.login.clone());
-        let (claims, life) = (held.claims.clone(), Arc::clone(&held.life));
-        // Not waited for: where the server does not answer, it would hold up the end.
-        thread::spawn(move || live(&library, &login, &claims, &life));
-        Ok(held)
+        Ok(true)
     }
 
-    /// Progress that is cancelled, too, once a claim is lost.
-    pub(super) fn watched<'p>(&self, progress: &'p dyn Progress) -> Watched<'p> {
-        Watched {
-            progress,
-            life: Arc::clone(&self.life),
-        }
-    }
-
-    /// Whether a claim was lost.
-    pub(super) fn is_lost(&self) -> bool {
-        self.life.is_lost()
+    fn has(&self, target: &str) -> bool {
+        let claims = self.life.claims.lock();
+        claims.iter().any(|claim| claim.target == target)
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        *self.life.ended.lock() = true;
-        self.life.end.notify_all();
         let silence = self.life.pulse.silence();
-        self.life.pulse.set(None);
+        self.life.end();
         if silence >= SAID {
             // It would wait for an answer that nobody needs.
             return;
         }
-        for claim in &self.claims {
+        for claim in self.life.claims.lock().iter() {
             // Where that can't be said, the next restore finds it out.
             if let Err(error) = claim.end(self.connection) {
                 tracing::debug!(
@@ -243,7 +314,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Progress of a restore that holds claims.
+/// Progress of a restore whose server is asked whether it answers.
 pub(super) struct Watched<'p> {
     progress: &'p dyn Progress,
     life: Arc<Life>,
@@ -267,81 +338,103 @@ impl Progress for Watched<'_> {
     }
 }
 
-/// Claims one target.
-fn take(
-    connection: &Connection,
-    target: &str,
-    owner: &Owner,
-    progress: &dyn Progress,
-) -> Result<Claim, RestoreError> {
-    for _ in 0..TRIES {
-        let before = restore_claim::newest(connection, target)?;
-        if let Some(before) = &before {
-            must_be_free(connection, before, progress)?;
-        }
-        let claim = Claim {
-            target: target.to_owned(),
-            number: before.map_or(1, |before| before.number.saturating_add(1)),
-            owner: owner.to_text(),
-        };
-        claim.create(connection)?;
-        // Whoever was faster, by one number or by several, is looked at next.
-        if restore_claim::newest(connection, target)?.as_ref() == Some(&claim) {
-            claim.beat(connection, 0)?;
-            claim.drop_older(connection)?;
-            return Ok(claim);
-        }
-    }
-    Err(RestoreError::Busy {
-        target: target.to_owned(),
-        owner: "several processes".to_owned(),
-    })
-}
-
-/// Waits until a claim turns out to be alive or dead.
+/// Says that a target is busy where a restore of it is alive: it may be why a plan can't be made.
 ///
 /// # Errors
-/// It is alive.
-fn must_be_free(
+/// One is alive, or the server refused.
+pub(super) fn must_be_idle<'t>(
     connection: &Connection,
-    claim: &Claim,
+    targets: impl Iterator<Item = &'t String>,
     progress: &dyn Progress,
 ) -> Result<(), RestoreError> {
-    let owner = Owner::parse(&claim.owner);
-    let first = claim.sign(connection)?;
-    if first.ended || owner.as_ref().is_some_and(Owner::is_gone) {
-        return Ok(());
+    let mut claims = Vec::new();
+    for target in targets {
+        claims.extend(restore_claim::newest(connection, target)?);
     }
-    let owner = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+    must_be_free(connection, claims.iter(), HEARD, progress)
+}
+
+/// A claim that turns out to be alive or dead.
+struct Watch<'a> {
+    claim: &'a Claim,
+    owner: String,
+    beats: Option<i64>,
+}
+
+impl<'a> Watch<'a> {
+    /// `None` if it is known to be done or dead already.
+    fn begin(connection: &Connection, claim: &'a Claim) -> Result<Option<Self>, SqlError> {
+        let owner = Owner::parse(&claim.owner);
+        let first = claim.sign(connection)?;
+        if first.ended || owner.as_ref().is_some_and(Owner::is_gone) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            claim,
+            owner: owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string()),
+            beats: first.beats,
+        }))
+    }
+
+    /// Whether it is to be watched further.
+    ///
+    /// # Errors
+    /// It is alive.
+    fn go_on(&self, connection: &Connection) -> Result<bool, RestoreError> {
+        let sign = self.claim.sign(connection)?;
+        if !sign.ended && sign.beats != self.beats {
+            return Err(RestoreError::Busy {
+                target: self.claim.target.clone(),
+                owner: self.owner.clone(),
+            });
+        }
+        Ok(!sign.ended)
+    }
+}
+
+/// Watches claims, all at a time, until each turns out to be alive or dead.
+///
+/// # Errors
+/// One is alive.
+fn must_be_free<'c>(
+    connection: &Connection,
+    claims: impl Iterator<Item = &'c Claim>,
+    patience: Duration,
+    progress: &dyn Progress,
+) -> Result<(), RestoreError> {
+    let mut watched = Vec::new();
+    for claim in claims {
+        watched.extend(Watch::begin(connection, claim)?);
+    }
     let began = Instant::now();
     let mut said = Duration::ZERO;
-    while began.elapsed() < DEAD {
+    while let Some(first) = watched.first()
+        && began.elapsed() < patience
+    {
         let waited = began.elapsed();
         if waited >= said + SAID {
             said = waited;
             progress.waits(&format!(
-                "waiting whether {owner}, which restored to {}, is still alive, for up to {} s more",
-                claim.target,
-                (DEAD.saturating_sub(waited)).as_secs()
+                "waiting whether {}, which restored to {}, is still alive, for up to {} s more",
+                first.owner,
+                first.claim.target,
+                (patience.saturating_sub(waited)).as_secs()
             ));
         }
         pause(BEAT / 2, progress)?;
-        let sign = claim.sign(connection)?;
-        if sign.ended {
-            return Ok(());
+        let mut left = Vec::new();
+        for watch in watched {
+            if watch.go_on(connection)? {
+                left.push(watch);
+            }
         }
-        if sign.beats != first.beats {
-            return Err(RestoreError::Busy {
-                target: claim.target.clone(),
-                owner,
-            });
-        }
+        watched = left;
     }
     Ok(())
 }
 
-/// Gives signs of life until the restore ends or a claim is lost.
-fn live(library: &Library, login: &Login, claims: &[Claim], life: &Life) {
+/// Asks the server, and gives signs of life, until the restore ends or a claim is lost.
+fn live(library: &Library, login: &Login, life: &Life) {
     let mut connection = None;
     for beats in 1.. {
         let mut ended = life.ended.lock();
@@ -353,11 +446,16 @@ fn live(library: &Library, login: &Login, claims: &[Claim], life: &Life) {
         }
         drop(ended);
         let began = Instant::now();
-        match beat(&mut connection, library, login, claims, beats) {
+        let claims = life.claims.lock().clone();
+        match beat(&mut connection, library, login, &claims, beats) {
             // An answer that comes behind the end tells nothing any more.
-            Ok(true) if !*life.ended.lock() => life.pulse.set(Some(began)),
-            Ok(true) => {}
-            Ok(false) => life.taken.store(true, Relaxed),
+            Ok(true) => {
+                let ended = life.ended.lock();
+                if !*ended {
+                    life.pulse.set(Some(began));
+                }
+            }
+            Ok(false) => life.lost.store(true, Relaxed),
             Err(error) => {
                 tracing::debug!("no sign of life could be given: {error}");
                 connection = None;
@@ -378,6 +476,9 @@ fn beat(
         Some(connection) => connection,
         None => slot.insert(library.connect(login)?),
     };
+    if claims.is_empty() {
+        cluster::id(connection)?;
+    }
     for claim in claims {
         claim.beat(connection, beats)?;
         if restore_claim::newest(connection, &claim.target)?.as_ref() != Some(claim) {

@@ -1,13 +1,13 @@
 //! What is restored to where: which links are applied to which database, and what is refused before anything is written.
 
-use super::{RestoreError, RestoreJob, existing, target};
+use super::{RestoreError, RestoreJob, target};
 use model::{LinkId, catalogue::with_options};
 use repository::link::{DatabaseLink, Link};
 use server::{
     Connection,
     restore_record::{self, Target},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What is applied to which database.
 #[derive(Debug, Default)]
@@ -57,10 +57,6 @@ impl<'a> Plan<'a> {
                 let create = with_options(&first.database.create, &job.options);
                 target::must_fit(connection, &create, target)?;
             }
-            if let Some((_, first)) = steps.first() {
-                let kept = existing::kept_options(connection, &state, first)?;
-                plan.notes.extend(kept);
-            }
             if let Some(before) = &replaces {
                 plan.notes.push(format!(
                     "database {target} is at link {before}, before this one; what it holds is dropped, as {} holds all \
@@ -82,12 +78,6 @@ impl<'a> Plan<'a> {
             }));
         }
         Ok(plan)
-    }
-
-    /// The databases that are written to.
-    pub(super) fn targets(&self) -> impl Iterator<Item = &'a str> {
-        let targets: BTreeSet<&str> = self.steps.iter().map(|step| step.target).collect();
-        targets.into_iter()
     }
 }
 

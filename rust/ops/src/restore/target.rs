@@ -116,7 +116,8 @@ pub(super) fn carry_over(
     Ok(())
 }
 
-/// What a target has otherwise than the source, and keeps: where its data lies, and what no ALTER changes.
+/// What a target has otherwise than the backup, and keeps: what no ALTER changes, where its data lies, and all options of
+/// a database that was there before a first link was restored to it.
 pub(super) fn of_its_own(
     connection: &Connection,
     target: &str,
@@ -126,15 +127,14 @@ pub(super) fn of_its_own(
     let present = database::options(connection, target)?;
     let differ: Vec<String> = database_options(create)
         .into_iter()
-        .filter(|(option, _)| !ALTERABLE.contains(&option.as_str()))
         .filter_map(|(option, value)| {
             let now = present.get(&option)?;
-            (*now != value).then(|| format!("{option} {now} (the source: {value})"))
+            (*now != value).then(|| format!("{option} {now} (the backup has {value})"))
         })
         .collect();
     Ok((!differ.is_empty()).then(|| {
         format!(
-            "database {target} keeps options of its own: {}",
+            "database {target} keeps its {}; to have those of the backup, drop it before its first link is restored",
             differ.join(", ")
         )
     }))

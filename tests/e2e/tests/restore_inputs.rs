@@ -46,6 +46,10 @@ const STORIES: &[(&str, Story)] = &[
         other_machine,
     ),
     (
+        "dead_claims_of_another_machine_are_waited_for_all_at_once",
+        dead_claims,
+    ),
+    (
         "a_tag_that_cannot_be_written_is_named_until_a_link_mends_it",
         unspeakable_tag,
     ),
@@ -211,7 +215,7 @@ fn two_at_once(mut bench: Workbench) -> Result<(), String> {
     many(&mut bench)?;
     let target = bench.target();
     let rename = [(bench.database.as_str(), target.as_str())];
-    for milliseconds in [0, 50, 150, 300] {
+    for milliseconds in [0, 150] {
         bench.drop_target().map_err(text)?;
         let start = || {
             let mut command =
@@ -375,6 +379,55 @@ fn other_machine(mut bench: Workbench) -> Result<(), String> {
     // It says nothing any more, so it is dead; that takes a while.
     says(start()?.wait().map_err(text)?, 0, &[])?;
     bench.expect_target(&bench.contents[0])
+}
+
+/// Two targets, of which another machine's restores died.
+fn dead_claims(mut bench: Workbench) -> Result<(), String> {
+    let other = format!("{}_other", bench.database);
+    let targets = [bench.target(), format!("{other}_restored")];
+    let outcome = (|| {
+        all(
+            &bench,
+            &[
+                "create database $ keep 36500".to_owned(),
+                "create table $.t (ts timestamp, i int)".to_owned(),
+                "insert into $.t values (1, 1)".to_owned(),
+                format!("create database {other} keep 36500"),
+                format!("create table {other}.t (ts timestamp, i int)"),
+            ],
+        )?;
+        create_database(&connected(&bench)?).map_err(text)?;
+        for target in &targets {
+            let digits: String = target.bytes().map(|b| format!("{b:02x}")).collect();
+            let claim = format!(
+                "create table taosdump_incremental.claim_{digits}_7 (ts timestamp, beats bigint) comment \
+                 'id|elsewhere|1|2|another'"
+            );
+            bench.c.execute(&claim).map_err(text)?;
+        }
+        let out = bench.path("both");
+        let both = [bench.database.as_str(), other.as_str()];
+        let mut command = bench.taosdump.link_command(bench.server, &both, None, &out);
+        Run::of(&mut command).map_err(text)?.expect_code(0)?;
+        let rename = [
+            (both[0], targets[0].as_str()),
+            (both[1], targets[1].as_str()),
+        ];
+        let mut command = bench
+            .taosdump
+            .restore_command(bench.server, &[out], &rename);
+        let run = Run::of(&mut command).map_err(text)?.expect_code(0)?;
+        // What is waited for is said every 5 s, and each target's wait would be a minute.
+        match run.output().matches("is still alive, for up to 5").count() {
+            1 | 2 => bench.expect_target(&bench.content().map_err(text)?),
+            _ => Err(run.output()),
+        }
+    })();
+    for name in [&other, &targets[1]] {
+        let _ = bench.c.execute(&format!("drop database if exists {name}"));
+    }
+    bench.links.clear();
+    outcome
 }
 
 /// Tags that no SQL text holds: `c1` and `c2` are restored with NULL in their place until a later link sets them anew or

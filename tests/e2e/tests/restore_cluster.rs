@@ -17,7 +17,7 @@ struct Both {
 
 type Test = fn(&mut Both, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 3] = [
     (
         "a_chain_of_three_replicas_is_refused_by_one_dnode_until_options_are_given",
         three_to_one,
@@ -26,10 +26,6 @@ const TESTS: [(&str, Test); 4] = [
     (
         "a_restore_goes_on_while_one_of_three_dnodes_is_down",
         dnode_down,
-    ),
-    (
-        "a_dnode_without_a_free_vnode_does_not_hinder_a_restore_of_one_replica",
-        full_dnode,
     ),
 ];
 
@@ -297,49 +293,4 @@ fn dnode_down(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
         chain.expect(&c, link)?;
     }
     Ok(())
-}
-
-fn full_dnode(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
-    let c = both.single.connect().map_err(text)?;
-    let chain = Chain::new(c, &both.single, taosdump, "filled", "vgroups 1 keep 36500")?;
-    let c = both.cluster.connect().map_err(text)?;
-    let sql = |sql: &str| c.execute(sql).map(|_| ()).map_err(text);
-    sql("drop database if exists taosdump_incremental")?;
-    sql("create database filler vgroups 1 replica 3")?;
-    let used = column(
-        &c,
-        "select `vnodes` from information_schema.ins_dnodes where id = 3",
-    )?
-    .concat();
-    let vnodes = |count: &str| sql(&format!("alter dnode 3 'supportVnodes' '{count}'"));
-    vnodes(&used)?;
-    let room = "select `support_vnodes` from information_schema.ins_dnodes where id = 3";
-    until("the dnode is full", || {
-        Ok::<_, e2e::SqlError>(c.query(room)?.concat().concat() == used)
-    })
-    .map_err(text)?;
-    let first = &both.cluster.servers[0];
-    let record = |wanted: &str| match replicas(&c, "taosdump_incremental")? {
-        found if found == wanted => Ok(()),
-        found => Err(format!("the record's replica and vgroups are {found}")),
-    };
-    // It is created with one replica, and the next restore can't alter it.
-    for link in [0, 1] {
-        chain
-            .restore(first, taosdump, &chain.links[link..=link], &[])?
-            .expect_code(0)?;
-        chain.expect(&c, link)?;
-        record("1 1")?;
-    }
-    vnodes("256")?;
-    until("the dnode has room", || {
-        Ok::<_, e2e::SqlError>(c.query(room)?.concat().concat() == "256")
-    })
-    .map_err(text)?;
-    chain
-        .restore(first, taosdump, &chain.links[2..], &[])?
-        .expect_code(0)?;
-    chain.expect(&c, 2)?;
-    record("3 1")?;
-    sql("drop database filler")
 }

@@ -42,7 +42,7 @@ pub use error::BackupError;
 pub(crate) use sources::Replicated;
 pub(crate) use watch::Watch;
 
-use crate::watermark;
+use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
 use capture::ReasonCode;
 use model::{
@@ -268,6 +268,16 @@ impl Backup<'_> {
         self.progress.step(&step, Unit::Tables, 0);
         let catalogue =
             self.patiently(|| Ok(server::catalogue::read(self.connection, database)?))?;
+        // Rows come from the leaders: it is their memory that must have been flushed before BLOBs are read.
+        if let Some(vgroup) = found.followers.first()
+            && has_blobs(&catalogue)
+        {
+            return Err(WatermarkError::LeaderElsewhere {
+                database: database.to_owned(),
+                vgroup: *vgroup,
+            }
+            .into());
+        }
         let (plan, checkpoint) = (&found.plan, &found.checkpoint);
         let mut done = self.write(out, number, catalogue, known.as_ref(), plan, checkpoint)?;
         done.notes.extend(found.notes);

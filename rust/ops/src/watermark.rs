@@ -174,17 +174,15 @@ pub enum WatermarkError {
         /// What came instead of an answer.
         problem: String,
     },
-    /// A database with BLOB columns and several replicas, and the leader of a vgroup is not among those given.
+    /// A vgroup of a database with BLOB columns was not read where it is led.
     #[error(
-        "database {database} has BLOB columns, for which the leader of vgroup {vgroup} must be read ({leader}): give its data directory, or run it again when there is a leader"
+        "database {database} has BLOB columns, so vgroup {vgroup} must be read where it is led: SHOW VGROUPS names the leader's dnode; give the data directory of that dnode"
     )]
     LeaderElsewhere {
         /// The database.
         database: String,
         /// The vgroup.
         vgroup: VgId,
-        /// Where its leader is.
-        leader: String,
     },
     /// The files do not hold what they should.
     #[error(
@@ -405,33 +403,31 @@ pub(crate) fn candidates_here(
     }
 }
 
-/// Keeps of each vgroup's replicas the one that leads.
-///
-/// # Errors
-/// The leader of a vgroup is none of those given, or there is none.
-pub(crate) fn leaders_only(
-    database: &str,
-    vgroups: &[Vgroup],
-    candidates: &mut BTreeMap<VgId, Candidates>,
-) -> Result<(), WatermarkError> {
+/// Puts the leader of each vgroup before its other replicas.
+pub(crate) fn leaders_first(vgroups: &[Vgroup], candidates: &mut BTreeMap<VgId, Candidates>) {
     for vgroup in vgroups {
         let leader = vgroup.leader().map(|leader| leader.dnode);
-        let Some(found) = candidates.get_mut(&vgroup.vgroup) else {
-            continue;
-        };
-        found.0.retain(|(dnode, _)| Some(*dnode) == leader);
-        if found.0.is_empty() {
-            return Err(WatermarkError::LeaderElsewhere {
-                database: database.to_owned(),
-                vgroup: vgroup.vgroup,
-                leader: leader.map_or_else(
-                    || "it has none now".to_owned(),
-                    |dnode| format!("dnode {dnode}"),
-                ),
-            });
+        if let Some(found) = candidates.get_mut(&vgroup.vgroup) {
+            found.0.sort_by_key(|(dnode, _)| Some(*dnode) != leader);
         }
     }
-    Ok(())
+}
+
+/// The vgroups of which a vnode was chosen that is not the leader's.
+pub(crate) fn followers(
+    vgroups: &[Vgroup],
+    candidates: &BTreeMap<VgId, Candidates>,
+    chosen: &[VnodeDir],
+) -> Vec<VgId> {
+    let is_led = |vgroup: &&Vgroup| {
+        let leader = vgroup.leader().map(|leader| leader.dnode);
+        let candidates = candidates.get(&vgroup.vgroup);
+        let mut candidates = candidates.iter().flat_map(|found| &found.0);
+        let led = candidates.find(|(dnode, _)| Some(*dnode) == leader);
+        led.is_some_and(|(_, led)| chosen.iter().any(|vnode| vnode.primary == led.primary))
+    };
+    let followers = vgroups.iter().filter(|vgroup| !is_led(vgroup));
+    followers.map(|vgroup| vgroup.vgroup).collect()
 }
 
 /// One vnode for each vgroup, where there are no replicas to choose from.

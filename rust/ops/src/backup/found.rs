@@ -3,7 +3,7 @@
 use super::{Backup, BackupError, Known, base};
 use crate::watermark::{self, WatermarkError};
 use capture::{SourceChoice, VnodeDir};
-use model::retry::pause;
+use model::{VgId, retry::pause};
 use plan::{
     Plan,
     checkpoint::Checkpoint,
@@ -20,6 +20,8 @@ pub(super) struct Found {
     pub(super) plan: Plan,
     pub(super) checkpoint: Checkpoint,
     pub(super) vnodes: Vec<VnodeDir>,
+    /// The vgroups with several replicas that were not read where they are led.
+    pub(super) followers: Vec<VgId>,
     pub(super) notes: Vec<String>,
 }
 
@@ -91,6 +93,10 @@ impl Backup<'_> {
             plan: found.plan,
             checkpoint: found.checkpoint,
             vnodes: sources.vnodes,
+            followers: match sources.replicated {
+                true => sources.followers,
+                false => Vec::new(),
+            },
             notes: sources.notes,
         })
     }

@@ -21,6 +21,8 @@ pub(super) struct Sources {
     pub(super) by_log: bool,
     /// Whether there are several replicas.
     pub(super) replicated: bool,
+    /// Those of the vgroups whose vnode here is not the leader's.
+    pub(super) followers: Vec<VgId>,
     /// What the operator should know.
     pub(super) notes: Vec<String>,
 }
@@ -82,14 +84,8 @@ impl Backup<'_> {
             }
         }
         let mut notes = Vec::new();
-        if (by_log || replicated) && server::catalogue::may_have_blobs(self.connection, database)? {
-            if replicated {
-                // Rows are read from the leaders, so it is they whose memory must be flushed.
-                watermark::leaders_only(database, &vgroups, &mut candidates)?;
-            }
-            if by_log {
-                notes.push(blobs::flushed(database));
-            }
+        if by_log && server::catalogue::may_have_blobs(self.connection, database)? {
+            notes.push(blobs::flushed(database));
             if is_encrypted {
                 // The files can't be read, so the log is.
                 let vnodes = watermark::single(&candidates);
@@ -101,11 +97,13 @@ impl Backup<'_> {
                 by_log = false;
             }
         }
+        watermark::leaders_first(&vgroups, &mut candidates);
         let (vnodes, wanted) = match replicated {
             true => self.complete(database, &vgroups, &candidates, by_log)?,
             false => self.only(database, &vgroups, &candidates, by_log)?,
         };
         Ok(Sources {
+            followers: watermark::followers(&vgroups, &candidates, &vnodes),
             vnodes,
             wanted,
             by_log,

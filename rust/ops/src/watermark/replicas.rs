@@ -267,7 +267,12 @@ fn best(
             }
             Err(error) => return Err(error),
         };
-        if best.as_ref().is_none_or(|(before, _, _)| *before < version) {
+        // Of those that are complete the first one is taken.
+        let is_further = |before: Version| before.min(wanted) < version.min(wanted);
+        if best
+            .as_ref()
+            .is_none_or(|(before, _, _)| is_further(*before))
+        {
             best = Some((version, *dnode, vnode));
         }
     }

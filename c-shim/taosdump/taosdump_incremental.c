@@ -179,8 +179,8 @@ void taosdump_incremental_begin(int argc, char* const argv[]) {
   }
   memcpy(words, argv, (size_t)argc * sizeof *words);
   SCommandLine line = parse(argc, words);
+  free(words); /* the words themselves are main's */
   if (!line.is_incremental || line.is_question) {
-    free(words);
     free(options);
     options = NULL;
     return;

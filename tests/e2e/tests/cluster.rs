@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 type Test = fn(&mut Cluster, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 14] = [
+const TESTS: [(&str, Test); 13] = [
     (
         "a_replica_that_was_killed_and_lags_gives_no_short_link",
         killed_replica,
@@ -63,10 +63,6 @@ const TESTS: [(&str, Test); 14] = [
     (
         "a_chain_stays_exact_while_its_replicas_become_more_and_fewer",
         altered_replicas,
-    ),
-    (
-        "a_link_is_made_while_the_mnode_leader_is_down",
-        killed_mnode_leader,
     ),
     (
         "random_histories_on_three_dnodes_are_restored_exactly",
@@ -618,30 +614,6 @@ fn altered_replicas(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
         Ok(())
     })?;
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
-    chain.expect_exact(cluster)?;
-    chain.end(cluster)
-}
-
-fn killed_mnode_leader(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    let mut chain = Chain::new(cluster, taosdump, "headless", "vgroups 1 replica 3")?;
-    let dirs = cluster.data_dirs();
-    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
-    let leader = chain
-        .c
-        .query("select id from information_schema.ins_mnodes where role = 'leader'")
-        .map_err(text)?;
-    let leader = leader[0][0].parse::<usize>().map_err(text)? - 1;
-    cluster.servers[leader].kill();
-    chain.at = (leader + 1) % 3;
-    let server = &cluster.servers[chain.at];
-    until("another mnode leads", || server.connect().map(|_| true)).map_err(text)?;
-    chain.c = server.connect().map_err(text)?;
-    let tried = chain.write(900).and_then(|()| {
-        let dir = [dirs[(leader + 2) % 3].clone()];
-        chain.link(cluster, &dir, &[])?.expect_code(0)
-    });
-    cluster.servers[leader].restart().map_err(text)?;
-    tried?;
     chain.expect_exact(cluster)?;
     chain.end(cluster)
 }

@@ -198,7 +198,7 @@ fn three_to_one(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
         &both.single,
         taosdump,
         &chain.links,
-        &["REPLICA=1", "VGROUPS=5000"],
+        &["REPLICA=1", "VGROUPS=1000"],
     )?;
     let run = run.expect_code(1)?;
     if !run.stderr.contains("VGROUPS=n") {

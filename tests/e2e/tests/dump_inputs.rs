@@ -454,7 +454,7 @@ fn one_of_several(bench: Workbench) -> Result<(), String> {
     restore(&bench.database, (&bench.database, &target))?.expect_code(0)?;
     bench.expect_target(&bench.content().map_err(failed)?)?;
     let run = restore("nothing", ("nothing", &target))?.expect_code(1)?;
-    expect_said(&run, "-D names database nothing, which no link holds")?;
+    expect_said(&run, "database nothing, which no link holds")?;
     bench
         .c
         .execute(&format!("drop database `{odd}`"))

@@ -1,7 +1,13 @@
 //! One database, the links made of it, and what it held when each was made.
 
-use crate::{Connection, Content, Run, Server, SqlError, Taosdump, quoted};
-use std::path::{Path, PathBuf};
+use crate::{Connection, Content, Installation, Run, Server, SqlError, Taosdump, quoted};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 use tempfile::TempDir;
 
 /// A database that is changed, backed up, restored and compared. It and what was restored of it are dropped in the
@@ -32,6 +38,31 @@ impl Drop for Workbench<'_> {
                 .c
                 .execute(&format!("drop database if exists {}", quoted(name)));
         }
+    }
+}
+
+impl Workbench<'_> {
+    /// Runs a test on a server that the tests of a process share; the first one starts it. Its database is called `kind`
+    /// and a number.
+    pub fn run_on(
+        shared: &Mutex<Option<Server>>,
+        installation: &Installation,
+        taosdump: &Taosdump,
+        kind: &str,
+        test: impl FnOnce(Workbench<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut server = shared
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if server.is_none() {
+            *server = Some(Server::start(installation).map_err(|e| e.to_string())?);
+        }
+        let Some(server) = server.as_ref() else {
+            return Ok(());
+        };
+        let n = COUNT.fetch_add(1, Ordering::SeqCst);
+        test(Workbench::new(server, taosdump, &format!("{kind}{n}"))?)
     }
 }
 

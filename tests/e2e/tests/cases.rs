@@ -8,10 +8,7 @@ use std::{
     fs,
     path::Path,
     process::ExitCode,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 fn main() -> ExitCode {
@@ -46,30 +43,23 @@ enum Test {
     Other(Story),
 }
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
 fn run(
     server: &Mutex<Option<Server>>,
     installation: &Installation,
     taosdump: &Taosdump,
     test: &Test,
 ) -> Result<(), Failed> {
-    let mut server = server
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    if server.is_none() {
-        *server = Some(Server::start(installation)?);
-    }
-    let Some(server) = server.as_ref() else {
-        return Ok(());
+    let run = |bench: Workbench<'_>| match test {
+        Test::Change(change) => changed(bench, change),
+        Test::Other(test) => test(bench),
     };
-    let n = COUNT.fetch_add(1, Ordering::SeqCst);
-    let bench = Workbench::new(server, taosdump, &format!("case{n}"))?;
-    match test {
-        Test::Change(change) => changed(bench, change)?,
-        Test::Other(test) => test(bench)?,
-    }
-    Ok(())
+    Ok(Workbench::run_on(
+        server,
+        installation,
+        taosdump,
+        "case",
+        run,
+    )?)
 }
 
 /// 2024-01-01 in ms.

@@ -8,10 +8,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -58,29 +55,19 @@ const STORIES: [(&str, Story); 16] = [
     ("a_second_data_dir_line_changes_nothing", two_data_dirs),
 ];
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
 fn run(
     server: &Mutex<Option<Server>>,
     installation: &Installation,
     taosdump: &Taosdump,
     story: Story,
 ) -> Result<(), Failed> {
-    let mut server = server
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    if server.is_none() {
-        *server = Some(Server::start(installation)?);
-    }
-    let Some(server) = server.as_ref() else {
-        return Ok(());
-    };
-    let n = COUNT.fetch_add(1, Ordering::SeqCst);
-    Ok(story(Workbench::new(
+    Ok(Workbench::run_on(
         server,
+        installation,
         taosdump,
-        &format!("input{n}"),
-    )?)?)
+        "input",
+        story,
+    )?)
 }
 
 /// 2024-01-01 in ms.

@@ -13,10 +13,7 @@ use std::{
     fmt::Display,
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -98,26 +95,19 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
 fn run(
     server: &Mutex<Option<Server>>,
     installation: &Installation,
     taosdump: &Taosdump,
     story: Story,
 ) -> Result<(), Failed> {
-    let mut server = server
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    if server.is_none() {
-        *server = Some(Server::start(installation)?);
-    }
-    let Some(server) = server.as_ref() else {
-        return Ok(());
-    };
-    let n = COUNT.fetch_add(1, Ordering::SeqCst);
-    story(Workbench::new(server, taosdump, &format!("input{n}"))?)?;
-    Ok(())
+    Ok(Workbench::run_on(
+        server,
+        installation,
+        taosdump,
+        "input",
+        story,
+    )?)
 }
 
 fn text(error: impl Display) -> String {

@@ -208,13 +208,7 @@ impl Link {
             progress.advance(entry.bytes, entry.rows);
             Ok::<_, LinkError>(())
         };
-        self.listed().try_for_each(check)?;
-        for database in &self.manifest.databases {
-            self.changes(database, &mut |change| {
-                change.file.as_ref().map_or(Ok(()), check)
-            })?;
-        }
-        Ok(())
+        self.each_file(&check)
     }
 
     /// Looks whether every file is there and has its length, without reading any data.
@@ -226,6 +220,14 @@ impl Link {
             progress.go_on()?;
             Ok::<_, LinkError>(store::check_length(&*self.store, entry)?)
         };
+        self.each_file(&check)
+    }
+
+    /// Calls `check` with every file, until one fails.
+    fn each_file(
+        &self,
+        check: &dyn Fn(&FileEntry) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
         self.listed().try_for_each(check)?;
         for database in &self.manifest.databases {
             self.changes(database, &mut |change| {

@@ -194,6 +194,23 @@ struct Slots {
     nulls: Vec<u8>,
 }
 
+/// How many rows a batch has.
+///
+/// # Errors
+/// Its columns differ in length, or it is longer than the library takes.
+pub(crate) fn row_count(columns: &[Column]) -> Result<c_int, SqlError> {
+    let rows = columns.first().map_or(0, Column::len);
+    if rows != 0 && columns.iter().any(|column| column.len() != rows) {
+        return Err(SqlError::local("the columns of a batch differ in length"));
+    }
+    c_int::try_from(rows).map_err(|_| SqlError::local("a batch of more than 2^31 rows"))
+}
+
+/// A table's name, as the library takes it.
+pub(crate) fn table_name(table: &str) -> Result<CString, SqlError> {
+    CString::new(table).map_err(|_| SqlError::local("a table name can't hold a NUL"))
+}
+
 impl<'c> Statement<'c> {
     pub(crate) fn prepare(connection: &'c Connection, sql: &str) -> Result<Self, SqlError> {
         // SAFETY: the connection is live.
@@ -230,8 +247,7 @@ impl<'c> Statement<'c> {
 
     /// Sets the table that the next rows go to; `table` is SQL text, that is escaped.
     pub fn set_table(&mut self, table: &str) -> Result<(), SqlError> {
-        let name =
-            CString::new(table).map_err(|_| SqlError::local("a table name can't hold a NUL"))?;
+        let name = table_name(table)?;
         // SAFETY: the statement is live, the name NUL-terminated and copied.
         let code = unsafe { (self.connection.api.stmt_set_tbname)(self.handle, name.as_ptr()) };
         self.check(code)
@@ -239,15 +255,10 @@ impl<'c> Statement<'c> {
 
     /// Sends a batch of rows to the table that is set. All columns are of one length.
     pub fn insert(&mut self, columns: &[Column]) -> Result<(), SqlError> {
-        let rows = columns.first().map_or(0, Column::len);
-        if rows == 0 {
+        let count = row_count(columns)?;
+        if count == 0 {
             return Ok(());
         }
-        if columns.iter().any(|column| column.len() != rows) {
-            return Err(SqlError::local("the columns of a batch differ in length"));
-        }
-        let count =
-            c_int::try_from(rows).map_err(|_| SqlError::local("a batch of more than 2^31 rows"))?;
         let mut slots: Vec<Slots> = columns.iter().map(Column::slots).collect();
         let binds: Vec<RawBind> = columns
             .iter()

@@ -5,6 +5,7 @@ use crate::{
     Column, Connection, SqlError,
     api::{Handle, RawBind2, RawBinds2, RawOption2, Stmt2Functions},
     connection::text_at,
+    statement::{row_count, table_name},
 };
 use std::{
     ffi::{CString, c_char, c_int, c_ulong},
@@ -44,17 +45,11 @@ impl Connection {
         table: &str,
         columns: &[Column],
     ) -> Result<(), SqlError> {
-        let rows = columns.first().map_or(0, Column::len);
-        if rows == 0 {
+        let count = row_count(columns)?;
+        if count == 0 {
             return Ok(());
         }
-        if columns.iter().any(|column| column.len() != rows) {
-            return Err(SqlError::local("the columns of a batch differ in length"));
-        }
-        let count =
-            c_int::try_from(rows).map_err(|_| SqlError::local("a batch of more than 2^31 rows"))?;
-        let table =
-            CString::new(table).map_err(|_| SqlError::local("a table name can't hold a NUL"))?;
+        let table = table_name(table)?;
         // SAFETY: only libtaos exports all of these names.
         let functions = unsafe { Stmt2Functions::look_up(&self.api.library) };
         let functions = functions.map_err(|function| {

@@ -93,10 +93,7 @@ impl Backup<'_> {
             plan: found.plan,
             checkpoint: found.checkpoint,
             vnodes: sources.vnodes,
-            followers: match sources.replicated {
-                true => sources.followers,
-                false => Vec::new(),
-            },
+            followers: sources.followers,
             notes: sources.notes,
         })
     }

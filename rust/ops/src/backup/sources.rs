@@ -21,7 +21,7 @@ pub(super) struct Sources {
     pub(super) by_log: bool,
     /// Whether there are several replicas.
     pub(super) replicated: bool,
-    /// Those of the vgroups whose vnode here is not the leader's.
+    /// Those of the vgroups with several replicas whose vnode here is not the leader's.
     pub(super) followers: Vec<VgId>,
     /// What the operator should know.
     pub(super) notes: Vec<String>,
@@ -103,7 +103,10 @@ impl Backup<'_> {
             false => self.only(database, &vgroups, &candidates, by_log)?,
         };
         Ok(Sources {
-            followers: watermark::followers(&vgroups, &candidates, &vnodes),
+            followers: match replicated {
+                true => watermark::followers(&vgroups, &candidates, &vnodes),
+                false => Vec::new(),
+            },
             vnodes,
             wanted,
             by_log,

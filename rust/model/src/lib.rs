@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ids`] | the numbers TDengine gives to things: versions, uids, keys and spans of keys |
 //! | [`value`] | data types, and the values of cells |
+//! | [`cells`] | rows column by column |
 //! | [`catalogue`] | databases, super tables, tables and their columns, as SQL tells them |
 //! | [`schema_change`] | what leads from one schema to the next |
 //! | [`sealed`] | JSON with a checksum, as our files end |
@@ -13,6 +14,7 @@
 //! | `failed_table` | tables that could not be copied or written |
 
 pub mod catalogue;
+pub mod cells;
 mod failed_table;
 pub mod ids;
 pub mod pool;
@@ -22,6 +24,7 @@ pub mod schema_change;
 pub mod sealed;
 pub mod value;
 
+pub use cells::{Bits, Cell, CellValues, Cells, ColumnId, RowBatch, TooLong};
 pub use failed_table::{FailedId, FailedTable};
 pub use ids::{
     DbId, FileSetId, Key, KeySpan, LinkId, PkText, PkValue, Precision, Suid, TableId, Uid, Version,

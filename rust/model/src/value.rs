@@ -83,6 +83,15 @@ impl DataType {
         matches!(self, Self::Decimal | Self::Decimal64)
     }
 
+    /// The bytes of one value in the server's files, where a DECIMAL is an integer; `None` for types of variable length.
+    pub fn stored_width(self) -> Option<usize> {
+        match self {
+            Self::Decimal64 => Some(8),
+            Self::Decimal => Some(16),
+            other => other.width(),
+        }
+    }
+
     /// The bytes of one value; `None` for types of variable length.
     pub fn width(self) -> Option<usize> {
         Some(match self {

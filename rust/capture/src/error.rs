@@ -3,7 +3,7 @@
 //! Rules: every message names the file (and offset) and says what the operator can do. What merely makes a
 //! result wider is a [`Reason`](crate::Reason), not an error.
 
-use model::{Version, VgId};
+use model::{TooLong, Version, VgId};
 use std::{io, path::PathBuf};
 use tdfiles::FormatError;
 
@@ -54,6 +54,9 @@ pub enum CaptureError {
         /// What and where.
         source: FormatError,
     },
+    /// Rows can't be kept in memory as they have to be.
+    #[error("{0}; rows as long as these can't be read from the files")]
+    TooLong(TooLong),
     /// A change was found whose rows can't be taken apart.
     #[error("vgroup {vgroup}: {source}")]
     Rows {

@@ -18,6 +18,8 @@
 //! | `tsdb_source`, `merge`, `unreadable` | changes from the committed files; their sorted runs as one; blocks that can't be read |
 //! | `snapshot` | a consistent view of the committed files |
 //! | `wal_source`, `wal_scan`, `wal_segments` | changes from the log; one pass over it; its segments |
+//! | `row_view` | the rows of a vnode as they were at one commit |
+//! | `row_choice`, `row_merge`, `row_batches` | which of them are handed on; their sorted runs as one; rows on their way out |
 //! | `table_names` | which table a name stands for, as far as the log tells |
 //! | `retry` | bounded repetition of reads that race with the server |
 //! | `error` | why a scan could not be done |
@@ -27,6 +29,10 @@ mod data_dirs;
 mod error;
 mod merge;
 mod retry;
+mod row_batches;
+mod row_choice;
+mod row_merge;
+mod row_view;
 mod scan;
 #[cfg_attr(not(feature = "internals"), expect(unreachable_pub))]
 mod snapshot;
@@ -42,6 +48,8 @@ mod wal_source;
 pub use change::{Change, Coverage, Reason, ReasonCode, RowChange, SourceKind, TableChange};
 pub use data_dirs::{DataDirs, VnodeDir, is_in_use, no_vgroup_twice};
 pub use error::CaptureError;
+pub use row_choice::WantedRows;
+pub use row_view::{RowView, Unread};
 pub use scan::{KnownVnode, ScanReport, SourceChoice, Start};
 #[cfg(feature = "internals")]
 pub use {snapshot::Snapshot, tsdb_source::TsdbSource, wal_source::WalSource};

@@ -8,7 +8,7 @@ use crate::{
     CaptureError, Change, Coverage, ReasonCode, Snapshot, VnodeDir,
     change::Sink,
     merge::{Run, merge},
-    retry::pause,
+    retry::read_racing,
     unreadable::{Reasons, Unreadables},
 };
 use model::{FileSetId, KeySpan, TableId, Version};
@@ -17,7 +17,7 @@ use tdfiles::{
     FormatError, Unreadable,
     current_json::{FileEntry, FileKind, FileSet},
     tsdb::{
-        BrinRecord, HeadFile, KeyRows, StatisBlk, StatisRecord, SttBlk, SttFile, TombBlk, TombFile,
+        BrinRecord, HeadFile, StatisBlk, StatisRecord, SttBlk, SttFile, TombBlk, TombFile,
         TombRecord,
     },
     vnode_json::VnodeJson,
@@ -154,7 +154,8 @@ impl TsdbSource {
             if entry.kind == FileKind::Stt {
                 let stt = SttFile::open(file).map_err(format())?;
                 for blk in stt.statis_blks() {
-                    let records = readable(stt.statis(blk, self.max_records())).map_err(format())?;
+                    let records =
+                        readable(stt.statis(blk, self.vnode().max_records())).map_err(format())?;
                     let mut pieces = records.into_iter().map(Piece::from);
                     if !pieces.all(&mut *each) {
                         return Ok(());
@@ -164,7 +165,7 @@ impl TsdbSource {
                 let head = HeadFile::open(file).map_err(format())?;
                 for blk in head.blks() {
                     let records =
-                        readable(head.records(blk, self.max_records())).map_err(format())?;
+                        readable(head.records(blk, self.vnode().max_records())).map_err(format())?;
                     let mut pieces = records.into_iter().map(Piece::from);
                     if !pieces.all(&mut *each) {
                         return Ok(());
@@ -257,7 +258,7 @@ impl TsdbSource {
 
         let mut tombs = Vec::new();
         for (file, path) in &stt_files {
-            let read = |blk: &TombBlk| file.tombs(blk, self.max_records());
+            let read = |blk: &TombBlk| file.tombs(blk, self.vnode().max_records());
             tombs.extend(self.deletes(path, file.tomb_blks(), read, range, &unreadable)?);
             self.count(file.bytes_read());
         }
@@ -265,7 +266,7 @@ impl TsdbSource {
             && let Some((file, path)) = self.snapshot.paged(entry)?
         {
             let file = TombFile::open(file).map_err(CaptureError::format(path))?;
-            let read = |blk: &TombBlk| file.records(blk, self.max_records());
+            let read = |blk: &TombBlk| file.records(blk, self.vnode().max_records());
             tombs.extend(self.deletes(path, file.blks(), read, range, &unreadable)?);
             self.count(file.bytes_read());
         }
@@ -338,7 +339,7 @@ impl TsdbSource {
                         }
                         return Ok(None);
                     };
-                    match head.records(blk, self.max_records()) {
+                    match head.records(blk, self.vnode().max_records()) {
                         Ok(all) => {
                             self.blocks_indexed
                                 .set(self.blocks_indexed.get() + all.len() as u64);
@@ -397,7 +398,7 @@ impl TsdbSource {
                 match file.key_rows(blk, self.vnode().max_rows) {
                     Ok(rows) => return Ok(Some(rows)),
                     Err(FormatError::Unreadable { why, .. }) => {
-                        match self.tables_of(file, blk) {
+                        match tables_of(file, blk, self.vnode().max_records()) {
                             Ok(tables) => unreadable.block(path, why, blk.max_version, tables),
                             // Not even the statistics can be read: every table is concerned.
                             Err(FormatError::Unreadable { .. }) => {
@@ -412,44 +413,6 @@ impl TsdbSource {
         })
     }
 
-    /// The tables that a block of an `.stt` file can hold rows of, by the file's statistics, and the keys that
-    /// those rows can have.
-    fn tables_of(
-        &self,
-        file: &SttFile<PagedFileSource<'_>>,
-        blk: &SttBlk,
-    ) -> Result<Vec<(TableId, KeySpan)>, FormatError> {
-        let mut tables = Vec::new();
-        let may_hold = |blk: &SttBlk| {
-            let first = TableId {
-                suid: blk.suid,
-                uid: blk.min_uid,
-            };
-            let last = TableId {
-                suid: blk.suid,
-                uid: blk.max_uid,
-            };
-            move |statis: &&StatisBlk| statis.min <= last && first <= statis.max
-        };
-        for statis in file.statis_blks().iter().filter(may_hold(blk)) {
-            for record in file.statis(statis, self.max_records())? {
-                let in_blk = record.table.suid == blk.suid
-                    && (blk.min_uid..=blk.max_uid).contains(&record.table.uid);
-                if in_blk && record.span.overlaps(blk.span) {
-                    let first = record.span.first.max(blk.span.first);
-                    let last = record.span.last.min(blk.span.last);
-                    tables.push((record.table, KeySpan { first, last }));
-                }
-            }
-        }
-        Ok(tables)
-    }
-
-    /// Index entries hold at most MAXROWS records, but no less than a server's own 256 or 4096.
-    fn max_records(&self) -> usize {
-        self.vnode().max_rows.max(4096)
-    }
-
     fn count(&self, bytes: u64) {
         self.bytes_read.set(self.bytes_read.get() + bytes);
     }
@@ -457,23 +420,32 @@ impl TsdbSource {
 
 type PagedFileSource<'a> = &'a File;
 
-fn shared_storage(offset: u64) -> FormatError {
+/// The tables that a block of an `.stt` file can hold rows of, by the file's statistics, and the keys that those rows
+/// can have.
+pub(crate) fn tables_of(
+    file: &SttFile<PagedFileSource<'_>>,
+    blk: &SttBlk,
+    max_records: usize,
+) -> Result<Vec<(TableId, KeySpan)>, FormatError> {
+    let (first, last) = blk.tables();
+    let mut tables = Vec::new();
+    let may_hold = |statis: &&StatisBlk| statis.min <= last && first <= statis.max;
+    for statis in file.statis_blks().iter().filter(may_hold) {
+        for record in file.statis(statis, max_records)? {
+            if (first..=last).contains(&record.table) && record.span.overlaps(blk.span) {
+                let first = record.span.first.max(blk.span.first);
+                let last = record.span.last.min(blk.span.last);
+                tables.push((record.table, KeySpan { first, last }));
+            }
+        }
+    }
+    Ok(tables)
+}
+
+pub(crate) fn shared_storage(offset: u64) -> FormatError {
     FormatError::Unreadable {
         what: "row block",
         offset,
         why: Unreadable::SharedStorage,
     }
-}
-
-/// A merge appends to a `.data` file in place and rewrites its last partial page, so a page can fail its
-/// checksum for an instant.
-fn read_racing(read: impl Fn() -> Result<KeyRows, FormatError>) -> Result<KeyRows, FormatError> {
-    const ATTEMPTS: u32 = 5;
-    for attempt in 1..ATTEMPTS {
-        match read() {
-            Err(FormatError::Corrupt { .. }) => pause(attempt),
-            result => return result,
-        }
-    }
-    read()
 }

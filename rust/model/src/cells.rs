@@ -100,7 +100,14 @@ impl Bits {
 
     /// Puts `count` times the same bit behind the last.
     pub fn push_many(&mut self, bit: bool, count: usize) {
-        (0..count).for_each(|_| self.push(bit));
+        let (mut left, filler) = (count, if bit { 0xff } else { 0 });
+        while left > 0 && !self.len.is_multiple_of(8) {
+            self.push(bit);
+            left -= 1;
+        }
+        self.bytes
+            .resize(self.bytes.len() + left.div_ceil(8), filler);
+        self.len += left;
     }
 
     /// Each bit turned around.
@@ -200,6 +207,28 @@ impl Cells {
         }
     }
 
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        match &self.values {
+            CellValues::Fixed { width, bytes } => bytes.len().checked_div(*width).unwrap_or(0),
+            CellValues::Variable { starts, .. } => starts.len().saturating_sub(1),
+            CellValues::Absent => self.valid.as_ref().map_or(0, Bits::len),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of all values.
+    pub fn value_bytes(&self) -> usize {
+        match &self.values {
+            CellValues::Fixed { bytes, .. } | CellValues::Variable { bytes, .. } => bytes.len(),
+            CellValues::Absent => 0,
+        }
+    }
+
     /// The cell of row `i`.
     #[inline]
     pub fn cell(&self, i: usize) -> Cell<'_> {
@@ -220,23 +249,21 @@ impl Cells {
         value.map_or(Cell::Null, Cell::Value)
     }
 
-    /// Puts a cell behind the `rows` that are there. A cell that is not set becomes NULL.
+    /// Puts a cell behind those that are there. A cell that is not set becomes NULL.
     ///
     /// # Errors
     /// The column would become longer than 2 GiB.
-    pub fn push(&mut self, rows: usize, cell: Cell<'_>) -> Result<(), TooLong> {
+    pub fn push(&mut self, cell: Cell<'_>) -> Result<(), TooLong> {
         let value = match cell {
             Cell::Value(value) => Some(value),
             Cell::Null | Cell::Unset => None,
         };
+        let rows = self.len();
         match (&mut self.valid, value) {
             (None, Some(_)) => {}
-            (None, None) => {
-                let mut valid = Bits::filled(true, rows);
-                valid.push(false);
-                self.valid = Some(valid);
-            }
-            (Some(valid), value) => valid.push(value.is_some()),
+            (valid, value) => valid
+                .get_or_insert_with(|| Bits::filled(true, rows))
+                .push(value.is_some()),
         }
         match &mut self.values {
             CellValues::Absent => {}
@@ -252,18 +279,13 @@ impl Cells {
         Ok(())
     }
 
-    /// Puts `count` cells of `from`, beginning at its row `at`, behind the `rows` that are there. Cells that are not set
-    /// become NULL.
+    /// Puts `count` cells of `from`, beginning at its row `at`, behind those that are there. Cells that are not set become
+    /// NULL.
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub fn extend(
-        &mut self,
-        rows: usize,
-        from: &Self,
-        at: usize,
-        count: usize,
-    ) -> Result<(), TooLong> {
+    pub fn extend(&mut self, from: &Self, at: usize, count: usize) -> Result<(), TooLong> {
+        let rows = self.len();
         let end = at.saturating_add(count);
         match (&mut self.values, &from.values) {
             (
@@ -298,7 +320,7 @@ impl Cells {
             }
             _ => {
                 for i in 0..count {
-                    self.push(rows + i, from.cell(at + i))?;
+                    self.push(from.cell(at + i))?;
                 }
                 return Ok(());
             }
@@ -314,6 +336,21 @@ impl Cells {
         Ok(())
     }
 
+    /// Puts `count` NULLs behind the cells that are there.
+    pub fn extend_with_null(&mut self, count: usize) {
+        let rows = self.len();
+        let valid = self.valid.get_or_insert_with(|| Bits::filled(true, rows));
+        valid.push_many(false, count);
+        match &mut self.values {
+            CellValues::Absent => {}
+            CellValues::Fixed { width, bytes } => bytes.resize(bytes.len() + *width * count, 0),
+            CellValues::Variable { starts, .. } => {
+                let end = starts.last().copied().unwrap_or_default();
+                starts.extend(std::iter::repeat_n(end, count));
+            }
+        }
+    }
+
     /// The second halves of composite keys as the column they are stored as.
     ///
     /// # Errors
@@ -325,7 +362,7 @@ impl Cells {
     ) -> Result<Self, TooLong> {
         let mut cells = Self::new(column, data_type);
         let width = data_type.stored_width().unwrap_or(8).min(8);
-        for (i, key) in keys.iter().enumerate() {
+        for key in keys {
             let number;
             let bytes = match key {
                 PkValue::Signed(value) => {
@@ -338,7 +375,7 @@ impl Cells {
                 }
                 PkValue::Text(text) => text.as_bytes(),
             };
-            cells.push(i, Cell::Value(bytes))?;
+            cells.push(Cell::Value(bytes))?;
         }
         Ok(cells)
     }
@@ -405,8 +442,8 @@ mod tests {
             Cell::Value(b""),
             Cell::Value(b"c"),
         ];
-        for (i, cell) in cells.into_iter().enumerate() {
-            texts.push(i, cell).unwrap();
+        for cell in cells {
+            texts.push(cell).unwrap();
         }
         let mut numbers = Cells::new(ColumnId(2), DataType::Int);
         for i in 0..4 {
@@ -416,17 +453,17 @@ mod tests {
             } else {
                 Cell::Value(&value)
             };
-            numbers.push(i, cell).unwrap();
+            numbers.push(cell).unwrap();
         }
         for column in [texts, numbers] {
             for at in 0..=4 {
                 for count in 0..=4 - at {
                     let mut by_run = Cells::new(column.column, column.data_type);
-                    by_run.push(0, Cell::Null).unwrap();
+                    by_run.push(Cell::Null).unwrap();
                     let mut by_cell = by_run.clone();
-                    by_run.extend(1, &column, at, count).unwrap();
+                    by_run.extend(&column, at, count).unwrap();
                     for i in 0..count {
-                        by_cell.push(1 + i, column.cell(at + i)).unwrap();
+                        by_cell.push(column.cell(at + i)).unwrap();
                     }
                     assert_eq!(by_run, by_cell, "{count} from {at}");
                     assert_eq!(

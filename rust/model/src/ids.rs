@@ -144,6 +144,32 @@ impl KeySpan {
         spans
     }
 
+    /// The keys of `spans` that do not lie in this range; both ascending.
+    pub fn cut_from(self, spans: &[Self]) -> Vec<Self> {
+        let mut rest = Vec::with_capacity(spans.len() + 1);
+        for span in spans {
+            if !span.overlaps(self) {
+                rest.push(*span);
+                continue;
+            }
+            if span.first < self.first {
+                let last = Key(self.first.0 - 1);
+                rest.push(Self {
+                    first: span.first,
+                    last,
+                });
+            }
+            if span.last > self.last {
+                let first = Key(self.last.0 + 1);
+                rest.push(Self {
+                    first,
+                    last: span.last,
+                });
+            }
+        }
+        rest
+    }
+
     /// Whether a key lies in both.
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last

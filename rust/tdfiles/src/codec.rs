@@ -1,16 +1,21 @@
-//! Decoders for the integer columns of TSDB indexes and of a block's key part.
+//! Decoders for columns: those of TSDB indexes and of a block's key part, which become integers, and those of the
+//! values that users wrote, which stay bytes.
 //!
-//! A column is encoded in up to two stages: an encoder for integers (simple8b or delta-of-delta) and a
-//! general compressor. Each stage marks with its first byte whether it gave up and stored its input.
-//! Format facts: tcompression.c and tDecompressData of server 3.3.7, checked on recorded files.
+//! A column is encoded in up to two stages: an encoder that its type or its algorithm names, and a general
+//! compressor. Each stage but the packing of BOOL marks with its first byte whether it gave up and stored its input.
+//! Format facts: tcompression.c, ttypes.c and tDecompressData of server 3.3.7, checked on recorded files.
 
+mod bit_packed;
 mod delta;
+mod delta_float;
 mod second_stage;
 mod simple8b;
+mod values;
 
 use crate::{FormatError, Unreadable};
 use second_stage::SecondStage;
 use std::borrow::Cow;
+pub(crate) use values::{Packed, decode_bits, decode_starts, decode_values};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,8 @@ impl Column {
 /// How a column is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Algorithm {
+    /// The word that says so, for messages.
+    word: u32,
     first: FirstStage,
     second: Option<SecondStage>,
 }
@@ -46,10 +53,12 @@ enum FirstStage {
     Raw,
     /// The values as they are, behind a marker byte.
     Plain,
-    /// Simple8b for integers, delta-of-delta for timestamps.
+    /// What is usual for the type: simple8b for integers, delta-of-delta for timestamps.
     ByColumn,
     Simple8b,
     DeltaOfDelta,
+    BitPacked,
+    DeltaFloat,
 }
 
 const DISABLED: u32 = 0xff;
@@ -69,12 +78,15 @@ impl Algorithm {
                     0 => FirstStage::Plain,
                     1 => FirstStage::Simple8b,
                     2 => FirstStage::DeltaOfDelta,
+                    3 => FirstStage::BitPacked,
+                    4 => FirstStage::DeltaFloat,
                     DISABLED => FirstStage::Raw,
                     _ => return Err(Unreadable::Codec(word)),
                 };
                 let second = match second {
                     0 => Some(SecondStage::Stored),
-                    1 | 4 => Some(SecondStage::Lz4), // 4 is tsz, which is LZ4 for integers
+                    1 => Some(SecondStage::Lz4),
+                    4 => Some(SecondStage::Tsz),
                     2 => Some(SecondStage::Zlib),
                     3 => Some(SecondStage::Zstd),
                     5 => Some(SecondStage::Xz),
@@ -84,7 +96,11 @@ impl Algorithm {
                 (first, second)
             }
         };
-        Ok(Self { first, second })
+        Ok(Self {
+            word,
+            first,
+            second,
+        })
     }
 }
 
@@ -98,6 +114,11 @@ pub(crate) struct Place {
 impl Place {
     fn corrupt(self, detail: impl Into<Cow<'static, str>>) -> FormatError {
         FormatError::corrupt(self.what, self.offset, detail)
+    }
+
+    /// A column's type does not go with its algorithm, as far as is known.
+    fn unknown(self, algorithm: Algorithm) -> FormatError {
+        FormatError::unreadable(self.what, self.offset, Unreadable::Codec(algorithm.word))
     }
 }
 
@@ -153,6 +174,7 @@ pub(crate) fn decode(
         FirstStage::ByColumn | FirstStage::DeltaOfDelta => {
             delta::decode(&unpacked, n, column, place)
         }
+        FirstStage::BitPacked | FirstStage::DeltaFloat => Err(place.unknown(algorithm)),
     }
 }
 
@@ -167,6 +189,7 @@ pub(crate) fn unpack_text<'a>(
         Algorithm {
             first: FirstStage::Raw,
             second: None,
+            ..
         } => None,
         Algorithm {
             first: FirstStage::ByColumn,
@@ -218,8 +241,16 @@ mod tests {
 
     #[test]
     fn words_of_unknown_codecs_are_named() {
-        for word in [0x0300_0102, 0x0400_0102, 0x0200_0602, 0x0000_0003, 7] {
+        for word in [0x0500_0102, 0x0200_0602, 0x0000_0003, 7] {
             assert_eq!(Algorithm::from_word(word), Err(Unreadable::Codec(word)));
+        }
+        for word in [0x0300_ff02, 0x0400_ff02] {
+            let algorithm = Algorithm::from_word(word).unwrap();
+            let error = decode_column(&[1; 9], 1, algorithm, Column::Timestamp).unwrap_err();
+            assert!(
+                matches!(error, FormatError::Unreadable { why: Unreadable::Codec(unknown), .. } if unknown == word),
+                "{error}"
+            );
         }
     }
 

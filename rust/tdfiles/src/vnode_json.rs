@@ -153,6 +153,11 @@ impl VnodeJson {
         })
     }
 
+    /// The most records of an index entry: at most MAXROWS, but no less than a server's own 256 or 4096.
+    pub fn max_records(&self) -> usize {
+        self.max_rows.max(4096)
+    }
+
     /// The keys that file set `fid` can hold: `[fid·m, (fid+1)·m − 1]`, m = ticks in `minutes_per_file`.
     pub fn key_range(&self, fid: FileSetId) -> KeySpan {
         let length =

@@ -7,8 +7,8 @@
 
 mod truth;
 
-use capture::{Change, DataDirs, SourceChoice, Start, TableChange, VnodeDir};
-use model::{Key, KeySpan, Uid, Version};
+use capture::{Change, DataDirs, RowView, SourceChoice, Start, TableChange, VnodeDir, WantedRows};
+use model::{Cell, ColumnId, Key, KeySpan, RowBatch, Uid, Value, Version};
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
@@ -119,6 +119,72 @@ pub fn live_keys(dir: &Path) -> Result<BTreeMap<Uid, BTreeSet<Key>>> {
         live.retain(|uid, _| !dropped.contains(uid));
     }
     Ok(live)
+}
+
+/// What a query would show of each table, by its committed files alone: the columns `current`, `voltage`, `phase`, `note`
+/// and, where a row has it, `extra`, as [`Truth::cells`] has them.
+pub fn live_cells(dir: &Path) -> Result<BTreeMap<Uid, BTreeMap<Key, Vec<String>>>> {
+    let mut cells: BTreeMap<Uid, BTreeMap<Key, Vec<String>>> = BTreeMap::new();
+    for vnode in vnodes(dir)? {
+        let dropped = find(&vnode, Version::BEGINNING, SourceChoice::Wal)?.dropped;
+        let mut wanted = WantedRows::new();
+        let start = Start {
+            version: Version::BEGINNING,
+            known: None,
+        };
+        vnode.scan(&start, SourceChoice::Tsdb, &mut |change| {
+            if let Change::Rows(rows) = change
+                && !dropped.contains(&rows.table.uid)
+            {
+                wanted.insert(rows.table, vec![KeySpan::ALL]);
+            }
+            Ok(())
+        })?;
+        let view = RowView::open(&vnode)?;
+        for (set, _) in view.file_sets() {
+            let unread = view.read(set, &wanted, &mut |batch| {
+                let mut row = 0;
+                for (uid, count) in &batch.tables {
+                    for _ in 0..*count {
+                        let shown = COLUMNS.map(|column| shown(&batch, column, row));
+                        cells
+                            .entry(*uid)
+                            .or_default()
+                            .insert(batch.keys[row], shown.to_vec());
+                        row += 1;
+                    }
+                }
+                Ok(())
+            })?;
+            if !unread.is_empty() {
+                return Err(format!("{unread:?} can't be read").into());
+            }
+        }
+    }
+    Ok(cells)
+}
+
+/// The ids of `current`, `voltage`, `phase`, `note` and `extra`; 6 and 7 are tags.
+const COLUMNS: [ColumnId; 5] = [
+    ColumnId(2),
+    ColumnId(3),
+    ColumnId(4),
+    ColumnId(5),
+    ColumnId(8),
+];
+
+/// A cell as SQL shows it.
+fn shown(batch: &RowBatch, column: ColumnId, row: usize) -> String {
+    let cells = batch.columns.iter().find(|cells| cells.column == column);
+    let Some((cells, Cell::Value(bytes))) = cells.map(|cells| (cells, cells.cell(row))) else {
+        return "NULL".to_owned();
+    };
+    match Value::read(cells.data_type, bytes) {
+        Some(Value::Float(value)) => format!("{value:.7}"),
+        Some(Value::Int(value)) => value.to_string(),
+        Some(Value::Bytes(text)) => String::from_utf8_lossy(text).into_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 /// Reads every page of every committed file and every record of every log segment, and returns how many of

@@ -17,6 +17,8 @@ pub struct Truth {
     pub tables: BTreeMap<String, (Uid, VgId)>,
     /// Keys by table.
     pub keys: BTreeMap<Uid, BTreeSet<Key>>,
+    /// Rows by table: the columns behind the key as SQL shows them, without quotes and blanks around them.
+    pub cells: BTreeMap<Uid, BTreeMap<Key, Vec<String>>>,
 }
 
 impl Truth {
@@ -41,11 +43,15 @@ impl Truth {
                     truth.keys.entry(uid).or_default();
                 }
             } else if let Some(uid) = current {
-                if let Some(key) = line
+                if let Some((key, rest)) = line
                     .strip_prefix('"')
-                    .and_then(|rest| rest.split('"').next())
+                    .and_then(|rest| rest.split_once("\","))
                 {
-                    truth.keys.entry(uid).or_default().insert(Key(key.parse()?));
+                    let key = Key(key.parse()?);
+                    let cell = |cell: &str| cell.trim().trim_matches('"').to_owned();
+                    let cells = rest.split(',').map(cell).collect();
+                    truth.keys.entry(uid).or_default().insert(key);
+                    truth.cells.entry(uid).or_default().insert(key, cells);
                 }
             } else if let [name, uid, vgroup, ""] =
                 line.split('|').map(str::trim).collect::<Vec<_>>()[..]

@@ -46,6 +46,26 @@ fn every_checksum_of_the_six_vnodes_is_valid() {
 }
 
 #[test]
+fn every_cell_in_the_committed_files_is_what_sql_showed() {
+    for (state, truth) in [("base", "base"), ("incr_flushed", "incr")] {
+        let truth = Truth::load(truth).unwrap();
+        let cells = recorded::live_cells(&data_dir(state)).unwrap();
+        assert_eq!(cells.len(), truth.cells.len(), "{state}");
+        for (uid, rows) in &truth.cells {
+            for (key, row) in rows {
+                let found = cells[uid].get(key).map(|found| &found[..row.len()]);
+                assert_eq!(
+                    found,
+                    Some(row.as_slice()),
+                    "{state}: table {uid}, key {key}"
+                );
+            }
+            assert_eq!(cells[uid].len(), rows.len(), "{state}: table {uid}");
+        }
+    }
+}
+
+#[test]
 fn files_and_log_name_the_same_rows_and_deletes() {
     let files = vnodes(&data_dir("incr_flushed")).unwrap();
     let log = vnodes(&data_dir("incr_wal")).unwrap();

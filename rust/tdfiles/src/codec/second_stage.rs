@@ -10,6 +10,9 @@ pub(super) enum SecondStage {
     Stored,
     /// A bare LZ4 block.
     Lz4,
+    /// What the server calls tsz: lossy for floating-point columns where the server is set so, else LZ4. The lossy form
+    /// is told apart before a column gets here.
+    Tsz,
     /// A zlib stream.
     Zlib,
     /// A zstd frame.
@@ -35,7 +38,7 @@ impl SecondStage {
         };
         let unpacked = match self {
             Self::Stored => Err("the marker says compressed".to_owned()),
-            Self::Lz4 => {
+            Self::Lz4 | Self::Tsz => {
                 // No byte of an LZ4 block makes more than 255.
                 let mut out = vec![0; limit.min(packed.len().saturating_mul(255) + 64)];
                 let unpacked = lz4_flex::block::decompress_into(packed, &mut out);

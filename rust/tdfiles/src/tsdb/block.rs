@@ -1,6 +1,6 @@
 //! The key part of a row block: which rows it holds and the version that wrote each.
 //!
-//! A block is a header, the key part and the column part; only the first two are read. Varints are zig-zag
+//! A block is a header, the key part and the [column part](super::columns). Varints are zig-zag
 //! but for the format version. Header: u32 0xF00AFA0F, format version (0..=2), i64 suid, i64 uid, varints
 //! szUid, szVer, szKey, szBlkCol, nRow, then the algorithm (u32 in format 2, u8 before) and, from format 1
 //! on, the number of primary key columns beyond the timestamp with a descriptor each. Key part: uid column
@@ -14,9 +14,12 @@ use crate::{
     cursor::Cursor,
     types,
 };
-use model::{Key, PkText, PkValue, Suid, TableId, Uid, Version};
+use model::{
+    Cells, ColumnId, DataType, Key, PkText, PkValue, Suid, TableId, TooLong, Uid, Version,
+};
+use std::cmp::Ordering;
 
-const WHAT: &str = "row block";
+pub(super) const WHAT: &str = "row block";
 const DELIMITER: u32 = 0xF00A_FA0F;
 const NEWEST_FORMAT: u64 = 2;
 const MAX_PK_COLUMNS: u8 = 2;
@@ -35,6 +38,29 @@ pub struct KeyRows {
     pub versions: Vec<Version>,
     /// The second half of each key; empty where the table has no composite key.
     pub pks: Vec<PkValue>,
+    pk_column: Option<(ColumnId, DataType)>,
+}
+
+/// A row's table and key, in the order in which the server's files keep rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowPlace<'a> {
+    /// The table.
+    pub table: TableId,
+    /// The timestamp.
+    pub key: Key,
+    /// The second half of a composite key.
+    pub pk: Option<&'a PkValue>,
+}
+
+/// How the rows of a block are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// Each row comes after the one before.
+    Strict,
+    /// Some rows have the key of the one before: other versions of it.
+    Repeating,
+    /// Not at all, which is damage.
+    None,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +105,20 @@ impl KeyRows {
     /// Parses a header and key part that stand at `base`.
     pub fn parse(bytes: &[u8], base: u64, max_rows: usize) -> Result<Self, FormatError> {
         let mut cursor = Cursor::new(WHAT, bytes, base);
-        let header = Header::parse(&mut cursor, max_rows)?;
+        let (rows, _) = Self::parse_front(&mut cursor, max_rows)?;
+        if cursor.remaining() != 0 {
+            return Err(cursor.corrupt(format!("{} bytes follow the key part", cursor.remaining())));
+        }
+        Ok(rows)
+    }
+
+    /// Parses a header and key part, and tells what the header says about what follows.
+    pub(super) fn parse_front(
+        cursor: &mut Cursor<'_>,
+        max_rows: usize,
+    ) -> Result<(Self, ColumnPart), FormatError> {
+        let base = cursor.offset();
+        let header = Header::parse(cursor, max_rows)?;
         let n = header.rows;
         let mut column = |size: usize, kind| {
             let place = Place {
@@ -96,22 +135,73 @@ impl KeyRows {
         let keys = column(header.key_size, Column::Timestamp)?;
         let pks = match header.pk_columns.as_slice() {
             [] => Vec::new(),
-            [pk] => pk.decode(&mut cursor, n)?,
+            [pk] => pk.decode(cursor, n)?,
             [first, ..] => {
                 let why = Unreadable::PrimaryKeyType(first.data_type);
                 return Err(FormatError::unreadable(WHAT, base, why));
             }
         };
-        if cursor.remaining() != 0 {
-            return Err(cursor.corrupt(format!("{} bytes follow the key part", cursor.remaining())));
-        }
-        Ok(Self {
+        let pk_column = header.pk_columns.first().and_then(|pk| {
+            let data_type = DataType::from_code(pk.data_type as i8)?;
+            Some((ColumnId(pk.id), data_type))
+        });
+        let rows = Self {
             suid: header.suid,
             uids,
             keys: keys.into_iter().map(Key).collect(),
             versions: versions.into_iter().map(Version).collect(),
             pks,
+            pk_column,
+        };
+        let rest = ColumnPart {
+            format: header.format,
+            algorithm: header.algorithm,
+            index_size: header.index_size,
+        };
+        Ok((rows, rest))
+    }
+
+    /// Where row `i` stands in the order of table and key.
+    pub fn place(&self, i: usize) -> Option<RowPlace<'_>> {
+        Some(RowPlace {
+            key: *self.keys.get(i)?,
+            table: self.table(i),
+            pk: self.pks.get(i),
         })
+    }
+
+    /// Whether the rows stand in their order.
+    pub fn order(&self) -> RowOrder {
+        if let (Uids::All(_), []) = (&self.uids, self.pks.as_slice()) {
+            return match self.keys.is_sorted_by(|a, b| a < b) {
+                true => RowOrder::Strict,
+                false if self.keys.is_sorted() => RowOrder::Repeating,
+                false => RowOrder::None,
+            };
+        }
+        let mut order = RowOrder::Strict;
+        for i in 1..self.len() {
+            match self.place(i - 1).cmp(&self.place(i)) {
+                Ordering::Less => {}
+                Ordering::Equal => order = RowOrder::Repeating,
+                Ordering::Greater => return RowOrder::None,
+            }
+        }
+        order
+    }
+
+    /// The table of all rows, where the block belongs to one.
+    pub fn only_table(&self) -> Option<TableId> {
+        match &self.uids {
+            Uids::All(_) if !self.is_empty() => Some(self.table(0)),
+            _ => None,
+        }
+    }
+
+    /// The second column of a composite key as values are kept; `None` where there is none.
+    pub(super) fn pk_cells(&self) -> Result<Option<Cells>, TooLong> {
+        let cells = |(column, data_type)| Cells::of_keys(column, data_type, &self.pks);
+        self.pk_column.map(cells).transpose()
     }
 
     /// Holds the block against the index entry that led to it.
@@ -138,7 +228,18 @@ impl KeyRows {
     }
 }
 
+/// What a header says about the column part.
+pub(super) struct ColumnPart {
+    pub(super) format: u64,
+    /// How columns are encoded that do not say so themselves.
+    pub(super) algorithm: Algorithm,
+    /// Bytes of the columns' descriptors.
+    pub(super) index_size: usize,
+}
+
 struct Header {
+    format: u64,
+    index_size: usize,
     suid: Suid,
     uid: Uid,
     uid_size: usize,
@@ -165,7 +266,7 @@ impl Header {
         let (suid, uid) = (Suid(cursor.i64()?), Uid(cursor.i64()?));
         let (uid_size, version_size, key_size) =
             (cursor.length()?, cursor.length()?, cursor.length()?);
-        let _column_index_size = cursor.length()?;
+        let index_size = cursor.length()?;
         let rows = cursor.length()?;
         if rows > max_rows {
             let why = Unreadable::TooManyRows {
@@ -189,6 +290,8 @@ impl Header {
             .map(|_| PkColumn::parse(cursor, format, algorithm))
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            format,
+            index_size,
             suid,
             uid,
             uid_size,
@@ -205,6 +308,7 @@ impl Header {
 /// original size, then sizes of bitmap (if there are NULLs), offsets (if of variable length) and values, and
 /// in format 2 the algorithm (0: the block's).
 struct PkColumn {
+    id: i16,
     data_type: u8,
     original_size: usize,
     offsets_size: usize,
@@ -219,7 +323,7 @@ impl PkColumn {
         default: Algorithm,
     ) -> Result<Self, FormatError> {
         let start = cursor.offset();
-        let _column_id = cursor.varint()?;
+        let id = column_id(cursor)?;
         let data_type = cursor.u8()?;
         let _column_flag = cursor.u8()?;
         let value_flag = cursor.u8()?;
@@ -241,6 +345,7 @@ impl PkColumn {
             Algorithm::from_word(word).map_err(|why| FormatError::unreadable(WHAT, start, why))?
         };
         Ok(Self {
+            id,
             data_type,
             original_size,
             offsets_size,
@@ -299,6 +404,12 @@ impl PkColumn {
         };
         Ok(values)
     }
+}
+
+/// A column's id, a varint.
+pub(super) fn column_id(cursor: &mut Cursor<'_>) -> Result<i16, FormatError> {
+    let id = cursor.varint()?;
+    i16::try_from(id).map_err(|_| cursor.corrupt(format!("a column's id is {id}")))
 }
 
 /// The longest VARCHAR.

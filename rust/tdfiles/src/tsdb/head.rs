@@ -48,6 +48,8 @@ pub struct BrinRecord {
     pub max_version: Version,
     /// Logical offset in the `.data` file.
     pub offset: u64,
+    /// Size of the whole block.
+    pub size: u64,
     /// Size of the header and the key part together.
     pub key_size: u64,
     /// Rows stored.
@@ -100,6 +102,7 @@ impl<S: ReadAt> HeadFile<S> {
                     min_version: Version(at(6)),
                     max_version: Version(at(7)),
                     offset: unsigned(at(8))?,
+                    size: unsigned(at(10))?,
                     key_size: unsigned(at(11))?,
                     rows: unsigned(at(13))?,
                     distinct: unsigned(at(14))?,

@@ -5,7 +5,7 @@
 //! table); a StatisBlk (80 bytes) describes per-table statistics. (tsdbSttFileRW.c, tsdbUtil2.h.)
 
 use super::{
-    BrinRecord, KeyRows, PagedFile, TombBlk, TombRecord,
+    BrinRecord, KeyRows, PagedFile, RowBlock, TombBlk, TombRecord,
     head::table_range,
     index::{ColumnSet, Extent, read_array},
     tomb,
@@ -43,6 +43,7 @@ pub struct SttBlk {
     /// Rows stored.
     pub rows: u64,
     offset: u64,
+    size: u64,
     key_size: u64,
 }
 
@@ -109,15 +110,17 @@ impl<S: ReadAt> SttFile<S> {
     /// The rows of one block, at most `max_rows`.
     pub fn key_rows(&self, blk: &SttBlk, max_rows: usize) -> Result<KeyRows, FormatError> {
         let rows = KeyRows::read(&self.file, blk.offset, blk.key_size, max_rows)?;
-        rows.check_belongs(
-            TableId {
-                suid: blk.suid,
-                uid: blk.min_uid,
-            },
-            blk.rows,
-            blk.offset,
-        )?;
+        rows.check_belongs(blk.tables().0, blk.rows, blk.offset)?;
         Ok(rows)
+    }
+
+    /// The rows of one block, at most `max_rows`, with all their cells.
+    pub fn row_block(&self, blk: &SttBlk, max_rows: usize) -> Result<RowBlock, FormatError> {
+        let block = RowBlock::read(&self.file, blk.offset, blk.key_size, blk.size, max_rows)?;
+        block
+            .rows
+            .check_belongs(blk.tables().0, blk.rows, blk.offset)?;
+        Ok(block)
     }
 
     /// The tables of one entry and their keys.
@@ -163,9 +166,28 @@ impl<S: ReadAt> PagedFile<S> {
         rows.check_belongs(record.table, record.rows, record.offset)?;
         Ok(rows)
     }
+
+    /// The same rows with all their cells.
+    pub fn row_block(&self, record: &BrinRecord, max_rows: usize) -> Result<RowBlock, FormatError> {
+        let (key_size, size) = (record.key_size, record.size);
+        let block = RowBlock::read(self, record.offset, key_size, size, max_rows)?;
+        block
+            .rows
+            .check_belongs(record.table, record.rows, record.offset)?;
+        Ok(block)
+    }
 }
 
 impl SttBlk {
+    /// The first and the last table in it.
+    pub fn tables(&self) -> (TableId, TableId) {
+        let table = |uid| TableId {
+            suid: self.suid,
+            uid,
+        };
+        (table(self.min_uid), table(self.max_uid))
+    }
+
     fn parse(cursor: &mut Cursor<'_>) -> Result<Self, FormatError> {
         let suid = Suid(cursor.i64()?);
         let (min_uid, max_uid) = (Uid(cursor.i64()?), Uid(cursor.i64()?));
@@ -178,14 +200,15 @@ impl SttBlk {
         let rows = cursor.i32()?;
         let _padding = cursor.i32()?;
         let offset = cursor.i64()?;
-        let _block_size = cursor.i32()?;
+        let size = cursor.i32()?;
         let key_size = cursor.i32()?;
         match (
             u64::try_from(rows),
             u64::try_from(offset),
+            u64::try_from(size),
             u64::try_from(key_size),
         ) {
-            (Ok(rows), Ok(offset), Ok(key_size)) => Ok(Self {
+            (Ok(rows), Ok(offset), Ok(size), Ok(key_size)) => Ok(Self {
                 suid,
                 min_uid,
                 max_uid,
@@ -193,6 +216,7 @@ impl SttBlk {
                 max_version,
                 rows,
                 offset,
+                size,
                 key_size,
             }),
             _ => Err(cursor.corrupt(format!(

@@ -1,0 +1,223 @@
+//! The rows of a vnode as they were at one commit.
+
+use crate::{
+    CaptureError, Snapshot, VnodeDir,
+    retry::{ATTEMPTS, pause, read_racing},
+    row_batches::{BatchSink, Batches},
+    row_choice::{RowChoice, WantedRows},
+    row_merge::{RowRun, merge_rows},
+    tsdb_source::{shared_storage, tables_of},
+};
+use model::{FileSetId, KeySpan, TableId, Version};
+use std::{fs::File, path::Path};
+use tdfiles::{
+    FormatError,
+    current_json::{FileEntry, FileSet},
+    tsdb::{BrinRecord, HeadFile, SttFile, TombFile, TombRecord},
+};
+
+/// The rows of a vnode as they were at one commit, for as long as this exists: its files are open, and a server that
+/// deletes or replaces them does not change what is read.
+#[derive(Debug)]
+pub struct RowView {
+    snapshot: Snapshot,
+}
+
+/// What [`RowView::read`] could not read: another source has to be asked for it. None of these rows were handed on.
+pub type Unread = Vec<(TableId, KeySpan)>;
+
+impl RowView {
+    /// Opens the committed files of a vnode.
+    ///
+    /// # Errors
+    /// A file can't be read, or the directory does not hold still.
+    pub fn open(dir: &VnodeDir) -> Result<Self, CaptureError> {
+        for attempt in 0..ATTEMPTS {
+            let snapshot = Snapshot::open(dir, Version::BEGINNING)?;
+            // A commit renames vnode.json before current.json. So if vnode.json still says what it said before
+            // current.json was read, no later commit is in current.json.
+            if dir.config()?.committed == snapshot.vnode.committed {
+                return Ok(Self { snapshot });
+            }
+            pause(attempt);
+        }
+        Err(CaptureError::NeverStable {
+            path: dir.primary.clone(),
+            attempts: ATTEMPTS,
+        })
+    }
+
+    /// Every row up to this version is in the files, and none that is later.
+    pub fn committed(&self) -> Version {
+        self.snapshot.vnode.committed
+    }
+
+    /// The file sets, ascending, each with the keys that it can hold.
+    pub fn file_sets(&self) -> Vec<(FileSetId, KeySpan)> {
+        let sets = self.snapshot.current.file_sets.iter();
+        sets.map(|set| (set.fid, self.snapshot.vnode.key_range(set.fid)))
+            .collect()
+    }
+
+    /// Hands on the wanted rows of a file set, in the order of table and key. The first error of `sink` ends the reading.
+    ///
+    /// # Errors
+    /// The files are damaged. With `FormatError::Unreadable` an index is of a form that is not known, or everything is
+    /// encrypted: then another source has to be asked for all that is wanted of this file set, and what has been handed on
+    /// is to be forgotten.
+    pub fn read(
+        &self,
+        fid: FileSetId,
+        wanted: &WantedRows,
+        sink: &mut BatchSink<'_>,
+    ) -> Result<Unread, CaptureError> {
+        let sets = &self.snapshot.current.file_sets;
+        let Some(set) = sets.iter().find(|set| set.fid == fid) else {
+            return Ok(Unread::new());
+        };
+        if self.snapshot.vnode.tsdb_encrypted {
+            return Err(CaptureError::Format {
+                path: format!("vnode{}/tsdb", self.snapshot.vnode.vgroup).into(),
+                source: FormatError::Unreadable {
+                    what: "TSDB file",
+                    offset: 0,
+                    why: tdfiles::Unreadable::Encrypted,
+                },
+            });
+        }
+        let mut stt_files = Vec::new();
+        for entry in &set.stt {
+            if let Some((file, path)) = self.snapshot.paged(entry)? {
+                let opened = SttFile::open(file).map_err(CaptureError::format(path))?;
+                stt_files.push((opened, path));
+            }
+        }
+        let range = self.snapshot.vnode.key_range(fid);
+        let choice = RowChoice::new(wanted, range, self.deletes(set, &stt_files)?);
+        let head = match &set.merged {
+            Some((head, data)) => self.snapshot.paged(head)?.map(|head| (head, data)),
+            None => None,
+        };
+        let head = match head {
+            Some(((file, path), data)) => {
+                let head = HeadFile::open(file).map_err(CaptureError::format(path))?;
+                Some((head, path, data))
+            }
+            None => None,
+        };
+        let mut runs = Vec::new();
+        if let Some((head, path, data)) = &head {
+            runs.push(self.data_run(head, path, data, &choice)?);
+        }
+        for (file, path) in &stt_files {
+            runs.push(self.stt_run(file, path, &choice));
+        }
+        merge_rows(runs, &choice, &mut Batches::new(sink))?;
+        Ok(choice.unread())
+    }
+
+    fn deletes(
+        &self,
+        set: &FileSet,
+        stt_files: &[(SttFile<&File>, &Path)],
+    ) -> Result<Vec<TombRecord>, CaptureError> {
+        let max = self.snapshot.vnode.max_records();
+        let mut tombs = Vec::new();
+        for (file, path) in stt_files {
+            for blk in file.tomb_blks() {
+                tombs.extend(file.tombs(blk, max).map_err(CaptureError::format(*path))?);
+            }
+        }
+        if let Some(entry) = &set.tomb
+            && let Some((file, path)) = self.snapshot.paged(entry)?
+        {
+            let file = TombFile::open(file).map_err(CaptureError::format(path))?;
+            for blk in file.blks() {
+                tombs.extend(file.records(blk, max).map_err(CaptureError::format(path))?);
+            }
+        }
+        Ok(tombs)
+    }
+
+    /// The blocks of a `.data` file that hold something wanted.
+    fn data_run<'a>(
+        &'a self,
+        head: &'a HeadFile<&'a File>,
+        head_path: &'a Path,
+        data: &FileEntry,
+        choice: &'a RowChoice<'_>,
+    ) -> Result<RowRun<'a>, CaptureError> {
+        let data = self.snapshot.paged(data)?;
+        let path = data
+            .as_ref()
+            .map_or(head_path, |(_, path)| path)
+            .to_path_buf();
+        let mut blks = head
+            .blks()
+            .iter()
+            .filter(|blk| choice.wants_between(blk.min, blk.max));
+        let mut records = Vec::new().into_iter();
+        Ok(RowRun::new(path, move || {
+            loop {
+                let record: BrinRecord = match records.next() {
+                    Some(record) => record,
+                    None => {
+                        let Some(blk) = blks.next() else {
+                            return Ok(None);
+                        };
+                        let mut all = head
+                            .records(blk, self.snapshot.vnode.max_records())
+                            .map_err(CaptureError::format(head_path))?;
+                        all.retain(|record| choice.wants_some(record.table, record.span));
+                        records = all.into_iter();
+                        continue;
+                    }
+                };
+                let (block, path) = match &data {
+                    Some((file, path)) => {
+                        let read = || file.row_block(&record, self.snapshot.vnode.max_rows);
+                        (read_racing(read), *path)
+                    }
+                    None => (Err(shared_storage(record.offset)), head_path),
+                };
+                match block {
+                    Ok(block) => return Ok(Some(block)),
+                    Err(FormatError::Unreadable { .. }) => {
+                        choice.cant_read(record.table, record.span)
+                    }
+                    Err(error) => return Err(CaptureError::format(path)(error)),
+                }
+            }
+        }))
+    }
+
+    /// The blocks of a `.stt` file that hold something wanted.
+    fn stt_run<'a>(
+        &'a self,
+        file: &'a SttFile<&'a File>,
+        path: &'a Path,
+        choice: &'a RowChoice<'_>,
+    ) -> RowRun<'a> {
+        let mut blks = file.blks().iter().filter(|blk| {
+            let (first, last) = blk.tables();
+            choice.wants_some_between(first, last, blk.span)
+        });
+        RowRun::new(path.to_path_buf(), move || {
+            loop {
+                let Some(blk) = blks.next() else {
+                    return Ok(None);
+                };
+                match file.row_block(blk, self.snapshot.vnode.max_rows) {
+                    Ok(block) => return Ok(Some(block)),
+                    Err(FormatError::Unreadable { .. }) => {
+                        let tables = tables_of(file, blk, self.snapshot.vnode.max_records());
+                        for (table, span) in tables.map_err(CaptureError::format(path))? {
+                            choice.cant_read(table, span);
+                        }
+                    }
+                    Err(error) => return Err(CaptureError::format(path)(error)),
+                }
+            }
+        })
+    }
+}

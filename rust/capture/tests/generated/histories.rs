@@ -1,7 +1,8 @@
 //! Random histories in every format against the writer's truth.
 
-use crate::scanned::{Scanned, normalised, scan};
+use crate::scanned::{Scanned, normalised, rows_in, scan};
 use capture::SourceChoice;
+use model::{Key as Key64, KeySpan};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, path::Path};
 use tdwriter::{
@@ -223,6 +224,38 @@ proptest! {
         let scanned = scanned.of_existing_tables(&truth);
         check_rows(&scanned, &truth, since);
         check_deletes(&scanned, &truth, since);
+    }
+
+    #[test]
+    fn the_rows_of_the_committed_files_are_those_that_sql_shows(
+        config in config(),
+        ops in prop::collection::vec(op(), 1..60),
+        cut in (-SPREAD..SPREAD, 0..SPREAD),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut builder = build(dir.path(), config, &ops);
+        builder.apply(&Op::Commit).unwrap();
+        let truth = builder.save().unwrap();
+        let live: BTreeMap<Key, (i64, Row)> = truth.live.iter()
+            .map(|(key, version)| {
+                let wide = normalised(key);
+                let row = Row { pk: wide.pk.clone(), ..truth.rows[key].clone() };
+                (wide, (*version, row))
+            })
+            .collect();
+        let all = rows_in(dir.path(), &truth, &[KeySpan::ALL]);
+        prop_assert_eq!(&all, &live);
+
+        // Only some spans: as if the rest was not there.
+        let (first, last) = (cut.0, cut.0 + cut.1);
+        let spans = [
+            KeySpan { first: Key64(first), last: Key64(last) },
+            KeySpan { first: Key64(last + 1_000), last: Key64(i64::MAX) },
+        ];
+        let some = rows_in(dir.path(), &truth, &spans);
+        let wanted = |key: &Key| spans.iter().any(|span| span.overlaps(KeySpan::at(Key64(key.ts))));
+        let expected: BTreeMap<_, _> = live.into_iter().filter(|(key, _)| wanted(key)).collect();
+        prop_assert_eq!(some, expected);
     }
 
     #[test]

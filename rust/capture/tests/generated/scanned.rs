@@ -1,15 +1,16 @@
 //! A scan's outcome in a form that can be held against the writer's truth.
 
 use capture::{
-    CaptureError, Change, DataDirs, ScanReport, SourceChoice, Start, TableChange, VnodeDir,
+    CaptureError, Change, DataDirs, RowView, ScanReport, SourceChoice, Start, TableChange,
+    VnodeDir, WantedRows,
 };
-use model::{PkValue, Version};
+use model::{Cell, KeySpan, PkValue, RowBatch, Suid, TableId, Uid, Value, Version};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 use tdwriter::{
-    Pk,
+    Pk, Row,
     vnode::{Key, Truth},
 };
 
@@ -119,4 +120,78 @@ impl Scanned {
             *table == uid && *by == version && (first..=last).contains(&&ts)
         })
     }
+}
+
+/// The rows of a vnode's committed files in these spans of every table that exists, each with the version that last wrote
+/// to it. They must come in order, each once.
+pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> BTreeMap<Key, (i64, Row)> {
+    let existing = truth.tables.iter().filter(|(uid, _)| truth.exists(**uid));
+    let wanted: WantedRows = existing
+        .map(|(uid, table)| {
+            let id = TableId {
+                suid: Suid(table.suid),
+                uid: Uid(*uid),
+            };
+            (id, spans.to_vec())
+        })
+        .collect();
+    let composite: BTreeSet<i64> = truth
+        .newest
+        .keys()
+        .filter(|key| key.pk.is_some())
+        .map(|key| key.uid)
+        .collect();
+    let view = RowView::open(&vnode(dir).unwrap()).unwrap();
+    assert_eq!(view.committed().0, truth.commit_version);
+    let mut rows = BTreeMap::new();
+    for (set, _) in view.file_sets() {
+        let mut before: Option<(Suid, Key)> = None;
+        let unread = view.read(set, &wanted, &mut |batch| {
+            let mut at = 0;
+            for (uid, count) in &batch.tables {
+                assert!(*count > 0);
+                for i in at..at + count {
+                    let (key, row) = row_of(&batch, *uid, composite.contains(&uid.0), i);
+                    let place = Some((batch.suid, key.clone()));
+                    assert!(before < place, "{before:?} stands before {place:?}");
+                    before = place;
+                    assert_eq!(rows.insert(key, (batch.versions[i].0, row)), None);
+                }
+                at += count;
+            }
+            assert_eq!(at, batch.len());
+            Ok(())
+        });
+        assert_eq!(unread.unwrap(), []);
+    }
+    rows
+}
+
+/// A row in the writer's form. Its columns are the second half of the key, if there is one, an INT and a VARCHAR.
+fn row_of(batch: &RowBatch, uid: Uid, has_pk: bool, i: usize) -> (Key, Row) {
+    let mut row = Row {
+        ts: batch.keys[i].0,
+        ..Row::default()
+    };
+    for cells in &batch.columns {
+        let Cell::Value(bytes) = cells.cell(i) else {
+            continue;
+        };
+        let value = Value::read(cells.data_type, bytes).unwrap();
+        match (cells.column.0, has_pk, value) {
+            (2, true, Value::Int(value)) => row.pk = Some(Pk::BigInt(value)),
+            (2, true, Value::Bytes(text)) => row.pk = Some(Pk::VarChar(text.to_vec())),
+            (2, false, Value::Int(value)) | (3, true, Value::Int(value)) => {
+                row.value = Some(value as i32);
+            }
+            (_, _, Value::Bytes(text)) => row.text = Some(text.to_vec()),
+            other => panic!("{other:?}"),
+        }
+    }
+    let key = Key {
+        uid: uid.0,
+        ts: row.ts,
+        pk: row.pk.clone(),
+    };
+    (key, row)
 }

@@ -247,7 +247,7 @@ impl VnodeBuilder {
             let suid = self.truth.tables[&uid].suid;
             let sver = self.stbs.get(&suid).map_or(1, |s| s.version);
             for row in &rows {
-                self.truth.write(uid, row.ts, row.pk.clone(), version);
+                self.truth.write(uid, row, version);
                 self.rows.push(StoredRow {
                     suid,
                     uid,

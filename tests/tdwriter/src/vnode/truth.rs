@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::row::{Pk, PkType};
+use crate::row::{Pk, PkType, Row};
 use crate::tsdb::Tomb;
 
 /// Key of a row.
@@ -41,6 +41,8 @@ pub struct Truth {
     pub newest: BTreeMap<Key, i64>,
     /// The rows of `newest` that no later delete covers: what SQL answers.
     pub live: BTreeMap<Key, i64>,
+    /// What the newest write to each key of `newest` wrote.
+    pub rows: BTreeMap<Key, Row>,
     /// Deletes that had an effect, one per table, in order of version, not clipped to file sets. Deletes of tables dropped later are
     /// left out.
     pub deletes: Vec<Tomb>,
@@ -96,8 +98,13 @@ impl Truth {
         self.tables.get(&uid).is_some_and(|t| t.dropped.is_none())
     }
 
-    pub(super) fn write(&mut self, uid: i64, ts: i64, pk: Option<Pk>, version: i64) {
-        let key = Key { uid, ts, pk };
+    pub(super) fn write(&mut self, uid: i64, row: &Row, version: i64) {
+        let key = Key {
+            uid,
+            ts: row.ts,
+            pk: row.pk.clone(),
+        };
+        self.rows.insert(key.clone(), row.clone());
         self.newest.insert(key.clone(), version);
         self.live.insert(key, version);
     }

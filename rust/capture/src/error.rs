@@ -54,6 +54,9 @@ pub enum CaptureError {
         /// What and where.
         source: FormatError,
     },
+    /// Whoever took the rows wants no more.
+    #[error("the reading of rows was ended by whoever took them")]
+    Stopped,
     /// Rows can't be kept in memory as they have to be.
     #[error("{0}; rows as long as these can't be read from the files")]
     TooLong(TooLong),

@@ -23,8 +23,15 @@ pub struct RowView {
     snapshot: Snapshot,
 }
 
-/// What [`RowView::read`] could not read: another source has to be asked for it. None of these rows were handed on.
-pub type Unread = Vec<(TableId, KeySpan)>;
+/// What [`RowView::read`] could not read, so that another source has to be asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// Wanted keys of these tables; none of their rows were handed on.
+    Spans(Vec<(TableId, KeySpan)>),
+    /// All that was wanted of the file set, as an index is of a form that is not known, or everything is encrypted. What
+    /// was handed on is to be forgotten.
+    Everything,
+}
 
 impl RowView {
     /// Opens the committed files of a vnode.
@@ -34,9 +41,7 @@ impl RowView {
     pub fn open(dir: &VnodeDir) -> Result<Self, CaptureError> {
         for attempt in 0..ATTEMPTS {
             let snapshot = Snapshot::open(dir, Version::BEGINNING)?;
-            // A commit renames vnode.json before current.json. So if vnode.json still says what it said before
-            // current.json was read, no later commit is in current.json.
-            if dir.config()?.committed == snapshot.vnode.committed {
+            if snapshot.is_exact(dir)? {
                 return Ok(Self { snapshot });
             }
             pause(attempt);
@@ -45,6 +50,11 @@ impl RowView {
             path: dir.primary.clone(),
             attempts: ATTEMPTS,
         })
+    }
+
+    /// The rows of files that are open, all of them, and of one commit.
+    pub(crate) fn of(snapshot: Snapshot) -> Self {
+        Self { snapshot }
     }
 
     /// Every row up to this version is in the files, and none that is later.
@@ -62,29 +72,36 @@ impl RowView {
     /// Hands on the wanted rows of a file set, in the order of table and key. The first error of `sink` ends the reading.
     ///
     /// # Errors
-    /// The files are damaged. With `FormatError::Unreadable` an index is of a form that is not known, or everything is
-    /// encrypted: then another source has to be asked for all that is wanted of this file set, and what has been handed on
-    /// is to be forgotten.
+    /// The files are damaged.
     pub fn read(
         &self,
         fid: FileSetId,
         wanted: &WantedRows,
         sink: &mut BatchSink<'_>,
     ) -> Result<Unread, CaptureError> {
+        if self.snapshot.vnode.tsdb_encrypted {
+            return Ok(Unread::Everything);
+        }
+        match self.read_readable(fid, wanted, sink) {
+            Ok(spans) => Ok(Unread::Spans(spans)),
+            Err(CaptureError::Format {
+                source: FormatError::Unreadable { .. },
+                ..
+            }) => Ok(Unread::Everything),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_readable(
+        &self,
+        fid: FileSetId,
+        wanted: &WantedRows,
+        sink: &mut BatchSink<'_>,
+    ) -> Result<Vec<(TableId, KeySpan)>, CaptureError> {
         let sets = &self.snapshot.current.file_sets;
         let Some(set) = sets.iter().find(|set| set.fid == fid) else {
-            return Ok(Unread::new());
+            return Ok(Vec::new());
         };
-        if self.snapshot.vnode.tsdb_encrypted {
-            return Err(CaptureError::Format {
-                path: format!("vnode{}/tsdb", self.snapshot.vnode.vgroup).into(),
-                source: FormatError::Unreadable {
-                    what: "TSDB file",
-                    offset: 0,
-                    why: tdfiles::Unreadable::Encrypted,
-                },
-            });
-        }
         let mut stt_files = Vec::new();
         for entry in &set.stt {
             if let Some((file, path)) = self.snapshot.paged(entry)? {

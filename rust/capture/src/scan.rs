@@ -1,7 +1,7 @@
 //! One vnode, start to end: which source is asked for what, and what the answer is worth.
 
 use crate::{
-    CaptureError, Change, Coverage, Reason, ReasonCode, SourceKind, TsdbSource, VnodeDir,
+    CaptureError, Change, Coverage, Reason, ReasonCode, RowView, SourceKind, TsdbSource, VnodeDir,
     WalSource,
     change::Sink,
     retry::{ATTEMPTS, pause},
@@ -41,6 +41,15 @@ pub enum SourceChoice {
     Wal,
 }
 
+/// Which committed files a scan opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// Those with something later than the start. What a commit adds meanwhile may be seen, too.
+    Later,
+    /// All of them, as they are after one commit and before the next one.
+    OfOneCommit,
+}
+
 /// The outcome of a scan.
 #[derive(Debug, Clone)]
 pub struct ScanReport {
@@ -75,6 +84,29 @@ impl VnodeDir {
         choice: SourceChoice,
         sink: &mut dyn FnMut(Change<'_>) -> Result<(), FormatError>,
     ) -> Result<ScanReport, CaptureError> {
+        let files = Files::Later;
+        let (report, _) = self.scan_files(start, choice, files, sink)?;
+        Ok(report)
+    }
+
+    /// Does the same by the committed files only, and gives their rows: both are of one and the same commit.
+    pub fn scan_and_keep(
+        &self,
+        start: &Start,
+        sink: &mut dyn FnMut(Change<'_>) -> Result<(), FormatError>,
+    ) -> Result<(ScanReport, RowView), CaptureError> {
+        let (report, tsdb) =
+            self.scan_files(start, SourceChoice::Tsdb, Files::OfOneCommit, sink)?;
+        Ok((report, tsdb.into_view()))
+    }
+
+    fn scan_files(
+        &self,
+        start: &Start,
+        choice: SourceChoice,
+        files: Files,
+        sink: &mut dyn FnMut(Change<'_>) -> Result<(), FormatError>,
+    ) -> Result<(ScanReport, TsdbSource), CaptureError> {
         let vgroup = self.vgroup;
         let sink: &mut Sink<'_> =
             &mut |change| sink(change).map_err(|source| CaptureError::Rows { vgroup, source });
@@ -99,7 +131,7 @@ impl VnodeDir {
             ));
         }
         let known_compactions = start.known.as_ref().map(|known| known.compactions.clone());
-        let (mut tsdb, mut wal) = self.open_sources(since, known_compactions, choice)?;
+        let (mut tsdb, mut wal) = self.open_sources(since, known_compactions, choice, files)?;
         let committed = tsdb.snapshot().vnode.committed;
 
         let (source, mut coverage) = match choice {
@@ -152,12 +184,13 @@ impl VnodeDir {
             hash_range: vnode.hash_range,
             compactions: tsdb.compactions(),
         };
-        Ok(ScanReport {
+        let report = ScanReport {
             vnode,
             source,
             coverage,
             known,
-        })
+        };
+        Ok((report, tsdb))
     }
 
     /// The version up to which everything was ingested before `time_us` (µs since the epoch), by the log.
@@ -196,16 +229,21 @@ impl VnodeDir {
         since: Version,
         compactions: Option<BTreeMap<FileSetId, i64>>,
         choice: SourceChoice,
+        files: Files,
     ) -> Result<(TsdbSource, WalSource), CaptureError> {
         for attempt in 0..ATTEMPTS {
-            // Where only the log is asked for, no committed file has to be opened.
-            let files_since = if choice == SourceChoice::Wal {
-                Version(i64::MAX)
-            } else {
-                since
+            let files_since = match (choice, files) {
+                // Where only the log is asked for, no committed file has to be opened.
+                (SourceChoice::Wal, _) => Version(i64::MAX),
+                (_, Files::Later) => since,
+                (_, Files::OfOneCommit) => Version::BEGINNING,
             };
             let tsdb = TsdbSource::open(self, files_since, compactions.clone())?;
             let vnode = &tsdb.snapshot().vnode;
+            if files == Files::OfOneCommit && !tsdb.snapshot().is_exact(self)? {
+                pause(attempt);
+                continue;
+            }
             let rows_after = match choice {
                 SourceChoice::Auto if !vnode.tsdb_encrypted => vnode.committed.max(since),
                 _ => since,

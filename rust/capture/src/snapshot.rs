@@ -92,6 +92,13 @@ impl Snapshot {
         }))
     }
 
+    /// Whether the files hold nothing later than the committed version. A commit renames `vnode.json` before
+    /// `current.json`: so if `vnode.json` still says what it said before `current.json` was read, no later commit is in
+    /// it.
+    pub(crate) fn is_exact(&self, dir: &VnodeDir) -> Result<bool, CaptureError> {
+        Ok(dir.config()?.committed == self.vnode.committed)
+    }
+
     /// An opened file and its path; `None` if it holds nothing later than the snapshot's start.
     pub(crate) fn paged(
         &self,

@@ -5,7 +5,7 @@
 //! rows later sees that one. Versions above the committed one are therefore kept, never cut off.
 
 use crate::{
-    CaptureError, Change, Coverage, ReasonCode, Snapshot, VnodeDir,
+    CaptureError, Change, Coverage, ReasonCode, RowView, Snapshot, VnodeDir,
     change::Sink,
     merge::{Run, merge},
     retry::read_racing,
@@ -105,6 +105,11 @@ impl TsdbSource {
     /// The state that is read.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// The rows of the files, which must all have been opened.
+    pub(crate) fn into_view(self) -> RowView {
+        RowView::of(self.snapshot)
     }
 
     /// Each file set's `last compact` time, ms since the epoch; 0 for never.

@@ -13,7 +13,8 @@
 //! | `deletes` | joins many deletes of a table where that is cheaper |
 //! | `blobs` | what is said about BLOB values, which queries do not always tell |
 //! | `tags` | reads the tags of children, and writes those that changed |
-//! | `rows` | reads the changed rows, and writes them |
+//! | `rows` | reads the changed rows by SQL, and writes them |
+//! | `file_rows` | reads them from the server's committed files, where these have them |
 //! | `tries` | decides what happens to a table that could not be read |
 //! | `patience` | asks again while the server is busy |
 //! | `watch` | notices that no server answers any more |
@@ -26,6 +27,7 @@ mod blobs;
 mod changes;
 mod deletes;
 mod error;
+mod file_rows;
 mod found;
 mod origin;
 pub(crate) mod output;
@@ -44,9 +46,9 @@ pub(crate) use watch::Watch;
 
 use crate::watermark::{self, WatermarkError};
 use ::rows::avro::Compression;
-use capture::ReasonCode;
+use capture::{ReasonCode, RowView};
 use model::{
-    FailedId, FailedTable, Key, KeySpan, Progress, Unit,
+    FailedId, FailedTable, Key, KeySpan, Progress, Unit, VgId,
     catalogue::{self, Catalogue},
 };
 use output::Output;
@@ -240,6 +242,16 @@ pub(crate) struct Backup<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
+/// What is known to have changed in a database.
+#[derive(Clone, Copy)]
+pub(crate) struct Changed<'a> {
+    pub(crate) plan: &'a Plan,
+    /// Where the next link starts.
+    pub(crate) checkpoint: &'a Checkpoint,
+    /// The rows of vgroups at the watermark. The rows of others are asked for by SQL.
+    pub(crate) rows: &'a BTreeMap<VgId, RowView>,
+}
+
 /// A database that was backed up.
 pub(crate) struct Done {
     pub(crate) link: DatabaseLink,
@@ -278,10 +290,15 @@ impl Backup<'_> {
             }
             .into());
         }
-        let (plan, checkpoint) = (&found.plan, &found.checkpoint);
-        let mut done = self.write(out, number, catalogue, known.as_ref(), plan, checkpoint)?;
+        let changed = Changed {
+            plan: &found.plan,
+            checkpoint: &found.checkpoint,
+            rows: &found.rows,
+        };
+        let mut done = self.write(out, number, catalogue, known.as_ref(), changed)?;
         done.notes.extend(found.notes);
-        done.notes.extend(blobs::note(&done, &found.vnodes, plan)?);
+        done.notes
+            .extend(blobs::note(&done, &found.vnodes, &found.plan)?);
         Ok(done)
     }
 
@@ -292,9 +309,11 @@ impl Backup<'_> {
         number: usize,
         mut catalogue: Catalogue,
         known: Option<&Known>,
-        plan: &Plan,
-        checkpoint: &Checkpoint,
+        changed: Changed<'_>,
     ) -> Result<Done, BackupError> {
+        let Changed {
+            plan, checkpoint, ..
+        } = changed;
         let database = &catalogue.database.name.clone();
         let mut notes = Vec::new();
         let vgroups = vgroup_links(plan, &mut notes);
@@ -325,7 +344,7 @@ impl Backup<'_> {
             .retain(|name, change| change.uid.is_none() || is_readable(&catalogue, name));
         deletes::join(self, &catalogue, &mut changes)?;
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
-        let copied = rows::copy(self, store, &layout, &mut catalogue, &mut changes)?;
+        let copied = rows::copy(self, store, &layout, &catalogue, &mut changes, changed.rows)?;
         notes.extend(changes.notes.iter().cloned());
         notes.extend(origin::note(self.connection, &catalogue, known)?);
         failed.extend(copied.failed);

@@ -6,8 +6,8 @@
 
 use crate::{
     backup::{
-        self, Backup, BackupError, BackupJob, BackupOutcome, Databases, Known, Replicated, Watch,
-        output::Output,
+        self, Backup, BackupError, BackupJob, BackupOutcome, Changed, Databases, Known, Replicated,
+        Watch, output::Output,
     },
     watermark,
 };
@@ -25,7 +25,10 @@ use server::{
     catalogue::{self, CatalogueError},
     cluster, database as databases,
 };
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 use store::FileEntry;
 
 /// What to export, and how.
@@ -119,7 +122,12 @@ pub fn run(
     }
     let known = before(&catalogue, &plan);
     let uids: HashSet<Uid> = catalogue.tables.values().map(|table| table.uid).collect();
-    let done = backup.write(&mut out, 0, catalogue, Some(&known), &plan, &checkpoint)?;
+    let changed = Changed {
+        plan: &plan,
+        checkpoint: &checkpoint,
+        rows: &BTreeMap::new(),
+    };
+    let done = backup.write(&mut out, 0, catalogue, Some(&known), changed)?;
     manifest.failures = done.failed.iter().map(ToString::to_string).collect();
     manifest.not_covered = done.not_covered;
     manifest.files = done.files;

@@ -2,10 +2,14 @@
 
 use crate::{Ordinals, Plan, Planner, checkpoint::Checkpoint, window::WindowWidth};
 use capture::{
-    CaptureError, DataDirs, Reason, ReasonCode, SourceChoice, SourceKind, Start, VnodeDir,
+    CaptureError, Change, DataDirs, Reason, ReasonCode, RowView, SourceChoice, SourceKind, Start,
+    VnodeDir,
 };
 use model::{Cancelled, KeySpan, Precision, Progress, Unit, Version, VgId};
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +109,29 @@ pub fn of_vnodes(
     request: &Request,
     progress: &dyn Progress,
 ) -> Result<Detection, DetectError> {
+    scan(vnodes, request, None, progress)
+}
+
+/// Does the run by the committed files alone, and gives the rows of each vnode as of the commit that was looked at.
+///
+/// # Errors
+/// As [`of_vnodes`].
+pub fn with_rows(
+    vnodes: Vec<VnodeDir>,
+    request: &Request,
+    progress: &dyn Progress,
+) -> Result<(Detection, BTreeMap<VgId, RowView>), DetectError> {
+    let mut rows = BTreeMap::new();
+    let detection = scan(vnodes, request, Some(&mut rows), progress)?;
+    Ok((detection, rows))
+}
+
+fn scan(
+    vnodes: Vec<VnodeDir>,
+    request: &Request,
+    mut rows: Option<&mut BTreeMap<VgId, RowView>>,
+    progress: &dyn Progress,
+) -> Result<Detection, DetectError> {
     let (database, vnodes) = select(vnodes, request)?;
     capture::no_vgroup_twice(&vnodes)?;
     let checkpoint = match &request.since {
@@ -149,7 +176,15 @@ pub fn of_vnodes(
         progress.go_on()?;
         let (start, unknown) = start_of(vnode, &request.since, checkpoint)?;
         let mut changes = planner.vgroup();
-        let mut report = vnode.scan(&start, request.source, &mut |change| changes.add(change))?;
+        let mut sink = |change: Change<'_>| changes.add(change);
+        let mut report = match &mut rows {
+            None => vnode.scan(&start, request.source, &mut sink)?,
+            Some(rows) => {
+                let (report, view) = vnode.scan_and_keep(&start, &mut sink)?;
+                rows.insert(vnode.vgroup, view);
+                report
+            }
+        };
         report.coverage.reasons.extend(unknown);
         progress.advance(1, changes.rows_seen());
         next.vgroups

@@ -5,9 +5,11 @@
 //! | [`source`] | the seam to whoever has rows: a [`source::RowSource`] gives them |
 //! | [`sink`] | the seam to whoever takes the rows of a block: a [`sink::RowSink`] |
 //! | [`avro`] | rows and tags as Avro files, as taosdump writes them |
+//! | [`stored`] | cells as the server's files hold them, as SQL gives them |
 //! | [`block`] | the rows of a block, read back |
 
 pub mod avro;
 pub mod block;
 pub mod sink;
 pub mod source;
+pub mod stored;

@@ -1,7 +1,7 @@
 //! A scan's outcome in a form that can be held against the writer's truth.
 
 use capture::{
-    CaptureError, Change, DataDirs, RowView, ScanReport, SourceChoice, Start, TableChange,
+    CaptureError, Change, DataDirs, RowView, ScanReport, SourceChoice, Start, TableChange, Unread,
     VnodeDir, WantedRows,
 };
 use model::{Cell, KeySpan, PkValue, RowBatch, Suid, TableId, Uid, Value, Version};
@@ -162,7 +162,7 @@ pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> BTreeMap<
             assert_eq!(at, batch.len());
             Ok(())
         });
-        assert_eq!(unread.unwrap(), []);
+        assert_eq!(unread.unwrap(), Unread::Spans(Vec::new()));
     }
     rows
 }

@@ -2,6 +2,7 @@
 
 use crate::watermark::WatermarkError;
 use ::rows::avro::DataFileError;
+use capture::CaptureError;
 use model::{Cancelled, MayPass, schema_change::NoWay};
 use plan::{checkpoint::CheckpointError, detect::DetectError};
 use repository::link::LinkError;
@@ -29,6 +30,9 @@ pub enum BackupError {
     /// A data file could not be written.
     #[error(transparent)]
     Data(#[from] DataFileError),
+    /// The server's files could not be read.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The output can't be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,6 +122,7 @@ impl MayPass for BackupError {
             Self::NoTags { .. } | Self::Disconnected { .. } | Self::DatabaseGone { .. } => true,
             Self::Detect(_)
             | Self::Checkpoint(_)
+            | Self::Capture(_)
             | Self::Cancelled(_)
             | Self::Base { .. }
             | Self::Blocks { .. }

@@ -2,14 +2,14 @@
 
 use super::{Backup, BackupError, Known, base};
 use crate::watermark::{self, WatermarkError};
-use capture::{SourceChoice, VnodeDir};
+use capture::{RowView, SourceChoice, VnodeDir};
 use model::{VgId, retry::pause};
 use plan::{
     Plan,
     checkpoint::Checkpoint,
     detect::{self, Request, Since},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// How often a database is looked at anew because a vgroup of it was moved away, and how long that waits.
 const MOVES: u32 = 5;
@@ -20,6 +20,8 @@ pub(super) struct Found {
     pub(super) plan: Plan,
     pub(super) checkpoint: Checkpoint,
     pub(super) vnodes: Vec<VnodeDir>,
+    /// The rows of the vgroups at the watermark; of none where what is not committed is taken from the log.
+    pub(super) rows: BTreeMap<VgId, RowView>,
     /// The vgroups with several replicas that were not read where they are led.
     pub(super) followers: Vec<VgId>,
     pub(super) notes: Vec<String>,
@@ -66,12 +68,17 @@ impl Backup<'_> {
             },
             window: None,
         };
-        let found = detect::of_vnodes(sources.vnodes.clone(), &request, self.progress);
+        let vnodes = sources.vnodes.clone();
+        let found = match sources.by_log {
+            true => detect::of_vnodes(vnodes, &request, self.progress)
+                .map(|found| (found, BTreeMap::new())),
+            false => detect::with_rows(vnodes, &request, self.progress),
+        };
         // Half a scan, or one without the vnode.
         if let Some(gone) = sources.vnodes.iter().find(|vnode| vnode.is_gone()) {
             return Err(watermark::moved(database, gone).into());
         }
-        let found = found?;
+        let (found, rows) = found?;
         let vgroups = found.plan.vgroups.iter();
         let versions = vgroups
             .filter(|vgroup| vgroup.db_id.is_some())
@@ -93,6 +100,7 @@ impl Backup<'_> {
             plan: found.plan,
             checkpoint: found.checkpoint,
             vnodes: sources.vnodes,
+            rows,
             followers: sources.followers,
             notes: sources.notes,
         })

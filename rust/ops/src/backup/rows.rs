@@ -1,10 +1,12 @@
-//! Reading rows and writing data files, over several connections.
+//! Reading rows and writing data files, several tables at a time: from the server's files where they have them, else by
+//! SQL, over several connections.
 //!
-//! A table's rows are read span by span. Where most children of a super table are wanted whole, one query over the
+//! By SQL, a table's rows are read span by span. Where most children of a super table are wanted whole, one query over the
 //! super table replaces one query for each of them: the server then reads its files once.
 
 use super::{
     Backup, BackupError, Changes, Watch,
+    file_rows::FileRows,
     output::write_file,
     tries::{AfterFailure, TableTries},
 };
@@ -12,8 +14,9 @@ use ::rows::{
     avro::{self, Compression, DataFileError, FileWriter},
     source::{Row as _, RowSource as _},
 };
+use capture::RowView;
 use model::{
-    DataType, FailedId, FailedTable, KeySpan, MayPass as _, Progress, Unit,
+    DataType, FailedId, FailedTable, KeySpan, MayPass as _, Progress, Suid, TableId, Unit, VgId,
     catalogue::{Catalogue, Schema, Table},
     pool,
     retry::pause,
@@ -46,11 +49,22 @@ pub(super) fn copy(
     backup: &Backup<'_>,
     store: &dyn Store,
     layout: &Layout,
-    catalogue: &mut Catalogue,
+    catalogue: &Catalogue,
     changes: &mut Changes,
+    rows: &BTreeMap<VgId, RowView>,
 ) -> Result<Copied, BackupError> {
     let mut stable_names = Vec::new();
-    let jobs = jobs(store, layout, catalogue, changes, &mut stable_names)?;
+    let files = FileRows::new(rows, catalogue);
+    let threads = backup.job.threads;
+    let jobs = jobs(
+        store,
+        layout,
+        catalogue,
+        changes,
+        &files,
+        threads,
+        &mut stable_names,
+    )?;
     let database = &catalogue.database.name;
     let step = format!("dumping the rows of {database}");
     let total = jobs.iter().map(Job::tables).sum();
@@ -66,15 +80,16 @@ pub(super) fn copy(
         results: Mutex::default(),
     };
     let no_connection = || None;
-    pool::run(
-        &jobs,
-        backup.job.threads,
-        no_connection,
-        |slot, job| match job {
-            Job::Table(table) => work.table(slot, table),
-            Job::Stable { stable, tables } => work.stable(slot, stable, tables),
-        },
-    )?;
+    pool::run(&jobs, threads, no_connection, |slot, job| match job {
+        Job::Table(table) => work.table(slot, table),
+        Job::Stable { stable, tables } => work.stable(slot, stable, tables),
+        Job::Files { view, tables } => {
+            for table in work.files(view, tables)? {
+                work.table(slot, table)?;
+            }
+            Ok(())
+        }
+    })?;
 
     let mut failed = Vec::new();
     for (name, result) in work.results.into_inner() {
@@ -108,7 +123,12 @@ pub(super) fn copy(
 }
 
 /// What one worker does at a time.
-enum Job {
+enum Job<'a> {
+    /// These tables, from the files of their vnode.
+    Files {
+        view: &'a RowView,
+        tables: Vec<TableJob>,
+    },
     Table(TableJob),
     /// Every row of these children of a super table.
     Stable {
@@ -117,27 +137,31 @@ enum Job {
     },
 }
 
-struct TableJob {
-    name: String,
-    columns: Columns,
+pub(super) struct TableJob {
+    pub(super) name: String,
+    pub(super) id: TableId,
+    pub(super) columns: Columns,
     spans: Vec<KeySpan>,
-    file: String,
+    /// Those of the spans that queries show rows of.
+    pub(super) shown: Vec<KeySpan>,
+    pub(super) file: String,
 }
 
-impl Job {
+impl Job<'_> {
     fn tables(&self) -> u64 {
         match self {
             Self::Table(_) => 1,
-            Self::Stable { tables, .. } => tables.len() as u64,
+            Self::Stable { tables, .. } | Self::Files { tables, .. } => tables.len() as u64,
         }
     }
 }
 
 /// A table's columns.
 #[derive(Clone)]
-struct Columns {
+pub(super) struct Columns {
     key: String,
     list: std::sync::Arc<str>,
+    pub(super) schema: std::sync::Arc<Schema>,
 }
 
 impl Columns {
@@ -146,21 +170,25 @@ impl Columns {
         Self {
             key: key.map(|column| column.name.clone()).unwrap_or_default(),
             list: column_list(&schema.columns).into(),
+            schema: std::sync::Arc::new(schema.clone()),
         }
     }
 }
 
 /// The jobs, large ones first, and the directories that their files need.
-fn jobs(
+fn jobs<'a>(
     store: &dyn Store,
     layout: &Layout,
     catalogue: &Catalogue,
     changes: &Changes,
+    files: &FileRows<'a>,
+    threads: usize,
     stable_names: &mut Vec<FileEntry>,
-) -> Result<Vec<Job>, BackupError> {
+) -> Result<Vec<Job<'a>>, BackupError> {
     let mut directories = HashSet::new();
     let mut columns: HashMap<&str, Columns> = HashMap::new();
     let mut by_stable: BTreeMap<Option<&str>, Vec<TableJob>> = BTreeMap::new();
+    let mut by_files: BTreeMap<VgId, (&RowView, Vec<TableJob>)> = BTreeMap::new();
     let wanted = changes
         .tables
         .values()
@@ -185,14 +213,35 @@ fn jobs(
         let columns = columns
             .entry(stable.unwrap_or(&table.name))
             .or_insert_with(|| Columns::of(schema));
-        by_stable.entry(stable).or_default().push(TableJob {
+        let suid = match stable {
+            Some(stable) => catalogue.stables.get(stable).map(|stable| stable.suid),
+            None => Some(Suid(0)),
+        };
+        let Some(suid) = suid else { continue };
+        let job = TableJob {
             name: table.name.clone(),
+            id: TableId {
+                suid,
+                uid: table.uid,
+            },
             columns: columns.clone(),
             spans: change.spans.clone(),
+            shown: files.shown(&change.spans),
             file,
-        });
+        };
+        match files.of(table, schema) {
+            Some(view) => {
+                let (_, tables) = by_files.entry(table.vgroup).or_insert((view, Vec::new()));
+                tables.push(job);
+            }
+            None => by_stable.entry(stable).or_default().push(job),
+        }
     }
     let mut jobs = Vec::new();
+    for (view, tables) in by_files.into_values() {
+        let together = FileRows::together(tables, threads);
+        jobs.extend(together.map(|tables| Job::Files { view, tables }));
+    }
     let mut singles = Vec::new();
     for (stable, tables) in by_stable {
         let children = stable.map_or(0, |stable| children(catalogue, stable));
@@ -219,7 +268,7 @@ fn children(catalogue: &Catalogue, stable: &str) -> usize {
     catalogue.tables.values().filter(is_child).count()
 }
 
-enum TableResult {
+pub(super) enum TableResult {
     /// The file, unless there was no row.
     Rows(Option<FileEntry>),
     /// The table was dropped meanwhile.
@@ -228,13 +277,13 @@ enum TableResult {
 }
 
 /// What the workers share.
-struct Work<'a> {
+pub(super) struct Work<'a> {
     login: &'a Login,
     compression: Compression,
     library: &'a Library,
-    progress: &'a dyn Progress,
+    pub(super) progress: &'a dyn Progress,
     watch: &'a Watch,
-    store: &'a dyn Store,
+    pub(super) store: &'a dyn Store,
     database: &'a str,
     results: Mutex<Vec<(String, TableResult)>>,
 }
@@ -266,7 +315,7 @@ impl Work<'_> {
         }
     }
 
-    fn report(&self, name: &str, result: TableResult) {
+    pub(super) fn report(&self, name: &str, result: TableResult) {
         let rows = match &result {
             TableResult::Rows(Some(file)) => file.rows,
             _ => 0,
@@ -362,7 +411,7 @@ impl Work<'_> {
         Ok(TableResult::Rows(file.transpose()?))
     }
 
-    fn file_layout(
+    pub(super) fn file_layout(
         &self,
         types: Vec<DataType>,
         as_bytes: &BTreeSet<usize>,
@@ -376,7 +425,7 @@ impl Work<'_> {
         })
     }
 
-    fn create<'l>(
+    pub(super) fn create<'l>(
         &self,
         file: &str,
         layout: &'l avro::Layout,

@@ -32,8 +32,13 @@ pub(crate) fn decode_values(
             Unreadable::ColumnType(data_type as i8 as u8),
         ));
     };
-    if is_lossy(packed, data_type) {
-        return Err(place.unknown(algorithm));
+    if let Some((first, values)) = packed.bytes.split_first()
+        && is_lossy(*first, algorithm, data_type)
+    {
+        return match first & 1 {
+            0 => plain(values, n, width, place),
+            _ => Err(place.unknown(algorithm)),
+        };
     }
     let unpacked = packed.unpack(n * width)?;
     let stored = algorithm.first == FirstStage::Raw && algorithm.second.is_none();
@@ -70,11 +75,11 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Whether a floating-point column is in the lossy form of tsz, whose first byte tells.
-fn is_lossy(packed: Packed<'_>, data_type: DataType) -> bool {
+/// Whether a floating-point column is in the lossy form of tsz, as its first byte tells. The lowest bit of that says whether
+/// values could be packed.
+fn is_lossy(first: u8, algorithm: Algorithm, data_type: DataType) -> bool {
     let float = matches!(data_type, DataType::Float | DataType::Double);
-    let tsz = packed.algorithm.second == Some(SecondStage::Tsz);
-    float && tsz && packed.bytes.first().is_some_and(|first| first >> 1 == 1)
+    float && algorithm.second == Some(SecondStage::Tsz) && first >> 1 == 1
 }
 
 fn floats<const W: usize>(

@@ -132,7 +132,7 @@ fn data(name: &str) -> Data {
                 other => number.to_le_bytes()[..other.stored_width().unwrap()].to_vec(),
             };
             values.push(row, model::Cell::Value(&bytes)).unwrap();
-            valid.push(name != "mixed" || number % 10 > 0);
+            valid.push(name != "mixed" || !number.is_multiple_of(10));
         }
         if name == "mixed" {
             values.valid = Some(valid);

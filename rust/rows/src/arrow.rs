@@ -27,4 +27,5 @@ pub use decode::decode;
 pub use encode::{EncodeError, Encoded, encode};
 pub(crate) use layout::LEADING;
 pub use layout::{FileColumn, Layout, LayoutError, Origin};
+pub(crate) use rows::runs_of_tables;
 pub use rows::{ColumnRows, RowsError, TableRows, TablesOf, Values};

@@ -7,12 +7,14 @@
 //! | module | holds |
 //! |---|---|
 //! | `writer` | row batches → files |
+//! | `names` | the column of tables' names, by runs |
 //! | `reader` | a file → record batches, table by table |
 //! | `source` | a file → rows, one by one, for whoever takes a [`crate::source::RowSource`] |
 //! | `held` | the column chunks of a row group, checked and in memory |
 //! | `thrift` | the check that headers claim nothing which the file can't hold |
 
 mod held;
+mod names;
 mod reader;
 mod source;
 mod thrift;

@@ -2,7 +2,7 @@
 
 use super::layout::{FileColumn, LEADING, Layout, TABLE, VERSION};
 use arrow_array::{
-    Array, BinaryArray, BooleanArray, RecordBatch, StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch, StringArray,
     cast::AsArray as _,
     types::{
         Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -25,11 +25,10 @@ pub struct RowsError(pub(crate) String);
 pub struct TablesOf {
     layout: Arc<Layout>,
     batch: RecordBatch,
-    names: StringArray,
     keys: ScalarBuffer<i64>,
     versions: Option<ScalarBuffer<i64>>,
-    /// Whose rows are where: the table's place in `names`.
-    tables: Vec<(usize, Range<usize>)>,
+    /// Whose rows are where.
+    tables: Vec<(String, Range<usize>)>,
     /// For each further array of the batch its column in the layout.
     columns: Vec<(usize, usize)>,
 }
@@ -99,13 +98,15 @@ impl TablesOf {
             }
         }
         let names = batch.column_by_name(TABLE);
-        let names = names.and_then(|names| names.as_dictionary_opt::<Int32Type>());
         let names = names.ok_or_else(|| foreign("a table's name"))?;
-        let numbers = names.keys();
-        let names = names.values().as_string_opt::<i32>();
-        let names = names.ok_or_else(|| foreign("a table's name"))?.clone();
-        if numbers.null_count() > 0 || names.null_count() > 0 {
-            return Err(foreign("a table's name"));
+        let mut tables: Vec<(String, Range<usize>)> = Vec::new();
+        for (name, rows) in runs_of_tables(names)? {
+            let start = tables.last().map_or(0, |(_, rows)| rows.end);
+            match tables.last_mut() {
+                // A dictionary may hold a name twice.
+                Some((last, so_far)) if last == name => so_far.end += rows,
+                _ => tables.push((name.to_owned(), start..start + rows)),
+            }
         }
         let key = columns.iter().find(|(_, place)| *place == 0);
         let key = key.and_then(|(at, _)| timestamps(batch.column(*at)));
@@ -113,24 +114,9 @@ impl TablesOf {
         let versions = batch.column_by_name(VERSION);
         let versions = versions.and_then(|versions| versions.as_primitive_opt::<Int64Type>());
         let versions = versions.map(|versions| versions.values().clone());
-        let mut tables: Vec<(usize, Range<usize>)> = Vec::new();
-        for run in numbers.values().chunk_by(|a, b| a == b) {
-            let name = run.first().and_then(|number| usize::try_from(*number).ok());
-            let name = name.filter(|name| *name < names.len());
-            let name = name.ok_or_else(|| foreign("a table's name"))?;
-            let start = tables.last().map_or(0, |(_, rows)| rows.end);
-            match tables.last_mut() {
-                // A dictionary may hold a name twice.
-                Some((last, rows)) if names.value(*last) == names.value(name) => {
-                    rows.end += run.len();
-                }
-                _ => tables.push((name, start..start + run.len())),
-            }
-        }
         Ok(Self {
             layout,
             batch,
-            names,
             keys,
             versions,
             tables,
@@ -147,10 +133,10 @@ impl TablesOf {
         tables: Option<&BTreeSet<String>>,
         span: KeySpan,
     ) -> Result<(), RowsError> {
-        let (names, keys) = (&self.names, &self.keys);
+        let keys = &self.keys;
         let mut ascending = true;
         self.tables.retain_mut(|(name, rows)| {
-            if tables.is_some_and(|tables| !tables.contains(names.value(*name))) {
+            if tables.is_some_and(|tables| !tables.contains(name)) {
                 return false;
             }
             let of_table = keys.get(rows.clone()).unwrap_or_default();
@@ -175,7 +161,7 @@ impl TablesOf {
     pub fn tables(&self) -> impl Iterator<Item = TableRows<'_>> {
         self.tables.iter().map(|(name, rows)| TableRows {
             of: self,
-            name: self.names.value(*name),
+            name,
             rows: rows.clone(),
         })
     }
@@ -273,6 +259,26 @@ impl ColumnRows<'_> {
             Values::Bits(_) | Values::Decimal(_) => None,
         }
     }
+}
+
+/// Whose rows follow each other, and how many.
+pub(crate) fn runs_of_tables(
+    names: &ArrayRef,
+) -> Result<impl Iterator<Item = (&str, usize)>, RowsError> {
+    let no_name = || RowsError("there are rows without a table's name".to_owned());
+    let names = names.as_dictionary_opt::<Int32Type>().ok_or_else(no_name)?;
+    let numbers = names.keys();
+    let texts = names.values().as_string_opt::<i32>();
+    let texts = texts.ok_or_else(no_name)?;
+    let known = |number: &i32| usize::try_from(*number).is_ok_and(|number| number < texts.len());
+    if numbers.null_count() > 0 || texts.null_count() > 0 || !numbers.values().iter().all(known) {
+        return Err(no_name());
+    }
+    let runs = numbers.values().chunk_by(|a, b| a == b);
+    Ok(runs.map(|run| {
+        let number = run.first().copied().unwrap_or_default();
+        (texts.value(number as usize), run.len())
+    }))
 }
 
 fn timestamps(array: &dyn Array) -> Option<&ScalarBuffer<i64>> {

@@ -1,13 +1,20 @@
 //! Row batches → files.
 
-use super::ParquetError;
-use crate::arrow::{Layout, encode};
+use super::{ParquetError, names::Names};
+use crate::arrow::{Layout, RowsError, encode, runs_of_tables};
 use ::parquet::{
-    arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
+    arrow::{
+        ArrowWriter,
+        arrow_writer::{
+            ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+        },
+    },
     basic::{Compression, Encoding, ZstdLevel},
+    errors::{ParquetError as LibraryError, Result as ParquetResult},
     file::{
         metadata::KeyValue,
         properties::{EnabledStatistics, WriterProperties},
+        writer::SerializedFileWriter,
     },
     schema::types::ColumnPath,
 };
@@ -26,15 +33,28 @@ const GROUP_BYTES: usize = 16 << 20;
 const PAGE_BYTES: usize = 2 << 20;
 /// How many values are looked at before a page's size is.
 const LOOK_EVERY: usize = 8192;
+/// Texts that take more than this do not repeat enough to be worth a dictionary.
+const DICTIONARY_BYTES: usize = 64 << 10;
 
 /// Writes one file.
 pub struct FileWriter<W: Write + Send = Box<dyn Write + Send>> {
     name: String,
     place: String,
     layout: Arc<Layout>,
-    writer: ArrowWriter<Hashing<W>>,
+    writer: SerializedFileWriter<Hashing<W>>,
+    factory: ArrowRowGroupWriterFactory,
+    group: Group,
     rows: u64,
-    /// Bytes of the row group that is being written, before they are encoded.
+}
+
+/// The row group that is being written.
+#[derive(Default)]
+struct Group {
+    names: Names,
+    /// One for each column but that of names; none before the first row.
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
+    /// Bytes of its values before they are encoded.
     bytes: usize,
 }
 
@@ -74,15 +94,18 @@ impl<W: Write + Send> FileWriter<W> {
     ) -> Result<Self, ParquetError> {
         let options = ArrowWriterOptions::new().with_properties(properties(layout.schema()));
         let schema = Arc::clone(layout.schema());
-        let writer = ArrowWriter::try_new_with_options(Hashing::new(to), schema, options)
+        let writer = ArrowWriter::try_new_with_options(Hashing::new(to), schema, options);
+        let (writer, factory) = writer
+            .and_then(ArrowWriter::into_serialized_writer)
             .map_err(|source| write_error(&place, source))?;
         Ok(Self {
             name: name.to_owned(),
             place,
             layout,
             writer,
+            factory,
+            group: Group::default(),
             rows: 0,
-            bytes: 0,
         })
     }
 
@@ -98,25 +121,63 @@ impl<W: Write + Send> FileWriter<W> {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         let mut at = 0;
         while at < batch.num_rows() {
-            let room = GROUP_ROWS.saturating_sub(self.writer.in_progress_rows());
-            let budget = GROUP_BYTES.saturating_sub(self.bytes);
-            let is_first = self.writer.in_progress_rows() == 0;
-            let (count, bytes) = rows_within(batch, at, room, budget, is_first);
+            let room = GROUP_ROWS.saturating_sub(self.group.rows);
+            let budget = GROUP_BYTES.saturating_sub(self.group.bytes);
+            let (count, bytes) = rows_within(batch, at, room, budget, self.group.rows == 0);
+            let mut done = Ok(());
             if count > 0 {
-                self.writer
-                    .write(&batch.slice(at, count))
-                    .map_err(|source| write_error(&self.place, source))?;
-                self.bytes += bytes;
-                self.rows += count as u64;
+                done = self.add(&batch.slice(at, count));
+                self.group.bytes += bytes;
                 at += count;
             }
-            if count == 0 || self.writer.in_progress_rows() >= GROUP_ROWS {
-                self.writer
-                    .flush()
-                    .map_err(|source| write_error(&self.place, source))?;
-                self.bytes = 0;
+            if done.is_ok() && (count == 0 || self.group.rows >= GROUP_ROWS) {
+                done = self.end_group();
+            }
+            done.map_err(|source| write_error(&self.place, source))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> ParquetResult<()> {
+        let schema = self.layout.schema();
+        if batch.schema_ref() != schema {
+            let problem = "the rows are not of the file's layout".to_owned();
+            return Err(LibraryError::General(problem));
+        }
+        let runs = runs_of_tables(batch.column(0))
+            .map_err(|RowsError(problem)| LibraryError::General(problem))?;
+        for (name, rows) in runs {
+            self.group.names.add(name, rows);
+        }
+        if self.group.columns.is_empty() {
+            let number = self.writer.flushed_row_groups().len();
+            self.group.columns = self.factory.create_column_writers(number)?;
+            self.group.columns.remove(0);
+        }
+        let columns = schema.fields().iter().zip(batch.columns()).skip(1);
+        for ((field, column), writer) in columns.zip(&mut self.group.columns) {
+            for leaf in compute_leaves(field, column)? {
+                writer.write(&leaf)?;
             }
         }
+        self.group.rows += batch.num_rows();
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> ParquetResult<()> {
+        let mut group = std::mem::take(&mut self.group);
+        if group.rows == 0 {
+            return Ok(());
+        }
+        let names = self.writer.schema_descr().column(0);
+        let mut writer = self.writer.next_row_group()?;
+        let (chunk, close) = group.names.take(names)?;
+        writer.append_column(&chunk, close)?;
+        for column in group.columns {
+            column.close()?.append_to_row_group(&mut writer)?;
+        }
+        writer.close()?;
         Ok(())
     }
 
@@ -124,11 +185,11 @@ impl<W: Write + Send> FileWriter<W> {
     ///
     /// # Errors
     /// It can't be written.
-    pub fn finish(self) -> Result<(W, FileEntry), ParquetError> {
+    pub fn finish(mut self) -> Result<(W, FileEntry), ParquetError> {
+        let ended = self.end_group();
         let place = self.place;
-        let hashing = self
-            .writer
-            .into_inner()
+        let hashing = ended
+            .and_then(|()| self.writer.into_inner())
             .map_err(|source| write_error(&place, source))?;
         let (mut to, entry) = hashing.finish(self.name, self.rows);
         to.flush().map_err(StoreError::io(place))?;
@@ -220,7 +281,7 @@ where
     }
 }
 
-fn write_error(place: &str, source: ::parquet::errors::ParquetError) -> ParquetError {
+fn write_error(place: &str, source: LibraryError) -> ParquetError {
     ParquetError::Write {
         place: place.to_owned(),
         source: Box::new(source),
@@ -245,8 +306,9 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
             Arrow::Dictionary(..) => continue,
             Arrow::Utf8 | Arrow::Binary => {
                 // Where values do not repeat, the dictionary is given up on the way.
-                properties =
-                    properties.set_column_encoding(column, Encoding::DELTA_LENGTH_BYTE_ARRAY);
+                properties = properties
+                    .set_column_encoding(column.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+                    .set_column_dictionary_page_size_limit(column, DICTIONARY_BYTES);
                 continue;
             }
             Arrow::Boolean | Arrow::Float32 | Arrow::Float64 => Encoding::PLAIN,

@@ -372,6 +372,7 @@ impl Backup<'_> {
             dropped_stables: changes.dropped_stables,
             altered_stables: changes.altered_stables,
             tag_files,
+            row_files: Vec::new(),
             tables,
             changes: changed,
             checkpoint,

@@ -225,6 +225,7 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
         dropped_stables: Vec::new(),
         altered_stables: Vec::new(),
         tag_files: Vec::new(),
+        row_files: Vec::new(),
         tables: entry.clone(),
         changes: entry.clone(),
         checkpoint: entry,

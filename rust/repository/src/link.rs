@@ -8,6 +8,7 @@
 //! | `incremental/N.changes.zst` | what the link changes: a [`TableChange`] per line |
 //! | `incremental/N.checkpoint` | where the next link starts |
 //! | `dbs.sql`, `taosdump.N/…` | as taosdump writes them |
+//! | `rows/…` | in format 2, rows as Parquet files |
 //!
 //! `N` numbers the link's databases. The manifest names every other file with its SHA-256.
 
@@ -15,8 +16,8 @@ pub use crate::{
     link_error::LinkError,
     list::ListWriter,
     manifest::{
-        AlteredStable, Base, DatabaseLink, MANIFEST, Manifest, TableChange, TagFile, Totals,
-        VgroupLink, new_id,
+        AlteredStable, Base, DatabaseLink, MANIFEST, Manifest, RowFile, TableChange, TagFile,
+        Totals, VgroupLink, new_id,
     },
 };
 
@@ -163,9 +164,11 @@ impl Link {
     fn listed(&self) -> impl Iterator<Item = &FileEntry> {
         let databases = self.manifest.databases.iter().flat_map(|database| {
             let tags = database.tag_files.iter().map(|tags| &tags.file);
+            let rows = database.row_files.iter().map(|rows| &rows.file);
             [&database.tables, &database.changes, &database.checkpoint]
                 .into_iter()
                 .chain(tags)
+                .chain(rows)
         });
         self.manifest.files.iter().chain(databases)
     }

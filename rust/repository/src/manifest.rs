@@ -1,7 +1,7 @@
 //! The manifest of a link, and what its lists hold: everything in it that has a fixed form.
 
 use model::{
-    KeySpan, LinkId, Uid, Version, VgId,
+    FileSetId, KeySpan, LinkId, Uid, Version, VgId,
     catalogue::{Database, SuperTable, Table},
     schema_change::Alter,
     sealed,
@@ -80,6 +80,9 @@ pub struct DatabaseLink {
     pub altered_stables: Vec<AlteredStable>,
     /// Tags files.
     pub tag_files: Vec<TagFile>,
+    /// Files with the rows of many tables, in format 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub row_files: Vec<RowFile>,
     /// The list of its tables.
     pub tables: FileEntry,
     /// The list of changes.
@@ -124,6 +127,23 @@ pub struct TagFile {
     pub file: FileEntry,
 }
 
+/// Rows of tables of one super table, or of normal tables with the same columns, in order of table and key. The file itself
+/// says which columns it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowFile {
+    /// The super table; `None` for normal tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<String>,
+    /// The vgroup that the rows were read from.
+    pub vgroup: VgId,
+    /// The file set that they were read from; `None` if they came by SQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_set: Option<FileSetId>,
+    /// The file.
+    pub file: FileEntry,
+}
+
 /// Sums over a link's changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,12 +180,19 @@ pub struct TableChange {
     /// Ranges of keys to delete before the rows are written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deletes: Vec<KeySpan>,
-    /// The ranges whose rows are in the file.
+    /// The ranges whose rows are in the file, or in the row files of the database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<KeySpan>,
-    /// Its rows, if there are any.
+    /// Its rows in format 1, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileEntry>,
+    /// How many rows it has in the row files of the database.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows: u64,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl TableChange {
@@ -181,6 +208,7 @@ impl TableChange {
             deletes: Vec::new(),
             spans: Vec::new(),
             file: None,
+            rows: 0,
         }
     }
 

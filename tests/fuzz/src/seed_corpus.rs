@@ -1,7 +1,14 @@
 //! Writes a first corpus for every target, from the recorded data: `seed_corpus TESTS_DATA CORPUS`.
 
-use model::Version;
-use std::{error::Error, fs, path::Path};
+use model::{
+    Cell, Cells, ColumnId, Key, Precision, RowBatch, Suid, Uid, Version, VgId,
+    catalogue::{Column, ColumnType, Schema},
+};
+use rows::{
+    arrow::{Layout, Origin, encode},
+    parquet::FileWriter,
+};
+use std::{error::Error, fs, path::Path, sync::Arc};
 use tdfiles::{
     current_json::{CurrentJson, FileEntry},
     tsdb::{HeadFile, PagedFile},
@@ -44,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         written.add("c_api", &[&[what][..], data].concat())?;
     }
     written.add("c_api", &[&[3][..], &archive()?].concat())?;
+    written.add("parquet_rows", &parquet_file()?)?;
     let chain = links::Chain::new()?;
     for link in ["full", "inc1", "inc2"] {
         for path in chain.files(link)? {
@@ -108,6 +116,60 @@ fn archive() -> Result<Vec<u8>, Box<dyn Error>> {
     writer.add(8, 2, 3, b"")?;
     writer.finish()?;
     Ok(fs::read(path)?)
+}
+
+/// Rows of two tables with a number, a text and a DECIMAL.
+fn parquet_file() -> Result<Vec<u8>, Box<dyn Error>> {
+    let columns = [
+        ("ts", "TIMESTAMP"),
+        ("n", "INT"),
+        ("v", "VARCHAR(9)"),
+        ("d", "DECIMAL(30, 2)"),
+    ];
+    let mut schema = Schema {
+        columns: Vec::new(),
+        tags: Vec::new(),
+        options: String::new(),
+    };
+    let mut cells = Vec::new();
+    for (id, (name, column_type)) in (1..).zip(columns) {
+        let column_type: ColumnType = column_type.parse()?;
+        schema.columns.push(Column {
+            name: name.to_owned(),
+            column_type,
+            id: Some(id.into()),
+            key: false,
+            coding: None,
+        });
+        let mut column = Cells::new(ColumnId(id), column_type.data_type);
+        let width = column_type.data_type.stored_width().unwrap_or(3);
+        for (row, value) in [Cell::Value(&[b'a'; 16][..width]), Cell::Null, Cell::Null]
+            .into_iter()
+            .enumerate()
+        {
+            column.push(row, value)?;
+        }
+        cells.push(column);
+    }
+    let origin = Origin {
+        stable: None,
+        suid: Suid(0),
+        vgroup: VgId(2),
+        file_set: None,
+        precision: Precision::Nanoseconds,
+    };
+    let layout = Arc::new(Layout::new(&schema, origin)?);
+    let batch = RowBatch {
+        suid: Suid(0),
+        tables: vec![(Uid(1), 1), (Uid(2), 2)],
+        keys: [1, 1, 2].map(Key).into(),
+        versions: [7, 8, 8].map(Version).into(),
+        columns: cells.split_off(1),
+    };
+    let encoded = encode(&layout, batch, &|uid| Some(if uid == Uid(1) { "d1" } else { "d2" }))?;
+    let mut writer = FileWriter::over(Vec::new(), "file", "file".to_owned(), layout)?;
+    writer.write(&encoded.batch)?;
+    Ok(writer.finish()?.0)
 }
 
 fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {

@@ -309,6 +309,7 @@ impl Maker {
             tables: tables.iter().map(table).collect(),
             changes: Vec::new(),
             tag_files: Vec::new(),
+            row_files: Vec::new(),
         })
     }
 

@@ -11,6 +11,7 @@
 //! | `claim` | lets one restore at a time write to a target |
 //! | `target` | makes the target's options what a link says |
 //! | `schema` | creates and alters super tables and tables |
+//! | `tags` | sets the tags of children that are there |
 //! | `rows` | deletes ranges and writes rows |
 //! | `failures` | keeps what went wrong |
 //! | `blocks` | restores a coordinator's archives |
@@ -23,6 +24,7 @@ mod failures;
 mod plan;
 mod rows;
 mod schema;
+mod tags;
 mod target;
 
 pub use claim::Pulse;

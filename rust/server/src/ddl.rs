@@ -140,15 +140,19 @@ pub fn alter(what: Altered, database: &str, name: &str, alter: &Alter) -> String
     format!("ALTER {kind} {target} {}", alter_clause(alter))
 }
 
-/// The statement that sets a tag of a child table to a literal.
-pub fn set_tag(database: &str, table: &str, tag: &str, literal: &[u8]) -> Vec<u8> {
-    let mut statement = format!(
-        "ALTER TABLE {} SET TAG {} = ",
-        sql::table(database, table),
-        sql::name(tag)
-    )
-    .into_bytes();
-    statement.extend_from_slice(literal);
+/// The statement that sets tags of a child table to literals. There are servers that take only one tag at a time.
+pub fn set_tags<'t>(
+    database: &str,
+    table: &str,
+    tags: impl IntoIterator<Item = (&'t Column, &'t Vec<u8>)>,
+) -> Vec<u8> {
+    let mut statement =
+        format!("ALTER TABLE {} SET TAG ", sql::table(database, table)).into_bytes();
+    for (number, (tag, literal)) in tags.into_iter().enumerate() {
+        let separator = if number > 0 { ", " } else { "" };
+        statement.extend(format!("{separator}{} = ", sql::name(&tag.name)).into_bytes());
+        statement.extend_from_slice(literal);
+    }
     statement
 }
 

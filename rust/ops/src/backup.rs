@@ -16,7 +16,6 @@
 //! | `rows` | reads the changed rows, and writes them |
 //! | `tries` | decides what happens to a table that could not be read |
 //! | `patience` | asks again while the server is busy |
-//! | `watch` | notices that no server answers any more |
 //! | `origin` | names super tables that no CREATE STABLE makes |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
@@ -34,15 +33,16 @@ mod rows;
 mod sources;
 mod tags;
 mod tries;
-mod watch;
 
 pub(crate) use base::Known;
 pub(crate) use changes::Changes;
 pub use error::BackupError;
 pub(crate) use sources::Replicated;
-pub(crate) use watch::Watch;
 
-use crate::watermark::{self, WatermarkError};
+use crate::{
+    watch::{self, Watch, Work},
+    watermark::{self, WatermarkError},
+};
 use ::rows::avro::Compression;
 use capture::ReasonCode;
 use model::{
@@ -57,12 +57,7 @@ use server::{
     catalogue::{CatalogueError, schema},
     cluster, database as databases, restore_record, tables, uncovered,
 };
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use store::{Directory, FileEntry, Store, StoreError};
 
 /// What to back up, and how.
@@ -117,15 +112,23 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<BackupOutcome, BackupError> {
     let out = Output::open(&job.out)?;
-    let watch = &Watch::new(job.login.to_string());
-    let (end, done) = mpsc::channel();
-    thread::scope(|scope| {
-        let question = watch::question(library, &job.login);
-        scope.spawn(move || watch.run(progress, done, question));
-        let outcome = make(job, library, progress, out, watch);
-        drop(end);
-        outcome
-    })
+    let watch = Watch::new(Work::Dump, job.login.to_string());
+    let question = watch::question(library, &job.login);
+    let outcome = watch.over(progress, question, |progress| {
+        make(job, library, progress, out, &watch)
+    });
+    unless_given_up(outcome, &watch)
+}
+
+/// Work that was cancelled as nobody answered says so.
+pub(crate) fn unless_given_up<T>(
+    outcome: Result<T, BackupError>,
+    watch: &Watch,
+) -> Result<T, BackupError> {
+    match (outcome, watch.gave_up()) {
+        (Err(BackupError::Cancelled(_)), Some(error)) => Err(error.into()),
+        (outcome, _) => outcome,
+    }
 }
 
 /// Makes a link, while somebody looks whether the server is there.

@@ -402,6 +402,19 @@ mod tests {
     }
 
     #[test]
+    fn tags_of_a_child_are_set_together() {
+        let tags = schema(&[], &[("a", "INT"), ("b`", "VARCHAR(5)")]).tags;
+        let literals = [b"NULL".to_vec(), b"'x'".to_vec()];
+        let statement = set_tags("d", "t", tags.iter().zip(&literals));
+        assert_eq!(
+            statement,
+            b"ALTER TABLE `d`.`t` SET TAG `a` = NULL, `b``` = 'x'"
+        );
+        let one = set_tags("d", "t", tags.iter().zip(&literals[..1]));
+        assert_eq!(one, b"ALTER TABLE `d`.`t` SET TAG `a` = NULL");
+    }
+
+    #[test]
     fn tags_end_in_the_order_of_the_source() {
         let old = schema(&[], &[("a", "INT"), ("b", "INT"), ("c", "BOOL")]);
         for (new, expected) in [

@@ -15,7 +15,6 @@
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows, and writes them |
 //! | `tries` | decides what happens to a table that could not be read |
-//! | `patience` | asks again while the server is busy |
 //! | `origin` | names super tables that no CREATE STABLE makes |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
@@ -28,7 +27,6 @@ mod error;
 mod found;
 mod origin;
 pub(crate) mod output;
-mod patience;
 mod rows;
 mod sources;
 mod tags;
@@ -48,6 +46,7 @@ use capture::ReasonCode;
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit,
     catalogue::{self, Catalogue},
+    retry::while_busy,
 };
 use output::Output;
 use plan::{Plan, checkpoint::Checkpoint};
@@ -206,7 +205,7 @@ pub(crate) fn finish(
     progress: &dyn Progress,
 ) -> Result<Link, BackupError> {
     manifest.files.push(out.write_main_dbs_sql(&manifest)?);
-    manifest.finished = jiff::Timestamp::now().to_string();
+    manifest.finish();
     progress.go_on()?;
     progress.step("sealing", Unit::Tables, 0);
     out.seal(&manifest)?;
@@ -243,6 +242,16 @@ pub(crate) struct Backup<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
+/// Whether the server is busy with something that ends soon. A lost connection has its own rules.
+fn is_busy(error: &BackupError) -> bool {
+    match error {
+        BackupError::Sql(error)
+        | BackupError::Catalogue(CatalogueError::Sql(error))
+        | BackupError::Watermark(WatermarkError::Sql(error)) => error.is_busy(),
+        _ => false,
+    }
+}
+
 /// A database that was backed up.
 pub(crate) struct Done {
     pub(crate) link: DatabaseLink,
@@ -255,6 +264,15 @@ pub(crate) struct Done {
 }
 
 impl Backup<'_> {
+    /// Does it, and again while the server is busy with something that it needs: while a vgroup moves to another dnode, or
+    /// has no leader yet.
+    fn patiently<T>(
+        &self,
+        attempt: impl FnMut() -> Result<T, BackupError>,
+    ) -> Result<T, BackupError> {
+        while_busy(self.progress, is_busy, attempt)
+    }
+
     fn database(
         &self,
         out: &mut Output,

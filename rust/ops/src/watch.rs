@@ -44,10 +44,10 @@ impl Work {
 }
 
 /// What became of one question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// There was an answer, be it that the server refuses.
-    Heard,
+    /// There was an answer: these dnodes are not ready.
+    Heard(Vec<String>),
     /// Nobody answered.
     Missing,
     /// The answer says that the work has to end.
@@ -74,6 +74,8 @@ pub struct NoAnswer {
 pub(crate) struct Watch {
     work: Work,
     state: Mutex<State>,
+    /// When the work went on last.
+    moved: Mutex<Instant>,
     heard: Arc<Heard>,
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Watch {
 pub(crate) struct Heard {
     /// When the question was asked that was answered last.
     last: Mutex<Instant>,
+    /// The dnodes that were not ready then.
+    unready: Mutex<Vec<String>>,
     /// Whether an answer said that the work has to end.
     must_end: AtomicBool,
 }
@@ -110,8 +114,10 @@ impl Watch {
                 place,
                 ..State::default()
             }),
+            moved: Mutex::new(Instant::now()),
             heard: Arc::new(Heard {
                 last: Mutex::new(Instant::now()),
+                unready: Mutex::default(),
                 must_end: AtomicBool::new(false),
             }),
         }
@@ -209,15 +215,36 @@ impl Watch {
                 }
                 continue;
             }
-            if silent >= SAY && said.is_none_or(|said| said.elapsed() >= SAY) {
-                said = Some(Instant::now());
-                progress.waits(&format!(
+            if said.is_some_and(|said| said.elapsed() < SAY) {
+                continue;
+            }
+            let waits = match silent >= SAY {
+                true => Some(format!(
                     "nobody answers at {}: waiting for the server, at most {} s more",
                     state.place,
                     patience.saturating_sub(silent).as_secs()
-                ));
+                )),
+                false => self.waits_for_dnodes(),
+            };
+            if let Some(waits) = waits {
+                said = Some(Instant::now());
+                progress.waits(&waits);
             }
         }
+    }
+
+    /// What is to be said where the cluster answers and the work does not go on: a statement needs a dnode that is frozen.
+    /// It is not given up, as it may as well need long: the client library does that.
+    fn waits_for_dnodes(&self) -> Option<String> {
+        let still = self.moved.lock().elapsed();
+        let unready = self.heard.unready.lock();
+        (still >= SAY && !unready.is_empty()).then(|| {
+            format!(
+                "no answer for {} s, and dnode {} is not ready: waiting until the client library gives up",
+                still.as_secs(),
+                unready.join(", ")
+            )
+        })
     }
 
     /// Asks in a thread that nobody waits for: the client library may hold it as long as it likes.
@@ -232,7 +259,10 @@ impl Watch {
                     return;
                 };
                 match answer {
-                    Answer::Heard => *heard.last.lock() = asked,
+                    Answer::Heard(unready) => {
+                        *heard.last.lock() = asked;
+                        *heard.unready.lock() = unready;
+                    }
                     Answer::Missing => {}
                     Answer::End => heard.must_end.store(true, Relaxed),
                 }
@@ -249,12 +279,20 @@ struct Watched<'p> {
     watch: &'p Watch,
 }
 
+impl Watched<'_> {
+    fn moved(&self) {
+        *self.watch.moved.lock() = Instant::now();
+    }
+}
+
 impl Progress for Watched<'_> {
     fn step(&self, what: &str, unit: Unit, total: u64) {
+        self.moved();
         self.progress.step(what, unit, total);
     }
 
     fn advance(&self, units: u64, rows: u64) {
+        self.moved();
         self.progress.advance(units, rows);
     }
 
@@ -267,11 +305,12 @@ impl Progress for Watched<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
+        self.moved();
         self.progress.is_cancelled() || self.watch.must_end() || self.watch.has_given_up()
     }
 }
 
-/// Asks the cluster for its id, over a connection of its own.
+/// Asks the cluster which dnodes are not ready, over a connection of its own.
 pub(crate) fn question(library: &Library, login: &Login) -> impl FnMut() -> Answer + Send + use<> {
     let (library, login) = (library.clone(), login.clone());
     let mut connection = None::<Connection>;
@@ -279,11 +318,11 @@ pub(crate) fn question(library: &Library, login: &Login) -> impl FnMut() -> Answ
         if connection.is_none() {
             connection = library.connect(&login).ok();
         }
-        match connection.as_ref().map(cluster::id) {
+        match connection.as_ref().map(cluster::unready) {
             None => Answer::Missing,
             Some(Err(error)) if error.is_disconnected() => Answer::Missing,
             // That it refuses is an answer, too.
-            Some(_) => Answer::Heard,
+            Some(unready) => Answer::Heard(unready.unwrap_or_default()),
         }
     }
 }
@@ -307,7 +346,7 @@ mod tests {
         let (asked, answer) = mpsc::channel();
         let ask = move || match asked.send(()) {
             Ok(()) => Answer::Missing,
-            Err(_) => Answer::Heard,
+            Err(_) => Answer::Heard(Vec::new()),
         };
         watch.over(&told, ask, |_| {
             answer.recv().unwrap();
@@ -321,6 +360,25 @@ mod tests {
         });
         assert!(!watch.has_given_up());
         assert!(told.0.lock().is_empty());
+    }
+
+    #[test]
+    fn work_that_stands_still_while_a_dnode_is_not_ready_waits_for_it() {
+        let watch = Watch::new(Work::Dump, "somewhere".to_owned());
+        *watch.heard.unready.lock() = vec!["one:6030".to_owned()];
+        assert_eq!(watch.waits_for_dnodes(), None, "it went on just now");
+        *watch.moved.lock() = Instant::now().checked_sub(SAY).unwrap();
+        let waits = watch.waits_for_dnodes().unwrap();
+        assert!(waits.contains("one:6030"), "{waits}");
+        let progress = Watched {
+            progress: &(),
+            watch: &watch,
+        };
+        progress.go_on().unwrap();
+        assert_eq!(watch.waits_for_dnodes(), None, "it goes on");
+        *watch.moved.lock() = Instant::now().checked_sub(SAY).unwrap();
+        watch.heard.unready.lock().clear();
+        assert_eq!(watch.waits_for_dnodes(), None, "it takes long");
     }
 
     #[test]

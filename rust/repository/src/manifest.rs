@@ -9,8 +9,12 @@ use model::{
 use serde::{Deserialize, Serialize};
 use store::FileEntry;
 
-/// The only format there is.
-pub(crate) const FORMAT: u32 = 1;
+/// The newest format. A link has the lowest one that can say what is in it, so that an older program reads what it can, and
+/// refuses what it can't instead of calling it damaged.
+pub(crate) const FORMAT: u32 = 2;
+
+/// Format 1 knows no KEEP of a super table that was altered.
+const WITHOUT_KEEP: u32 = 1;
 
 /// Where the manifest is, from the link's directory.
 pub const MANIFEST: &str = "incremental/manifest.json";
@@ -202,7 +206,7 @@ impl Manifest {
     /// A manifest of nothing, with an id of its own, that begins now.
     pub fn new(cluster: String, server: String, base: Option<Base>) -> Self {
         Self {
-            format: FORMAT,
+            format: WITHOUT_KEEP,
             written_by: format!("incremental-bitmap {}", env!("CARGO_PKG_VERSION")),
             id: new_id(),
             base,
@@ -216,6 +220,20 @@ impl Manifest {
             databases: Vec::new(),
             files: Vec::new(),
         }
+    }
+
+    /// Everything is in it: it ends now, and gets the number of its format.
+    pub fn finish(&mut self) {
+        self.finished = jiff::Timestamp::now().to_string();
+        let mut altered = self
+            .databases
+            .iter()
+            .flat_map(|database| &database.altered_stables);
+        let keeps = |alter: &Alter| matches!(alter, Alter::Keep { .. });
+        self.format = match altered.any(|altered| altered.alters.iter().any(keeps)) {
+            true => FORMAT,
+            false => WITHOUT_KEEP,
+        };
     }
 
     /// The bytes of the file that makes a directory a link.

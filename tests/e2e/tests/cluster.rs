@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 type Test = fn(&mut Cluster, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 17] = [
+const TESTS: [(&str, Test); 19] = [
     (
         "a_replica_that_was_killed_and_lags_gives_no_short_link",
         killed_replica,
@@ -45,8 +45,16 @@ const TESTS: [(&str, Test); 17] = [
     ),
     ("with_a_dead_replica_another_one_is_taken", dead_replica),
     (
+        "a_dnode_that_is_being_started_again_is_waited_for",
+        being_started,
+    ),
+    (
         "a_replica_that_stays_frozen_is_waited_for_and_refused",
         replica_stays_frozen,
+    ),
+    (
+        "a_frozen_dnode_that_must_tell_columns_is_waited_for_aloud_and_given_up",
+        frozen_columns,
     ),
     (
         "an_interrupted_wait_for_a_replica_ends_at_once",
@@ -499,6 +507,59 @@ fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
     chain.end(cluster)
 }
 
+fn being_started(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let dirs = cluster.data_dirs();
+    let mut chain = Chain::new(cluster, taosdump, "started", "vgroups 3 replica 1")?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    chain.write(900)?;
+    let (mnodes, victim) = beside_the_mnodes(cluster, &chain)?;
+    chain.at = mnodes;
+    cluster.servers[victim].kill();
+    let running = Running::start(&mut chain.command(cluster, &dirs, &[])?).map_err(text)?;
+    thread::sleep(Duration::from_secs(2));
+    cluster.servers[victim].restart().map_err(text)?;
+    running.wait().map_err(text)?.expect_code(0)?;
+    chain.links.push(chain.out());
+    chain.expect_exact(cluster)?;
+    chain.end(cluster)
+}
+
+/// The server that leads the mnodes, and another one with a vgroup of the database.
+fn beside_the_mnodes(cluster: &Cluster, chain: &Chain<'_>) -> Result<(usize, usize), String> {
+    let mnodes = mnode_leader(cluster, chain)?;
+    let leaders = cluster.leaders(&chain.c, &chain.database).map_err(text)?;
+    let mut places = leaders.iter().map(|dnode| dnode - 1);
+    let victim = places.find(|place| *place != mnodes);
+    Ok((mnodes, victim.ok_or("all vgroups are on one dnode")?))
+}
+
+/// A link by the log asks every vnode for the columns of its tables first.
+fn frozen_columns(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
+    let dirs = cluster.data_dirs();
+    // One of them is on a dnode that does not lead the mnodes.
+    let mut chain = Chain::new(cluster, taosdump, "columns", "vgroups 3 replica 1")?;
+    chain.link(cluster, &dirs, &[])?.expect_code(0)?;
+    let (mnodes, victim) = beside_the_mnodes(cluster, &chain)?;
+    chain.at = mnodes;
+    chain.write(900)?;
+    cluster.servers[victim].freeze();
+    let run = chain.link(cluster, &dirs, &["--no-flush"]);
+    cluster.servers[victim].thaw();
+    refused(
+        &run?,
+        &[
+            "waiting for an answer to the columns of database columns, at most",
+            "no answer came",
+        ],
+    )?;
+    cluster.ready(&chain.c).map_err(text)?;
+    chain
+        .link(cluster, &dirs, &["--no-flush"])?
+        .expect_code(0)?;
+    chain.expect_exact(cluster)?;
+    chain.end(cluster)
+}
+
 /// How many changed rows `incremental_bitmap_tool --detect --json` names in this directory.
 fn detected(
     cluster: &Cluster,
@@ -660,22 +721,23 @@ fn only_replica_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), S
 }
 
 fn mnode_leader_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    let choose: Choose = |cluster, chain| {
-        let mut leader = None;
-        until("its mnodes have a leader", || {
-            let query = "select id from information_schema.ins_mnodes where role = 'leader'";
-            let rows = chain.c.query(query)?;
-            leader = rows.first().and_then(|row| row[0].parse::<usize>().ok());
-            Ok(leader.is_some())
-        })
-        .map_err(text)?;
-        let place = leader.ok_or("no leader")? - 1;
-        match place < cluster.servers.len() {
-            true => Ok(place),
-            false => Err(format!("no server is dnode {}", place + 1)),
-        }
-    };
-    dies_in_dump(cluster, taosdump, "mnodes", 3, choose)
+    dies_in_dump(cluster, taosdump, "mnodes", 3, mnode_leader)
+}
+
+fn mnode_leader(cluster: &Cluster, chain: &Chain<'_>) -> Result<usize, String> {
+    let mut leader = None;
+    until("its mnodes have a leader", || {
+        let query = "select id from information_schema.ins_mnodes where role = 'leader'";
+        let rows = chain.c.query(query)?;
+        leader = rows.first().and_then(|row| row[0].parse::<usize>().ok());
+        Ok(leader.is_some())
+    })
+    .map_err(text)?;
+    let place = leader.ok_or("no leader")? - 1;
+    match place < cluster.servers.len() {
+        true => Ok(place),
+        false => Err(format!("no server is dnode {}", place + 1)),
+    }
 }
 
 /// A server dies somewhere in a full dump, and somewhere in a link. A dump that ends with 0 must be exact, any other one

@@ -13,7 +13,7 @@ use crate::watch::{self, Answer, EVERY, Heard, Work};
 use model::{Progress, retry::pause};
 use parking_lot::Mutex;
 use server::{
-    Connection, Library, Login, SqlError,
+    Connection, Library, Login, SqlError, cluster,
     restore_claim::{self, Claim},
     restore_record,
 };
@@ -148,10 +148,10 @@ impl Life {
             }
             beats += 1;
             match beat(&mut connection, &library, &login, &claims, beats) {
-                Ok(true) => Answer::Heard,
                 // Those that were given back meanwhile are nobody's.
-                Ok(false) if life.claims.lock().is_empty() => Answer::Heard,
-                Ok(false) => Answer::End,
+                Ok(None) if life.claims.lock().is_empty() => Answer::Heard(Vec::new()),
+                Ok(Some(unready)) => Answer::Heard(unready),
+                Ok(None) => Answer::End,
                 Err(error) => {
                     tracing::debug!("no sign of life could be given: {error}");
                     connection = None;
@@ -354,14 +354,14 @@ fn must_be_free<'c>(
     Ok(())
 }
 
-/// One sign of life for every claim. False if one of them is not held any more.
+/// One sign of life for every claim, and the dnodes that are not ready. `None` if one of the claims is not held any more.
 fn beat(
     slot: &mut Option<Connection>,
     library: &Library,
     login: &Login,
     claims: &[Claim],
     beats: i64,
-) -> Result<bool, SqlError> {
+) -> Result<Option<Vec<String>>, SqlError> {
     let connection = match slot {
         Some(connection) => connection,
         None => slot.insert(library.connect(login)?),
@@ -369,10 +369,10 @@ fn beat(
     for claim in claims {
         claim.beat(connection, beats)?;
         if restore_claim::newest(connection, &claim.target)?.as_ref() != Some(claim) {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    Ok(true)
+    cluster::unready(connection).map(Some)
 }
 
 #[cfg(test)]

@@ -208,7 +208,6 @@ impl Session {
             options: BTreeMap::new(),
             threads: self.threads,
             batch: self.batch,
-            pulse: Arc::default(),
         };
         Ok(restore::run(&job, library, progress)?)
     }

@@ -59,6 +59,44 @@ impl Retry {
     }
 }
 
+/// How long a server is waited for that is busy with something else, such as moving a vgroup, which closes it for a few
+/// seconds; how often it is asked; and when it is said first, and again, that it is waited for.
+const BUSY: Duration = Duration::from_secs(60);
+const ASK: Duration = Duration::from_millis(200);
+const SAY: Duration = Duration::from_secs(5);
+
+/// Tries, and tries again while an error says that the server is busy with something that ends soon. Says so, from the
+/// fifth second on.
+///
+/// # Errors
+/// That of the last try. A cancelled wait ends with the error that it waited after.
+pub fn while_busy<T, E: Display>(
+    progress: &dyn Progress,
+    is_busy: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let began = Instant::now();
+    let mut say = SAY;
+    loop {
+        let error = match attempt() {
+            Err(error) if is_busy(&error) => error,
+            result => return result,
+        };
+        let waited = began.elapsed();
+        let left = BUSY.saturating_sub(waited);
+        if waited >= say {
+            say = waited + SAY;
+            progress.waits(&format!(
+                "waiting until the server is ready, at most {} s more: {error}",
+                left.as_secs()
+            ));
+        }
+        if left <= ASK || pause(ASK, progress).is_err() {
+            return Err(error);
+        }
+    }
+}
+
 /// Waits, and looks meanwhile whether the work was cancelled.
 ///
 /// # Errors
@@ -121,6 +159,27 @@ mod tests {
         assert_eq!(run(0, long, 9, true), (false, 1));
         assert_eq!(run(3, long, 9, false), (false, 1));
         assert_eq!(run(3, Duration::ZERO, 9, true), (false, 1));
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_again_and_any_other_error_is_final() {
+        let fails = |count: u32, is_busy: bool| {
+            let mut tries = 0;
+            let result = while_busy(
+                &(),
+                |failed: &Failed| failed.may_pass,
+                || {
+                    tries += 1;
+                    match tries > count {
+                        true => Ok(()),
+                        false => Err(Failed { may_pass: is_busy }),
+                    }
+                },
+            );
+            (result.is_ok(), tries)
+        };
+        assert_eq!(fails(2, true), (true, 3));
+        assert_eq!(fails(2, false), (false, 1));
     }
 
     #[test]

@@ -16,8 +16,6 @@
 //! | `rows` | reads the changed rows by SQL, and writes them |
 //! | `file_rows` | reads them from the server's committed files, where these have them |
 //! | `tries` | decides what happens to a table that could not be read |
-//! | `patience` | asks again while the server is busy |
-//! | `watch` | notices that no server answers any more |
 //! | `origin` | names super tables that no CREATE STABLE makes |
 //! | `error` | says why there is no link |
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
@@ -31,25 +29,26 @@ mod file_rows;
 mod found;
 mod origin;
 pub(crate) mod output;
-mod patience;
 mod rows;
 mod sources;
 mod tags;
 mod tries;
-mod watch;
 
 pub(crate) use base::Known;
 pub(crate) use changes::Changes;
 pub use error::BackupError;
 pub(crate) use sources::Replicated;
-pub(crate) use watch::Watch;
 
-use crate::watermark::{self, WatermarkError};
+use crate::{
+    watch::{self, Watch, Work},
+    watermark::{self, WatermarkError},
+};
 use ::rows::avro::Compression;
 use capture::{ReasonCode, RowView};
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit, VgId,
     catalogue::{self, Catalogue},
+    retry::while_busy,
 };
 use output::Output;
 use plan::{Plan, checkpoint::Checkpoint};
@@ -59,12 +58,7 @@ use server::{
     catalogue::{CatalogueError, schema},
     cluster, database as databases, restore_record, tables, uncovered,
 };
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use store::{Directory, FileEntry, Store, StoreError};
 
 /// What to back up, and how.
@@ -119,15 +113,23 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<BackupOutcome, BackupError> {
     let out = Output::open(&job.out)?;
-    let watch = &Watch::new(job.login.to_string());
-    let (end, done) = mpsc::channel();
-    thread::scope(|scope| {
-        let question = watch::question(library, &job.login);
-        scope.spawn(move || watch.run(progress, done, question));
-        let outcome = make(job, library, progress, out, watch);
-        drop(end);
-        outcome
-    })
+    let watch = Watch::new(Work::Dump, job.login.to_string());
+    let question = watch::question(library, &job.login);
+    let outcome = watch.over(progress, question, |progress| {
+        make(job, library, progress, out, &watch)
+    });
+    unless_given_up(outcome, &watch)
+}
+
+/// Work that was cancelled as nobody answered says so.
+pub(crate) fn unless_given_up<T>(
+    outcome: Result<T, BackupError>,
+    watch: &Watch,
+) -> Result<T, BackupError> {
+    match (outcome, watch.gave_up()) {
+        (Err(BackupError::Cancelled(_)), Some(error)) => Err(error.into()),
+        (outcome, _) => outcome,
+    }
 }
 
 /// Makes a link, while somebody looks whether the server is there.
@@ -205,7 +207,7 @@ pub(crate) fn finish(
     progress: &dyn Progress,
 ) -> Result<Link, BackupError> {
     manifest.files.push(out.write_main_dbs_sql(&manifest)?);
-    manifest.finished = jiff::Timestamp::now().to_string();
+    manifest.finish();
     progress.go_on()?;
     progress.step("sealing", Unit::Tables, 0);
     out.seal(&manifest)?;
@@ -252,6 +254,16 @@ pub(crate) struct Changed<'a> {
     pub(crate) rows: &'a BTreeMap<VgId, RowView>,
 }
 
+/// Whether the server is busy with something that ends soon. A lost connection has its own rules.
+fn is_busy(error: &BackupError) -> bool {
+    match error {
+        BackupError::Sql(error)
+        | BackupError::Catalogue(CatalogueError::Sql(error))
+        | BackupError::Watermark(WatermarkError::Sql(error)) => error.is_busy(),
+        _ => false,
+    }
+}
+
 /// A database that was backed up.
 pub(crate) struct Done {
     pub(crate) link: DatabaseLink,
@@ -264,6 +276,15 @@ pub(crate) struct Done {
 }
 
 impl Backup<'_> {
+    /// Does it, and again while the server is busy with something that it needs: while a vgroup moves to another dnode, or
+    /// has no leader yet.
+    fn patiently<T>(
+        &self,
+        attempt: impl FnMut() -> Result<T, BackupError>,
+    ) -> Result<T, BackupError> {
+        while_busy(self.progress, is_busy, attempt)
+    }
+
     fn database(
         &self,
         out: &mut Output,

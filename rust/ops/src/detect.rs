@@ -131,7 +131,8 @@ fn complete(
         return Ok(detect::run(request, progress)?);
     }
     let asker = Asker::Here(connection);
-    let candidates = watermark::candidates_here(database, &of_database, &request.data_dirs)?;
+    let candidates =
+        watermark::candidates_here(database, &of_database, &request.data_dirs, progress)?;
     let names = [database.clone()].into();
     let mut wanted = replicas::agreed(&asker, &names, false, progress)?;
     wanted.retain(|vgroup, _| {

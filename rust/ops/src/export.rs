@@ -7,8 +7,9 @@
 use crate::{
     backup::{
         self, Backup, BackupError, BackupJob, BackupOutcome, Changed, Databases, Known, Replicated,
-        Watch, output::Output,
+        output::Output,
     },
+    watch::{self, Watch, Work},
     watermark,
 };
 use bitmap::BlockState;
@@ -52,6 +53,21 @@ pub fn run(
     library: &Library,
     progress: &dyn Progress,
 ) -> Result<BackupOutcome, BackupError> {
+    let watch = Watch::new(Work::Dump, job.login.to_string());
+    let question = watch::question(library, &job.login);
+    let outcome = watch.over(progress, question, |progress| {
+        copy(job, library, progress, &watch)
+    });
+    backup::unless_given_up(outcome, &watch)
+}
+
+/// Exports blocks, while somebody looks whether the server is there.
+fn copy(
+    job: ExportJob,
+    library: &Library,
+    progress: &dyn Progress,
+    watch: &Watch,
+) -> Result<BackupOutcome, BackupError> {
     let Blocks {
         database,
         precision,
@@ -88,6 +104,7 @@ pub fn run(
     };
     let mut out = Output::open(&job.out)?;
     let connection = library.connect(&job.login)?;
+    watch.has_endpoints(&cluster::endpoints(&connection)?);
     let cluster = cluster::id(&connection)?;
     let mut manifest = Manifest::new(cluster, cluster::version(&connection), None);
     manifest.export = true;
@@ -95,7 +112,7 @@ pub fn run(
         job: &job,
         library,
         connection: &connection,
-        watch: &Watch::new(job.login.to_string()),
+        watch,
         base: None,
         dirs: &[],
         replicated: &Replicated::default(),
@@ -154,6 +171,7 @@ pub fn run(
         let texts = vgroup.reasons.iter().map(|reason| &reason.text);
         notes.extend(texts.map(|text| format!("vgroup {}: {text}", vgroup.vgroup)));
     }
+    watch.is_over();
     Ok(BackupOutcome {
         exact: plan.is_exact(),
         link: backup::finish(out, manifest, &job.out, progress)?,

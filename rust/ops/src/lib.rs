@@ -17,4 +17,7 @@ pub mod export;
 pub mod restore;
 pub mod script;
 pub mod verify;
+mod watch;
 mod watermark;
+
+pub use watch::NoAnswer;

@@ -11,6 +11,7 @@
 //! | `claim` | lets one restore at a time write to a target |
 //! | `target` | makes the target's options what a link says |
 //! | `schema` | creates and alters super tables and tables |
+//! | `tags` | sets the tags of children that are there |
 //! | `rows` | deletes ranges and writes rows |
 //! | `failures` | keeps what went wrong |
 //! | `blocks` | restores a coordinator's archives |
@@ -23,14 +24,15 @@ mod failures;
 mod plan;
 mod rows;
 mod schema;
+mod tags;
 mod target;
 
-pub use claim::Pulse;
 pub use error::RestoreError;
 
 use failures::Failures;
 use plan::{Plan, Step};
 
+use crate::watch::{Watch, Work};
 use model::{
     FailedId, FailedTable, Progress, Unit,
     catalogue::{Schema, Table, with_options},
@@ -41,7 +43,7 @@ use repository::{
     link::{DatabaseLink, Link, LinkError, MANIFEST, TableChange, disagreement},
 };
 use server::{
-    Connection, Library, Login, ddl,
+    Connection, Library, Login, cluster, ddl,
     restore_lacks::{self, Lacking},
     restore_record::Record,
     tables::reset_cache,
@@ -69,8 +71,6 @@ pub struct RestoreJob {
     pub threads: usize,
     /// How many rows go to the server at a time, at most.
     pub batch: usize,
-    /// Tells whoever runs the restore whether the server answers.
-    pub pulse: Arc<Pulse>,
 }
 
 /// What a restore did.
@@ -102,12 +102,18 @@ pub fn run(
         progress.step(&step, Unit::Bytes, link.bytes());
         link.check_files(progress)?;
     }
-    let heart = claim::Heart::start(library, job);
-    let watched = heart.watched(progress);
-    match connected(job, library, &links, &targets, &heart, &watched) {
-        Err(RestoreError::Cancelled(_)) if heart.is_lost() => Err(RestoreError::Lost),
-        outcome => outcome,
-    }
+    let watch = Watch::new(Work::Restore, job.login.to_string());
+    let life = Arc::default();
+    let question = claim::Life::question(&life, library, &job.login);
+    watch.over(progress, question, |progress| {
+        let outcome = connected(job, library, &links, &targets, &watch, &life, progress);
+        watch.is_over();
+        match (outcome, watch.gave_up()) {
+            (Err(RestoreError::Cancelled(_)), Some(error)) => Err(error.into()),
+            (Err(RestoreError::Cancelled(_)), None) if watch.must_end() => Err(RestoreError::Lost),
+            (outcome, _) => outcome,
+        }
+    })
 }
 
 /// Restores links that were checked.
@@ -116,10 +122,12 @@ fn connected(
     library: &Library,
     links: &[Link],
     targets: &BTreeMap<String, String>,
-    heart: &claim::Heart,
+    watch: &Watch,
+    life: &claim::Life,
     progress: &dyn Progress,
 ) -> Result<RestoreOutcome, RestoreError> {
     let connection = library.connect(&job.login)?;
+    watch.has_endpoints(&cluster::endpoints(&connection)?);
     let restore = Restore {
         job,
         library,
@@ -144,7 +152,7 @@ fn connected(
     let mut wanted: Vec<&str> = targets.values().map(String::as_str).collect();
     // Two restores claim in one order, so that not each of them has what the other one wants.
     wanted.sort_unstable();
-    let held = claim::Held::take(&connection, heart, &wanted, progress)?;
+    let held = claim::Held::take(&connection, life, watch.heard(), &wanted, progress)?;
     // Another restore may have come to its end since.
     let outcome = plan().and_then(|planned| restore.apply(links, targets, planned));
     drop(held);

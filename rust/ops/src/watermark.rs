@@ -225,6 +225,12 @@ const COMMIT: Duration = Duration::from_secs(600);
 /// How long the server may take to report what it applied; it does so every second.
 const APPLY: Duration = Duration::from_secs(60);
 
+/// How long a server may take to lock its directory, once it was started again.
+const START: Duration = Duration::from_secs(10);
+
+/// How long the server may take to look through the columns of all tables: it takes a second for half a million.
+const COLUMNS: Duration = Duration::from_secs(60);
+
 /// The data directories that the server reports, or those given, once they are known to be this cluster's.
 pub(crate) fn data_dirs(
     connection: &Connection,
@@ -328,8 +334,9 @@ pub(crate) fn candidates(
     database: &str,
     vgroups: &[Vgroup],
     dirs: &[PathBuf],
+    progress: &dyn Progress,
 ) -> Result<BTreeMap<VgId, Candidates>, WatermarkError> {
-    let found = candidates_here(database, vgroups, dirs)?;
+    let found = candidates_here(database, vgroups, dirs, progress)?;
     let missing = || {
         vgroups
             .iter()
@@ -350,11 +357,39 @@ pub(crate) fn candidates(
     })
 }
 
-/// The same for those vgroups that the directories have.
+/// The same for those vgroups that the directories have. A server that is just being started is waited for.
 ///
 /// # Errors
 /// A vgroup is only where no server runs.
 pub(crate) fn candidates_here(
+    database: &str,
+    vgroups: &[Vgroup],
+    dirs: &[PathBuf],
+    progress: &dyn Progress,
+) -> Result<BTreeMap<VgId, Candidates>, WatermarkError> {
+    let mut waiting = Waiting::new(progress, START);
+    loop {
+        match candidates_now(database, vgroups, dirs) {
+            Err(WatermarkError::NotInUse {
+                database,
+                vgroup,
+                path,
+            }) => {
+                let what = || format!("a server to start on {}", path.display());
+                if !waiting.pause(Duration::from_millis(200), what)? {
+                    return Err(WatermarkError::NotInUse {
+                        database,
+                        vgroup,
+                        path,
+                    });
+                }
+            }
+            found => return found,
+        }
+    }
+}
+
+fn candidates_now(
     database: &str,
     vgroups: &[Vgroup],
     dirs: &[PathBuf],
@@ -541,6 +576,20 @@ pub(crate) fn must_reach(
         }
     }
     Ok(())
+}
+
+/// Whether a table of the database has a BLOB column. Each vnode is asked for it, and a dnode may be frozen.
+pub(crate) fn may_have_blobs(
+    asker: &Asker<'_>,
+    database: &str,
+    progress: &dyn Progress,
+) -> Result<bool, WatermarkError> {
+    let mut waiting = Waiting::new(progress, COLUMNS);
+    let what = format!("the columns of database {database}");
+    let name = database.to_owned();
+    asker.ask(&mut waiting, &what, move |connection| {
+        server::catalogue::may_have_blobs(connection, &name)
+    })
 }
 
 /// Waits until queries see everything up to the given versions. What is in the log is not applied yet for sure.

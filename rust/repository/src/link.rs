@@ -320,11 +320,11 @@ mod tests {
     fn a_newer_format_is_named_and_not_called_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let store = Directory::new(dir.path());
-        let newer = serde_json::json!({"format": 2, "id": {"a": 1}, "databases": "elsewhere"});
+        let newer = serde_json::json!({"format": 3, "id": {"a": 1}, "databases": "elsewhere"});
         std::fs::create_dir(dir.path().join("incremental")).unwrap();
         store.put(MANIFEST, &sealed::seal(&newer).unwrap()).unwrap();
         let expected = format!(
-            "{} has format 2; this program reads up to 1: it was written by a newer version, use that one",
+            "{} has format 3; this program reads up to 2: it was written by a newer version, use that one",
             store.place(MANIFEST)
         );
         let error = Link::open(Arc::new(store)).unwrap_err();

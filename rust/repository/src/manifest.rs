@@ -9,8 +9,12 @@ use model::{
 use serde::{Deserialize, Serialize};
 use store::FileEntry;
 
-/// The only format there is.
-pub(crate) const FORMAT: u32 = 1;
+/// The newest format. A link has the lowest one that can say what is in it, so that an older program reads what it can, and
+/// refuses what it can't instead of calling it damaged.
+pub(crate) const FORMAT: u32 = 2;
+
+/// Format 1 knows neither row files nor that the KEEP of a super table was altered.
+const FIRST: u32 = 1;
 
 /// Where the manifest is, from the link's directory.
 pub const MANIFEST: &str = "incremental/manifest.json";
@@ -230,7 +234,7 @@ impl Manifest {
     /// A manifest of nothing, with an id of its own, that begins now.
     pub fn new(cluster: String, server: String, base: Option<Base>) -> Self {
         Self {
-            format: FORMAT,
+            format: FIRST,
             written_by: format!("incremental-bitmap {}", env!("CARGO_PKG_VERSION")),
             id: new_id(),
             base,
@@ -244,6 +248,22 @@ impl Manifest {
             databases: Vec::new(),
             files: Vec::new(),
         }
+    }
+
+    /// Everything is in it: it ends now, and gets the number of its format.
+    pub fn finish(&mut self) {
+        self.finished = jiff::Timestamp::now().to_string();
+        let mut altered = self
+            .databases
+            .iter()
+            .flat_map(|database| &database.altered_stables);
+        let keeps = |alter: &Alter| matches!(alter, Alter::Keep { .. });
+        let keep = altered.any(|altered| altered.alters.iter().any(keeps));
+        let has_rows = |database: &DatabaseLink| !database.row_files.is_empty();
+        self.format = match keep || self.databases.iter().any(has_rows) {
+            true => FORMAT,
+            false => FIRST,
+        };
     }
 
     /// The bytes of the file that makes a directory a link.

@@ -131,7 +131,7 @@ fn data(name: &str) -> Data {
                     .collect(),
                 other => number.to_le_bytes()[..other.stored_width().unwrap()].to_vec(),
             };
-            values.push(row, model::Cell::Value(&bytes)).unwrap();
+            values.push(model::Cell::Value(&bytes)).unwrap();
             valid.push(name != "mixed" || !number.is_multiple_of(10));
         }
         if name == "mixed" {

@@ -173,7 +173,7 @@ fn cells(id: i16, column_type: &str, values: &[Option<&[u8]>]) -> Cells {
     let mut cells = Cells::new(ColumnId(id), column_type.data_type);
     for (row, value) in values.iter().enumerate() {
         let cell = value.map_or(Cell::Null, Cell::Value);
-        cells.push(row, cell).unwrap();
+        cells.push(cell).unwrap();
     }
     cells
 }
@@ -222,7 +222,7 @@ fn some_cells(at: usize, rows: usize) -> impl Strategy<Value = Option<Cells>> {
         let mut unset = Bits::default();
         for (row, (value, is_unset)) in values.iter().enumerate() {
             let cell = value.as_deref().map_or(Cell::Null, Cell::Value);
-            cells.push(row, cell).unwrap();
+            cells.push(cell).unwrap();
             unset.push(value.is_none() && *is_unset);
         }
         cells.unset = Some(unset).filter(|unset| unset.count() > 0);
@@ -468,7 +468,7 @@ fn a_decimal_with_more_digits_than_declared_survives_and_so_does_one_without_pre
     let values = |d: i64| {
         let narrow = |id, d: i64| {
             let mut cells = Cells::new(ColumnId(id), DataType::Decimal64);
-            cells.push(0, Cell::Value(&d.to_le_bytes())).unwrap();
+            cells.push(Cell::Value(&d.to_le_bytes())).unwrap();
             cells
         };
         batch(vec![narrow(2, d), narrow(3, d)], 1)
@@ -548,7 +548,7 @@ fn big_file() -> Vec<u8> {
             let mut values = Cells::new(ColumnId(2), DataType::BigInt);
             for (row, key) in keys.clone().enumerate() {
                 let value = (key * 10 + uid).to_le_bytes();
-                values.push(row, Cell::Value(&value)).unwrap();
+                values.push(Cell::Value(&value)).unwrap();
             }
             RowBatch {
                 suid: Suid(77),

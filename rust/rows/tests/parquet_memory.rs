@@ -58,7 +58,7 @@ fn batch(number: usize, rows: usize, length: usize, packs: bool) -> RowBatch {
             }
         };
         let text: Vec<u8> = (0..length).map(letter).collect();
-        texts.push(row, Cell::Value(&text)).unwrap();
+        texts.push(Cell::Value(&text)).unwrap();
     }
     let first = (number * rows) as i64;
     RowBatch {

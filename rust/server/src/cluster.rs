@@ -90,9 +90,20 @@ pub fn room(connection: &Connection) -> Result<Room, SqlError> {
 
 /// The endpoints of all dnodes, `host:port`.
 pub fn endpoints(connection: &Connection) -> Result<Vec<String>, SqlError> {
+    endpoints_of(connection, "")
+}
+
+/// The endpoints of the dnodes that are not ready: one that is down or frozen is known as such after some seconds.
+pub fn unready(connection: &Connection) -> Result<Vec<String>, SqlError> {
+    endpoints_of(connection, " WHERE status <> 'ready'")
+}
+
+fn endpoints_of(connection: &Connection, which: &str) -> Result<Vec<String>, SqlError> {
     let mut endpoints = Vec::new();
     connection
-        .query("SELECT endpoint FROM information_schema.ins_dnodes")?
+        .query(&format!(
+            "SELECT endpoint FROM information_schema.ins_dnodes{which}"
+        ))?
         .for_each(|row| {
             endpoints.push(row.text(0));
             Ok::<_, SqlError>(())

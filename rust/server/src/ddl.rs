@@ -140,15 +140,19 @@ pub fn alter(what: Altered, database: &str, name: &str, alter: &Alter) -> String
     format!("ALTER {kind} {target} {}", alter_clause(alter))
 }
 
-/// The statement that sets a tag of a child table to a literal.
-pub fn set_tag(database: &str, table: &str, tag: &str, literal: &[u8]) -> Vec<u8> {
-    let mut statement = format!(
-        "ALTER TABLE {} SET TAG {} = ",
-        sql::table(database, table),
-        sql::name(tag)
-    )
-    .into_bytes();
-    statement.extend_from_slice(literal);
+/// The statement that sets tags of a child table to literals. There are servers that take only one tag at a time.
+pub fn set_tags<'t>(
+    database: &str,
+    table: &str,
+    tags: impl IntoIterator<Item = (&'t Column, &'t Vec<u8>)>,
+) -> Vec<u8> {
+    let mut statement =
+        format!("ALTER TABLE {} SET TAG ", sql::table(database, table)).into_bytes();
+    for (number, (tag, literal)) in tags.into_iter().enumerate() {
+        let separator = if number > 0 { ", " } else { "" };
+        statement.extend(format!("{separator}{} = ", sql::name(&tag.name)).into_bytes());
+        statement.extend_from_slice(literal);
+    }
     statement
 }
 
@@ -395,6 +399,19 @@ mod tests {
         );
         let same_name = schema(&[(1, "ts", "TIMESTAMP"), (3, "a", "INT")], &[]);
         assert!(alters(&old, &same_name).is_err());
+    }
+
+    #[test]
+    fn tags_of_a_child_are_set_together() {
+        let tags = schema(&[], &[("a", "INT"), ("b`", "VARCHAR(5)")]).tags;
+        let literals = [b"NULL".to_vec(), b"'x'".to_vec()];
+        let statement = set_tags("d", "t", tags.iter().zip(&literals));
+        assert_eq!(
+            statement,
+            b"ALTER TABLE `d`.`t` SET TAG `a` = NULL, `b``` = 'x'"
+        );
+        let one = set_tags("d", "t", tags.iter().zip(&literals[..1]));
+        assert_eq!(one, b"ALTER TABLE `d`.`t` SET TAG `a` = NULL");
     }
 
     #[test]

@@ -4,21 +4,13 @@ use crate::{
     Statement,
     api::{Api, Handle, RawField},
 };
-use model::{DataType, MayPass, Progress, Retry, Value};
+use model::{DataType, MayPass, Progress, Value, retry::while_busy};
 use std::{
     ffi::{CStr, CString, c_char},
     fmt,
     marker::PhantomData,
     ptr,
     sync::Arc,
-    time::Duration,
-};
-
-/// How a statement is tried again while the server is busy with something else: every 100 ms, for half a minute.
-const BUSY: Retry = Retry {
-    count: u32::MAX,
-    interval: Duration::from_millis(100),
-    timeout: Duration::from_secs(30),
 };
 
 /// A connection to the server. Closed when dropped.
@@ -133,20 +125,6 @@ impl MayPass for SqlError {
     }
 }
 
-/// Why a statement was not run. A lost connection is not tried again: nobody knows whether the statement was run.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-struct Refusal {
-    error: SqlError,
-    is_over_soon: bool,
-}
-
-impl MayPass for Refusal {
-    fn may_pass(&self) -> bool {
-        self.is_over_soon
-    }
-}
-
 /// The error of the last failed call of this thread that has no result to ask.
 pub(crate) fn last_error(api: &Api, doing: &str) -> SqlError {
     // SAFETY: null asks for the thread's last error.
@@ -190,7 +168,7 @@ impl Connection {
     }
 
     /// Runs a statement that has no rows to return, and says how many it affected. While the server says that it is
-    /// busy with something that the statement needs, it is asked again, for half a minute. The statement may hold bytes
+    /// busy with something that the statement needs, it is asked again, for a minute. The statement may hold bytes
     /// that are not UTF-8.
     ///
     /// # Errors
@@ -213,7 +191,7 @@ impl Connection {
         Ok(unsafe { (self.api.affected_rows)(rows.result) }.max(0) as u64)
     }
 
-    /// Runs a query. While a database that it needs is being created, or a vgroup moves, it is asked again, for half a
+    /// Runs a query. While a database that it needs is being created, or a vgroup moves, it is asked again, for a
     /// minute.
     pub fn query(&self, sql: &str) -> Result<Rows<'_>, SqlError> {
         self.patiently(sql.as_bytes(), SqlError::is_about_to_be_there, &())
@@ -225,14 +203,8 @@ impl Connection {
         is_over_soon: fn(&SqlError) -> bool,
         progress: &dyn Progress,
     ) -> Result<Rows<'_>, SqlError> {
-        let ask = || {
-            self.run(sql).map_err(|error| Refusal {
-                is_over_soon: is_over_soon(&error),
-                error,
-            })
-        };
-        BUSY.run(progress, |_| {}, ask)
-            .map_err(|refusal| refusal.error)
+        // A lost connection is not tried again: nobody knows whether the statement was run.
+        while_busy(progress, is_over_soon, || self.run(sql))
     }
 
     fn run(&self, sql: &[u8]) -> Result<Rows<'_>, SqlError> {

@@ -4,20 +4,13 @@ mod options;
 mod words;
 
 use config::Settings;
-use model::{Cancelled, Progress as _};
 use ops::{
     backup,
     restore::{self, RestoreError},
 };
 use options::{Job, Options};
 use server::Library;
-use std::{
-    ffi::OsString,
-    panic::{self, AssertUnwindSafe},
-    sync::{Arc, mpsc},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsString, time::Instant};
 use terminal::{Exit, progress::Bar, report, say};
 
 /// One option of taosdump's command line, in the order given.
@@ -47,7 +40,7 @@ pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> 
         }
     };
     let exit = match Library::in_process(options.config_dir.as_deref()) {
-        Ok(library) => at_once(options, library),
+        Ok(library) => start(&options, &library),
         Err(error) => {
             report::failed(&error, options.json);
             Exit::Failed
@@ -56,81 +49,10 @@ pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> 
     exit as u8
 }
 
-/// How long a restore has to end by itself once it is cancelled: longer than a healthy server takes for a statement.
-const GRACE: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(50);
-
-/// As much as a main thread has.
-const STACK: usize = 8 << 20;
-
-/// What is waited for is said after this time, and again as often.
-const SAID: Duration = Duration::from_secs(5);
-
-/// Does the job, and looks after a restore meanwhile: the client library may wait for a server as long as it likes. A
-/// restore that is cancelled or gets no answer, and does not end by itself, is left behind: the program ends then, which
-/// is to the server as if it was killed. A dump is not: it could just be making its link.
-fn at_once(options: Options, library: Library) -> Exit {
-    let json = options.json;
-    let bar = Arc::new(match &options.job {
-        // What a dump has not finished is no link.
-        Job::Backup(_) => Bar::of_a_program(json),
-        Job::Restore(_) => Bar::new(),
-    });
-    let restore = match &options.job {
-        Job::Backup(_) => None,
-        Job::Restore(job) => Some((Arc::clone(&job.pulse), job.login.to_string())),
-    };
-    let (done, result) = mpsc::channel();
-    let working = Arc::clone(&bar);
-    let work = move || {
-        let exit = panic::catch_unwind(AssertUnwindSafe(|| start(&options, &library, &working)));
-        // Nobody listens any more where the program is about to end.
-        let _ = done.send(exit);
-    };
-    if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(work) {
-        report::failed(&error, json);
-        return Exit::Failed;
-    }
-    let (mut cancelled, mut said) = (None, Duration::ZERO);
-    loop {
-        match result.recv_timeout(LOOK) {
-            Ok(Ok(exit)) => return exit,
-            // As it would have been on this thread.
-            Ok(Err(panic)) => panic::resume_unwind(panic),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Exit::Failed,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-        }
-        let Some((pulse, server)) = &restore else {
-            continue;
-        };
-        let (silence, patience) = (pulse.silence(), pulse.patience());
-        if silence < SAID {
-            said = Duration::ZERO;
-        } else if silence >= said + SAID && !patience.is_zero() {
-            said = silence;
-            bar.waits(&format!(
-                "{server} has not answered for {} s; waiting for up to {} s more",
-                silence.as_secs(),
-                patience.as_secs()
-            ));
-        }
-        let left: Option<&dyn std::error::Error> = match (bar.is_cancelled(), patience) {
-            (true, _) => Some(&Cancelled),
-            (false, Duration::ZERO) => Some(&RestoreError::Lost),
-            _ => None,
-        };
-        let Some(error) = left else {
-            continue;
-        };
-        if cancelled.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-            bar.finish();
-            report::failed(error, json);
-            return Exit::Failed;
-        }
-    }
-}
-
-fn start(options: &Options, library: &Library, bar: &Bar) -> Exit {
+/// Does the job. Where the server does not answer any more, or work that is cancelled does not end, the program ends: what a
+/// dump has not finished is no link, and to the server it is as if a restore was killed.
+fn start(options: &Options, library: &Library) -> Exit {
+    let bar = &Bar::of_a_program(options.json);
     let began = Instant::now();
     let outcome = match &options.job {
         Job::Backup(job) => match backup::run(job, library, bar) {

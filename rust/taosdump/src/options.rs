@@ -316,7 +316,6 @@ impl Found {
                     options: self.options,
                     threads,
                     batch: self.batch.unwrap_or(BATCH),
-                    pulse: Arc::default(),
                 })
             }
         };

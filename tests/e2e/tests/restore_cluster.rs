@@ -17,12 +17,16 @@ struct Both {
 
 type Test = fn(&mut Both, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 3] = [
+const TESTS: [(&str, Test); 4] = [
     (
         "a_chain_of_three_replicas_is_refused_by_one_dnode_until_options_are_given",
         three_to_one,
     ),
     ("later_links_leave_the_replicas_to_the_target", one_to_three),
+    (
+        "the_record_of_restores_has_one_replica_while_a_dnode_is_full",
+        full_dnode,
+    ),
     (
         "a_restore_goes_on_while_one_of_three_dnodes_is_down",
         dnode_down,
@@ -264,6 +268,45 @@ fn one_to_three(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
         let drop = format!("drop database {}", chain.target());
         cluster.execute(&drop).map_err(text)?;
     }
+    Ok(())
+}
+
+fn full_dnode(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
+    let c = both.single.connect().map_err(text)?;
+    let chain = Chain::new(c, &both.single, taosdump, "full", "vgroups 1 keep 36500")?;
+    let first = &both.cluster.servers[0];
+    let c = both.cluster.connect().map_err(text)?;
+    c.execute("drop database if exists taosdump_incremental")
+        .map_err(text)?;
+    let room = |vnodes: &str| {
+        let alter = format!("alter dnode 3 'supportVnodes' '{vnodes}'");
+        c.execute(&alter).map_err(text)
+    };
+    let has = column(
+        &c,
+        "select `vnodes` from information_schema.ins_dnodes where id = 3",
+    )?;
+    // None that has vnodes can do with fewer than one.
+    let full = if has[0] == "0" { "1" } else { has[0].as_str() };
+    if has[0] == "0" {
+        c.execute("create database filler vgroups 3")
+            .map_err(text)?;
+    }
+    room(full)?;
+    for (link, record) in [(0, "1 1"), (1, "3 1")] {
+        chain
+            .restore(first, taosdump, &chain.links[link..=link], &[])?
+            .expect_code(0)?;
+        chain.expect(&c, link)?;
+        match replicas(&c, "taosdump_incremental")? {
+            found if found == record => {}
+            found => return Err(format!("the record's replica and vgroups are {found}")),
+        }
+        room("64")?;
+    }
+    let drop = format!("drop database {}", chain.target());
+    c.execute(&drop).map_err(text)?;
+    c.execute("drop database if exists filler").map_err(text)?;
     Ok(())
 }
 

@@ -147,7 +147,7 @@ fn parquet_file() -> Result<Vec<u8>, Box<dyn Error>> {
             .into_iter()
             .enumerate()
         {
-            column.push(row, value)?;
+            column.push(value)?;
         }
         cells.push(column);
     }

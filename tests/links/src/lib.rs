@@ -202,15 +202,8 @@ impl Chain {
 
 fn changed(table: &str) -> TableChange {
     TableChange {
-        name: table.to_owned(),
         uid: Some(uid(table)),
-        drop: false,
-        create: false,
-        set_tags: false,
-        alters: Vec::new(),
-        deletes: Vec::new(),
-        spans: Vec::new(),
-        file: None,
+        ..TableChange::named(table)
     }
 }
 
@@ -309,7 +302,6 @@ impl Maker {
             tables: tables.iter().map(table).collect(),
             changes: Vec::new(),
             tag_files: Vec::new(),
-            row_files: Vec::new(),
         })
     }
 
@@ -414,6 +406,7 @@ impl Maker {
             dropped_stables: Vec::new(),
             altered_stables: Vec::new(),
             tag_files: self.tag_files,
+            row_files: Vec::new(),
             tables: tables.finish()?,
             changes: changes.finish()?,
             checkpoint: entry(&self.root, checkpoint_name)?,

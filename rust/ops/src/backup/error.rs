@@ -1,6 +1,6 @@
 //! Why a backup did not make a link.
 
-use crate::watermark::WatermarkError;
+use crate::{watch::NoAnswer, watermark::WatermarkError};
 use ::rows::avro::DataFileError;
 use capture::CaptureError;
 use model::{Cancelled, MayPass, schema_change::NoWay};
@@ -42,6 +42,9 @@ pub enum BackupError {
     /// It was cancelled.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+    /// Nobody has answered for too long.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
     /// A database was dropped while it was dumped.
     #[error("database {database} was dropped while it was dumped; run the dump again")]
     DatabaseGone {
@@ -119,7 +122,10 @@ impl MayPass for BackupError {
             Self::Watermark(error) => error.may_pass(),
             Self::Data(error) => error.may_pass(),
             Self::Store(error) => error.may_pass(),
-            Self::NoTags { .. } | Self::Disconnected { .. } | Self::DatabaseGone { .. } => true,
+            Self::NoAnswer(_)
+            | Self::NoTags { .. }
+            | Self::Disconnected { .. }
+            | Self::DatabaseGone { .. } => true,
             Self::Detect(_)
             | Self::Checkpoint(_)
             | Self::Capture(_)

@@ -65,7 +65,7 @@ impl Backup<'_> {
     /// Chooses the vnodes of a database, and waits until they are complete.
     pub(super) fn sources(&self, database: &str) -> Result<Sources, BackupError> {
         let vgroups = self.patiently(|| Ok(vgroups::of(self.connection, database)?))?;
-        let mut candidates = watermark::candidates(database, &vgroups, self.dirs)?;
+        let mut candidates = watermark::candidates(database, &vgroups, self.dirs, self.progress)?;
         let mut by_log = self.job.no_flush;
         let mut replicated = vgroups.iter().any(|vgroup| vgroup.replicas.len() > 1);
         let mut is_encrypted = false;
@@ -84,7 +84,7 @@ impl Backup<'_> {
             }
         }
         let mut notes = Vec::new();
-        if by_log && server::catalogue::may_have_blobs(self.connection, database)? {
+        if by_log && self.may_have_blobs(database)? {
             notes.push(blobs::flushed(database));
             if is_encrypted {
                 // The files can't be read, so the log is.
@@ -113,6 +113,23 @@ impl Backup<'_> {
             replicated,
             notes,
         })
+    }
+
+    /// Asks about the database, over `own` where nothing was asked before.
+    fn asker<'s>(
+        &'s self,
+        own: &'s mut Option<Asker<'static>>,
+    ) -> Result<&'s Asker<'static>, BackupError> {
+        Ok(match &self.replicated.asker {
+            Some(asker) => asker,
+            None => own.insert(Asker::new(self.library, &self.job.login)?),
+        })
+    }
+
+    fn may_have_blobs(&self, database: &str) -> Result<bool, BackupError> {
+        let mut own = None;
+        let asker = self.asker(&mut own)?;
+        Ok(watermark::may_have_blobs(asker, database, self.progress)?)
     }
 
     /// The vnodes of a database without replicas, and what they must hold: what their logs do, and what the servers have
@@ -156,14 +173,8 @@ impl Backup<'_> {
         candidates: &BTreeMap<VgId, Candidates>,
         by_log: bool,
     ) -> Result<(Vec<VnodeDir>, BTreeMap<VgId, Version>), BackupError> {
-        let own;
-        let asker = match &self.replicated.asker {
-            Some(asker) => asker,
-            None => {
-                own = Asker::new(self.library, &self.job.login)?;
-                &own
-            }
-        };
+        let mut own = None;
+        let asker = self.asker(&mut own)?;
         let mut wanted = self.replicated.agreed.clone();
         // Where the database got its replicas, or another vgroup, since the run began.
         let is_known = |vgroup: &Vgroup| wanted.contains_key(&vgroup.vgroup);

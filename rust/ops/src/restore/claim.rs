@@ -6,11 +6,12 @@
 //! could not give its sign for a shorter while ends, so that it never writes when another one may have taken over.
 
 use super::{
-    RestoreError, RestoreJob,
+    RestoreError,
     target::{self, SAID},
 };
-use model::{Progress, Unit, retry::pause};
-use parking_lot::{Condvar, Mutex};
+use crate::watch::{self, Answer, EVERY, Heard, Work};
+use model::{Progress, retry::pause};
+use parking_lot::Mutex;
 use server::{
     Connection, Library, Login, SqlError, cluster,
     restore_claim::{self, Claim},
@@ -18,20 +19,13 @@ use server::{
 };
 use std::{
     fmt, fs, process,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-/// How often a sign of life is given, and looked for.
-const BEAT: Duration = Duration::from_secs(1);
-/// A restore that could not say for so long that it is alive ends.
-const SILENT: Duration = Duration::from_secs(45);
-/// A restore that was not heard of for so long is dead.
+/// A restore that was not heard of for so long is dead. One that could not say that it is alive has ended before.
 const DEAD: Duration = Duration::from_secs(60);
+const _: () = assert!(Work::Restore.patience().as_secs() + 10 < DEAD.as_secs());
 
 /// A restore that is in the way of a plan is heard of in this time, if it is alive.
 const HEARD: Duration = Duration::from_secs(10);
@@ -130,92 +124,41 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The thread that asks, as long as the restore goes on, whether its server answers, and gives the signs of life of its
-/// claims. Ended when dropped.
-#[derive(Debug)]
-pub(super) struct Heart(Arc<Life>);
-
-/// What that thread shares with the restore.
-#[derive(Debug)]
-struct Life {
+/// What a restore shares with the thread that asks whether its server answers: that gives the signs of life of its claims.
+#[derive(Debug, Default)]
+pub(super) struct Life {
     /// The claims that are held.
     claims: Mutex<Vec<Claim>>,
-    /// Whether another restore has a claim now, or the server did not answer for too long before the end.
-    lost: AtomicBool,
-    pulse: Arc<Pulse>,
-    ended: Mutex<bool>,
-    end: Condvar,
 }
 
 impl Life {
-    fn is_lost(&self) -> bool {
-        self.lost.load(Relaxed) || self.pulse.silence() >= SILENT
-    }
-
-    fn end(&self) {
-        self.lost.store(self.is_lost(), Relaxed);
-        *self.ended.lock() = true;
-        self.end.notify_all();
-        self.pulse.set(None);
-    }
-}
-
-impl Heart {
-    pub(super) fn start(library: &Library, job: &RestoreJob) -> Self {
-        let life = Arc::new(Life {
-            claims: Mutex::default(),
-            lost: AtomicBool::new(false),
-            pulse: Arc::clone(&job.pulse),
-            ended: Mutex::new(false),
-            end: Condvar::new(),
-        });
-        life.pulse.set(Some(Instant::now()));
-        let (library, login) = (library.clone(), job.login.clone());
-        let shared = Arc::clone(&life);
-        // Not waited for: where the server does not answer, it would hold up the end.
-        thread::spawn(move || live(&library, &login, &shared));
-        Self(life)
-    }
-
-    /// Progress that is cancelled, too, once a claim is lost or the server does not answer.
-    pub(super) fn watched<'p>(&self, progress: &'p dyn Progress) -> Watched<'p> {
-        Watched {
-            progress,
-            life: Arc::clone(&self.0),
+    /// The question whether the server answers, which gives a sign of life for every claim.
+    pub(super) fn question(
+        self: &Arc<Self>,
+        library: &Library,
+        login: &Login,
+    ) -> impl FnMut() -> Answer + Send + use<> {
+        let (library, login, life) = (library.clone(), login.clone(), Arc::clone(self));
+        let mut ask = watch::question(&library, &login);
+        let (mut connection, mut beats) = (None, 0);
+        move || {
+            let claims = life.claims.lock().clone();
+            if claims.is_empty() {
+                return ask();
+            }
+            beats += 1;
+            match beat(&mut connection, &library, &login, &claims, beats) {
+                // Those that were given back meanwhile are nobody's.
+                Ok(None) if life.claims.lock().is_empty() => Answer::Heard(Vec::new()),
+                Ok(Some(unready)) => Answer::Heard(unready),
+                Ok(None) => Answer::End,
+                Err(error) => {
+                    tracing::debug!("no sign of life could be given: {error}");
+                    connection = None;
+                    Answer::Missing
+                }
+            }
         }
-    }
-
-    /// Whether a claim was lost, or the server does not answer.
-    pub(super) fn is_lost(&self) -> bool {
-        self.0.is_lost()
-    }
-}
-
-impl Drop for Heart {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-/// How long the server has not answered a restore's signs of life. Whoever runs the restore can see it while the restore
-/// itself waits for an answer.
-#[derive(Debug, Default)]
-pub struct Pulse(Mutex<Option<Instant>>);
-
-impl Pulse {
-    /// How long there was no answer; zero before the first sign of life is given, and after the last one.
-    pub fn silence(&self) -> Duration {
-        let answered = *self.0.lock();
-        answered.map_or(Duration::ZERO, |answered| answered.elapsed())
-    }
-
-    /// How much longer the restore waits for an answer.
-    pub fn patience(&self) -> Duration {
-        SILENT.saturating_sub(self.silence())
-    }
-
-    fn set(&self, answered: Option<Instant>) {
-        *self.0.lock() = answered;
     }
 }
 
@@ -223,7 +166,8 @@ impl Pulse {
 #[derive(Debug)]
 pub(super) struct Held<'a> {
     connection: &'a Connection,
-    life: Arc<Life>,
+    life: &'a Life,
+    heard: Arc<Heard>,
 }
 
 impl<'a> Held<'a> {
@@ -233,13 +177,15 @@ impl<'a> Held<'a> {
     /// Another restore has one of them, or the server refused.
     pub(super) fn take(
         connection: &'a Connection,
-        heart: &Heart,
+        life: &'a Life,
+        heard: Arc<Heard>,
         targets: &[&str],
         progress: &dyn Progress,
     ) -> Result<Self, RestoreError> {
         let held = Self {
             connection,
-            life: Arc::clone(&heart.0),
+            life,
+            heard,
         };
         restore_record::create_database(connection)?;
         target::wait_until_settled(connection, restore_record::DATABASE, progress)?;
@@ -296,13 +242,12 @@ impl<'a> Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        let silence = self.life.pulse.silence();
-        self.life.end();
-        if silence >= SAID {
+        let claims = std::mem::take(&mut *self.life.claims.lock());
+        if self.heard.silence() >= SAID {
             // It would wait for an answer that nobody needs.
             return;
         }
-        for claim in self.life.claims.lock().iter() {
+        for claim in claims {
             // Where that can't be said, the next restore finds it out.
             if let Err(error) = claim.end(self.connection) {
                 tracing::debug!(
@@ -311,30 +256,6 @@ impl Drop for Held<'_> {
                 );
             }
         }
-    }
-}
-
-/// Progress of a restore whose server is asked whether it answers.
-pub(super) struct Watched<'p> {
-    progress: &'p dyn Progress,
-    life: Arc<Life>,
-}
-
-impl Progress for Watched<'_> {
-    fn step(&self, what: &str, unit: Unit, total: u64) {
-        self.progress.step(what, unit, total);
-    }
-
-    fn advance(&self, units: u64, rows: u64) {
-        self.progress.advance(units, rows);
-    }
-
-    fn waits(&self, what: &str) {
-        self.progress.waits(what);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.progress.is_cancelled() || self.life.is_lost()
     }
 }
 
@@ -355,13 +276,13 @@ pub(super) fn must_be_idle<'t>(
 }
 
 /// A claim that turns out to be alive or dead.
-struct Watch<'a> {
+struct Suspect<'a> {
     claim: &'a Claim,
     owner: String,
     beats: Option<i64>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Suspect<'a> {
     /// `None` if it is known to be done or dead already.
     fn begin(connection: &Connection, claim: &'a Claim) -> Result<Option<Self>, SqlError> {
         let owner = Owner::parse(&claim.owner);
@@ -404,7 +325,7 @@ fn must_be_free<'c>(
 ) -> Result<(), RestoreError> {
     let mut watched = Vec::new();
     for claim in claims {
-        watched.extend(Watch::begin(connection, claim)?);
+        watched.extend(Suspect::begin(connection, claim)?);
     }
     let began = Instant::now();
     let mut said = Duration::ZERO;
@@ -421,7 +342,7 @@ fn must_be_free<'c>(
                 (patience.saturating_sub(waited)).as_secs()
             ));
         }
-        pause(BEAT / 2, progress)?;
+        pause(EVERY / 2, progress)?;
         let mut left = Vec::new();
         for watch in watched {
             if watch.go_on(connection)? {
@@ -433,59 +354,25 @@ fn must_be_free<'c>(
     Ok(())
 }
 
-/// Asks the server, and gives signs of life, until the restore ends or a claim is lost.
-fn live(library: &Library, login: &Login, life: &Life) {
-    let mut connection = None;
-    for beats in 1.. {
-        let mut ended = life.ended.lock();
-        if !*ended {
-            life.end.wait_for(&mut ended, BEAT);
-        }
-        if *ended {
-            return;
-        }
-        drop(ended);
-        let began = Instant::now();
-        let claims = life.claims.lock().clone();
-        match beat(&mut connection, library, login, &claims, beats) {
-            // An answer that comes behind the end tells nothing any more.
-            Ok(true) => {
-                let ended = life.ended.lock();
-                if !*ended {
-                    life.pulse.set(Some(began));
-                }
-            }
-            Ok(false) => life.lost.store(true, Relaxed),
-            Err(error) => {
-                tracing::debug!("no sign of life could be given: {error}");
-                connection = None;
-            }
-        }
-    }
-}
-
-/// One sign of life for every claim. False if one of them is not held any more.
+/// One sign of life for every claim, and the dnodes that are not ready. `None` if one of the claims is not held any more.
 fn beat(
     slot: &mut Option<Connection>,
     library: &Library,
     login: &Login,
     claims: &[Claim],
     beats: i64,
-) -> Result<bool, SqlError> {
+) -> Result<Option<Vec<String>>, SqlError> {
     let connection = match slot {
         Some(connection) => connection,
         None => slot.insert(library.connect(login)?),
     };
-    if claims.is_empty() {
-        cluster::id(connection)?;
-    }
     for claim in claims {
         claim.beat(connection, beats)?;
         if restore_claim::newest(connection, &claim.target)?.as_ref() != Some(claim) {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    Ok(true)
+    cluster::unready(connection).map(Some)
 }
 
 #[cfg(test)]

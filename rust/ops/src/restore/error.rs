@@ -1,5 +1,6 @@
 //! Why a restore failed.
 
+use crate::watch::NoAnswer;
 use model::{Cancelled, MayPass};
 use repository::{chain::ChainError, link::LinkError};
 use server::{SqlError, catalogue::CatalogueError};
@@ -96,12 +97,12 @@ pub enum RestoreError {
         /// Who restores to it.
         owner: String,
     },
-    /// The restore could not say for long that it is alive, so that another one may write to the target.
-    #[error(
-        "the server did not take the restore's signs of life for too long, or another restore has taken over; the same \
-         command goes on with it"
-    )]
+    /// Another restore writes to the target now.
+    #[error("another restore has taken over; the same command goes on with it")]
     Lost,
+    /// Nobody has answered for too long.
+    #[error(transparent)]
+    Silent(#[from] NoAnswer),
     /// Two databases would get one name.
     #[error("two databases would be restored to {target}; give them different names with -W")]
     SameTarget {
@@ -116,6 +117,7 @@ impl MayPass for RestoreError {
             Self::Link(error) | Self::Chain(ChainError::Link(error)) => error.may_pass(),
             Self::Sql(error) | Self::NoAnswer { source: error, .. } => error.may_pass(),
             Self::Catalogue(error) => error.may_pass(),
+            Self::Silent(_) => true,
             _ => false,
         }
     }

@@ -1,6 +1,6 @@
 //! Databases, super tables, tables and tags.
 
-use super::{Apply, RestoreError};
+use super::{Apply, RestoreError, tags::TagSetter};
 use ::rows::avro::{DataFileError, FileReader};
 use model::{
     DataType, FailedId, OwnedValue, Unit,
@@ -215,34 +215,42 @@ impl Apply<'_> {
         let mut reader =
             FileReader::open(&*self.link.store, file, types.clone(), 2).map_err(failed)?;
         let step = format!("creating children of {} and setting tags", stable.name);
-        self.progress.step(&step, Unit::Tables, 0);
+        let wanted = changes.values().filter(|change| {
+            let of = tables
+                .get(&change.name)
+                .and_then(|table| table.stable.as_ref());
+            of == Some(&stable.name) && needs_tags(tables, change)
+        });
+        self.progress
+            .step(&step, Unit::Tables, wanted.count() as u64);
         let mut create = CreateChildren::of(self.target, stable);
+        let mut set = TagSetter::new(self, tags);
         while let Some((names, values)) = reader.next().map_err(failed)? {
             let Some(name) = names.get(1) else { continue };
             let (Some(change), Some(table)) = (changes.get(name.as_str()), tables.get(name)) else {
                 continue;
             };
             self.progress.go_on()?;
-            self.progress.advance(1, 0);
             tagged.insert(name.clone());
             let (literals, problems) = literals(tags, &types, &values);
             if !problems.is_empty() {
                 let problem = format!("its tags {}; they are NULL", problems.join(", "));
                 self.failures.lacks(name, Lacks::Tags, problem);
             }
+            if !change.create && change.set_tags && !self.failures.is_absent(name) {
+                set.add(name.clone(), literals)?;
+                continue;
+            }
             if change.create {
                 create.add(self.target, table, &literals);
                 if create.is_full() {
                     self.create(&mut create);
                 }
-            } else if change.set_tags && !self.failures.is_absent(name) {
-                for (tag, literal) in tags.iter().zip(&literals) {
-                    self.try_sql(&ddl::set_tag(self.target, name, &tag.name, literal));
-                }
             }
+            self.progress.advance(1, 0);
         }
         self.create(&mut create);
-        Ok(())
+        set.set()
     }
 
     /// Creates children. Where the statement is refused for what it is, each gets one of its own, so that the others are

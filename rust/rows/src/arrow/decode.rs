@@ -21,7 +21,6 @@ pub fn decode(
     for table in rows.tables() {
         let uid = uid_of(table.name)
             .ok_or_else(|| RowsError(format!("the table {:?} has no id", table.name)))?;
-        let before = batch.keys.len();
         batch.tables.push((uid, table.len()));
         batch.keys.extend(table.keys());
         batch.versions.extend(table.versions());
@@ -31,7 +30,7 @@ pub fn decode(
             })?;
             match batch.columns.get_mut(at) {
                 Some(cells) => cells
-                    .extend(before, &found, 0, table.len())
+                    .extend(&found, 0, table.len())
                     .map_err(|error| RowsError(error.to_string()))?,
                 None => batch.columns.push(found),
             }

@@ -705,7 +705,7 @@ impl History {
         let at = self.rng.random_range(0..self.tables.len());
         let table = self.tables.swap_remove(at);
         self.tally.count("drop table");
-        let sql = format!("drop table {}", self.path(&table.name));
+        let sql = format!("drop table if exists {}", self.path(&table.name));
         self.former.push(table.name);
         self.sql(c, &sql)
     }
@@ -721,7 +721,8 @@ impl History {
         let names = self.tables.iter().filter(|table| of_gone(table));
         self.former.extend(names.map(|table| table.name.clone()));
         self.tables.retain(|table| !of_gone(table));
-        let sql = format!("drop stable {}", self.path(&gone));
+        // It may be dropped and not acknowledged, where a dnode is killed, and is then tried again.
+        let sql = format!("drop stable if exists {}", self.path(&gone));
         self.former.push(gone);
         self.tally.count("drop super table");
         self.sql(c, &sql)?;

@@ -1,0 +1,395 @@
+//! Whether the cluster still answers. The client library waits for a server that has gone, or is frozen, for minutes and
+//! says nothing; so a connection of its own asks a small question every second beside the work.
+
+use model::{Cancelled, Progress, Unit};
+use parking_lot::Mutex;
+use server::{Connection, Library, Login, cluster};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often it is asked.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
+
+/// When it is said first that nobody answers, and how long it is silent between two times.
+pub(crate) const SAY: Duration = Duration::from_secs(5);
+
+/// How long work that is cancelled, or gets no answer any more, has to end by itself: longer than a healthy server takes
+/// for a statement.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What is done with a cluster meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A dump.
+    Dump,
+    /// A restore.
+    Restore,
+}
+
+impl Work {
+    /// Whoever does not answer for so long is given up. A restore gives up before another one may take over.
+    pub(crate) const fn patience(self) -> Duration {
+        match self {
+            Self::Dump => Duration::from_secs(60),
+            Self::Restore => Duration::from_secs(45),
+        }
+    }
+}
+
+/// What became of one question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// There was an answer: these dnodes are not ready.
+    Heard(Vec<String>),
+    /// Nobody answered.
+    Missing,
+    /// The answer says that the work has to end.
+    End,
+}
+
+/// Nobody has answered for too long.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "nobody has answered at {place} for {} s; {}",
+    .work.patience().as_secs(),
+    match .work {
+        Work::Dump => "the dump was given up, run it again once the server is there",
+        Work::Restore => "the restore was given up, the same command goes on with it once the server is there",
+    }
+)]
+pub struct NoAnswer {
+    place: String,
+    work: Work,
+}
+
+/// Looks after a cluster.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    work: Work,
+    state: Mutex<State>,
+    /// When the work went on last.
+    moved: Mutex<Instant>,
+    heard: Arc<Heard>,
+}
+
+/// What the thread that asks shares with the work.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// When the question was asked that was answered last.
+    last: Mutex<Instant>,
+    /// The dnodes that were not ready then.
+    unready: Mutex<Vec<String>>,
+    /// Whether an answer said that the work has to end.
+    must_end: AtomicBool,
+}
+
+impl Heard {
+    /// How long nobody has answered.
+    pub(crate) fn silence(&self) -> Duration {
+        self.last.lock().elapsed()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Where the cluster is, for messages.
+    place: String,
+    has_given_up: bool,
+    is_over: bool,
+}
+
+impl Watch {
+    /// Of a cluster that is at `place`. Until [`Watch::over`] is called, it counts as there.
+    pub(crate) fn new(work: Work, place: String) -> Self {
+        Self {
+            work,
+            state: Mutex::new(State {
+                place,
+                ..State::default()
+            }),
+            moved: Mutex::new(Instant::now()),
+            heard: Arc::new(Heard {
+                last: Mutex::new(Instant::now()),
+                unready: Mutex::default(),
+                must_end: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The cluster's dnodes have these endpoints.
+    pub(crate) fn has_endpoints(&self, endpoints: &[String]) {
+        if !endpoints.is_empty() {
+            self.state.lock().place = endpoints.join(", ");
+        }
+    }
+
+    /// No server is needed any more.
+    pub(crate) fn is_over(&self) {
+        self.state.lock().is_over = true;
+    }
+
+    /// Whether nobody has answered for so long that another try is not worth while.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.state.lock().has_given_up
+    }
+
+    /// That nobody has answered for too long, if it is so.
+    pub(crate) fn gave_up(&self) -> Option<NoAnswer> {
+        self.has_given_up().then(|| self.no_answer(self.place()))
+    }
+
+    /// Whether an answer said that the work has to end.
+    pub(crate) fn must_end(&self) -> bool {
+        self.heard.must_end.load(Relaxed)
+    }
+
+    /// What the thread that asks knows.
+    pub(crate) fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
+    }
+
+    /// Where the cluster is, for messages.
+    pub(crate) fn place(&self) -> String {
+        self.state.lock().place.clone()
+    }
+
+    fn no_answer(&self, place: String) -> NoAnswer {
+        let work = self.work;
+        NoAnswer { place, work }
+    }
+
+    /// Does the work while the cluster is asked beside it. `ask` may take as long as it likes.
+    pub(crate) fn over<T>(
+        &self,
+        progress: &dyn Progress,
+        ask: impl FnMut() -> Answer + Send + 'static,
+        work: impl FnOnce(&dyn Progress) -> T,
+    ) -> T {
+        let (end, done) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || self.run(progress, &done, ask));
+            let outcome = work(&Watched {
+                progress,
+                watch: self,
+            });
+            drop(end);
+            outcome
+        })
+    }
+
+    /// Asks until the other end of `done` is dropped.
+    fn run(
+        &self,
+        progress: &dyn Progress,
+        done: &Receiver<()>,
+        ask: impl FnMut() -> Answer + Send + 'static,
+    ) {
+        let mut ask = Some(ask);
+        let (mut said, mut ending) = (None::<Instant>, None::<Instant>);
+        while done.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+            // Not before: most work takes less.
+            if let Some(ask) = ask.take() {
+                self.listen(ask);
+            }
+            let (silent, patience) = (self.heard.silence(), self.work.patience());
+            // With the lock: no link is finished meanwhile.
+            let mut state = self.state.lock();
+            if state.is_over {
+                continue;
+            }
+            state.has_given_up |= silent >= patience;
+            if state.has_given_up || self.must_end() || progress.is_cancelled() {
+                // Work that ends by itself says more.
+                if ending.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                    match state.has_given_up {
+                        true => progress.gives_up(&self.no_answer(state.place.clone())),
+                        false => progress.gives_up(&Cancelled),
+                    }
+                }
+                continue;
+            }
+            if said.is_some_and(|said| said.elapsed() < SAY) {
+                continue;
+            }
+            let waits = match silent >= SAY {
+                true => Some(format!(
+                    "nobody answers at {}: waiting for the server, at most {} s more",
+                    state.place,
+                    patience.saturating_sub(silent).as_secs()
+                )),
+                false => self.waits_for_dnodes(),
+            };
+            if let Some(waits) = waits {
+                said = Some(Instant::now());
+                progress.waits(&waits);
+            }
+        }
+    }
+
+    /// What is to be said where the cluster answers and the work does not go on: a statement needs a dnode that is frozen.
+    /// It is not given up, as it may as well need long: the client library does that.
+    fn waits_for_dnodes(&self) -> Option<String> {
+        let still = self.moved.lock().elapsed();
+        let unready = self.heard.unready.lock();
+        (still >= SAY && !unready.is_empty()).then(|| {
+            format!(
+                "no answer for {} s, and dnode {} is not ready: waiting until the client library gives up",
+                still.as_secs(),
+                unready.join(", ")
+            )
+        })
+    }
+
+    /// Asks in a thread that nobody waits for: the client library may hold it as long as it likes.
+    fn listen(&self, mut ask: impl FnMut() -> Answer + Send + 'static) {
+        let heard = Arc::downgrade(&self.heard);
+        *self.heard.last.lock() = Instant::now();
+        thread::spawn(move || {
+            while heard.strong_count() > 0 {
+                let asked = Instant::now();
+                let answer = ask();
+                let Some(heard) = heard.upgrade() else {
+                    return;
+                };
+                match answer {
+                    Answer::Heard(unready) => {
+                        *heard.last.lock() = asked;
+                        *heard.unready.lock() = unready;
+                    }
+                    Answer::Missing => {}
+                    Answer::End => heard.must_end.store(true, Relaxed),
+                }
+                drop(heard);
+                thread::sleep(EVERY);
+            }
+        });
+    }
+}
+
+/// Progress of work that is cancelled, too, once nobody has answered for too long, or an answer says so.
+struct Watched<'p> {
+    progress: &'p dyn Progress,
+    watch: &'p Watch,
+}
+
+impl Watched<'_> {
+    fn moved(&self) {
+        *self.watch.moved.lock() = Instant::now();
+    }
+}
+
+impl Progress for Watched<'_> {
+    fn step(&self, what: &str, unit: Unit, total: u64) {
+        self.moved();
+        self.progress.step(what, unit, total);
+    }
+
+    fn advance(&self, units: u64, rows: u64) {
+        self.moved();
+        self.progress.advance(units, rows);
+    }
+
+    fn waits(&self, what: &str) {
+        self.progress.waits(what);
+    }
+
+    fn gives_up(&self, why: &dyn std::error::Error) {
+        self.progress.gives_up(why);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.moved();
+        self.progress.is_cancelled() || self.watch.must_end() || self.watch.has_given_up()
+    }
+}
+
+/// Asks the cluster which dnodes are not ready, over a connection of its own.
+pub(crate) fn question(library: &Library, login: &Login) -> impl FnMut() -> Answer + Send + use<> {
+    let (library, login) = (library.clone(), login.clone());
+    let mut connection = None::<Connection>;
+    move || {
+        if connection.is_none() {
+            connection = library.connect(&login).ok();
+        }
+        match connection.as_ref().map(cluster::unready) {
+            None => Answer::Missing,
+            Some(Err(error)) if error.is_disconnected() => Answer::Missing,
+            // That it refuses is an answer, too.
+            Some(unready) => Answer::Heard(unready.unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Told(Mutex<Vec<String>>);
+
+    impl Progress for Told {
+        fn waits(&self, what: &str) {
+            self.0.lock().push(what.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_question_without_an_answer_is_known_and_said_only_after_the_fifth_second() {
+        let watch = Watch::new(Work::Dump, "somewhere".to_owned());
+        let told = Told(Mutex::default());
+        let (asked, answer) = mpsc::channel();
+        let ask = move || match asked.send(()) {
+            Ok(()) => Answer::Missing,
+            Err(_) => Answer::Heard(Vec::new()),
+        };
+        watch.over(&told, ask, |_| {
+            answer.recv().unwrap();
+            let before = *watch.heard.last.lock();
+            answer.recv().unwrap();
+            assert_eq!(*watch.heard.last.lock(), before, "no answer came");
+            drop(answer);
+            while *watch.heard.last.lock() == before {
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        assert!(!watch.has_given_up());
+        assert!(told.0.lock().is_empty());
+    }
+
+    #[test]
+    fn work_that_stands_still_while_a_dnode_is_not_ready_waits_for_it() {
+        let watch = Watch::new(Work::Dump, "somewhere".to_owned());
+        *watch.heard.unready.lock() = vec!["one:6030".to_owned()];
+        assert_eq!(watch.waits_for_dnodes(), None, "it went on just now");
+        *watch.moved.lock() = Instant::now().checked_sub(SAY).unwrap();
+        let waits = watch.waits_for_dnodes().unwrap();
+        assert!(waits.contains("one:6030"), "{waits}");
+        let progress = Watched {
+            progress: &(),
+            watch: &watch,
+        };
+        progress.go_on().unwrap();
+        assert_eq!(watch.waits_for_dnodes(), None, "it goes on");
+        *watch.moved.lock() = Instant::now().checked_sub(SAY).unwrap();
+        watch.heard.unready.lock().clear();
+        assert_eq!(watch.waits_for_dnodes(), None, "it takes long");
+    }
+
+    #[test]
+    fn an_answer_that_says_so_ends_the_work() {
+        let watch = Watch::new(Work::Restore, "somewhere".to_owned());
+        let ended = watch.over(
+            &(),
+            || Answer::End,
+            |progress| model::retry::pause(Duration::from_secs(3_600), progress),
+        );
+        assert_eq!(ended, Err(Cancelled));
+        assert!(watch.must_end() && watch.gave_up().is_none());
+    }
+}

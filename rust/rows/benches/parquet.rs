@@ -111,7 +111,7 @@ fn data(name: &str) -> Data {
         let data_type = columns.last().unwrap().column_type.data_type;
         let mut values = Cells::new(ColumnId(at as i16 + 2), data_type);
         let mut valid = Bits::default();
-        for row in 0..pool_rows {
+        for _ in 0..pool_rows {
             let number = random.next();
             let bytes = match data_type {
                 DataType::Bool => vec![(number & 1) as u8],
@@ -200,7 +200,7 @@ impl Data {
             while done < rows {
                 let at = (from + done) % self.pool_rows;
                 let count = (rows - done).min(self.pool_rows - at);
-                cells.extend(done, pool, at, count).unwrap();
+                cells.extend(pool, at, count).unwrap();
                 done += count;
             }
             if let CellValues::Variable { bytes, .. } = &cells.values {

@@ -171,7 +171,7 @@ fn batch(columns: Vec<Cells>, rows: usize) -> RowBatch {
 fn cells(id: i16, column_type: &str, values: &[Option<&[u8]>]) -> Cells {
     let column_type: model::catalogue::ColumnType = column_type.parse().unwrap();
     let mut cells = Cells::new(ColumnId(id), column_type.data_type);
-    for (row, value) in values.iter().enumerate() {
+    for value in values.iter() {
         let cell = value.map_or(Cell::Null, Cell::Value);
         cells.push(cell).unwrap();
     }
@@ -220,7 +220,7 @@ fn some_cells(at: usize, rows: usize) -> impl Strategy<Value = Option<Cells>> {
     let cells = some.prop_map(move |values| {
         let mut cells = Cells::new(id, data_type);
         let mut unset = Bits::default();
-        for (row, (value, is_unset)) in values.iter().enumerate() {
+        for (value, is_unset) in values.iter() {
             let cell = value.as_deref().map_or(Cell::Null, Cell::Value);
             cells.push(cell).unwrap();
             unset.push(value.is_none() && *is_unset);
@@ -546,7 +546,7 @@ fn big_file() -> Vec<u8> {
         (0..10).map(move |part| {
             let keys = part * 10_000..(part + 1) * 10_000;
             let mut values = Cells::new(ColumnId(2), DataType::BigInt);
-            for (row, key) in keys.clone().enumerate() {
+            for key in keys.clone() {
                 let value = (key * 10 + uid).to_le_bytes();
                 values.push(Cell::Value(&value)).unwrap();
             }

@@ -260,6 +260,7 @@ fn our_options_without_incremental_are_wrong_usage() {
         ("--option", Some("REPLICA=1")),
         ("--json", None),
         ("--check-base", None),
+        ("--format", Some("avro")),
     ] {
         let mut arguments = vec![option];
         arguments.extend(argument);
@@ -286,6 +287,7 @@ fn help_shows_our_options_in_a_group_of_their_own_at_the_end() {
         "--option=NAME=VALUE",
         "--json",
         "--check-base",
+        "--format=avro|parquet",
     ] {
         assert!(ours.contains(option), "{help}");
     }

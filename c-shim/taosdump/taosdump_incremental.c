@@ -66,6 +66,7 @@ static const struct option names[]   = {
     {"data-dir", required_argument, NULL, TAOSDUMP_OPTION_DATA_DIR},
     {"no-flush", no_argument, NULL, TAOSDUMP_OPTION_NO_FLUSH},
     {"option", required_argument, NULL, TAOSDUMP_OPTION_OPTION},
+    {"format", required_argument, NULL, TAOSDUMP_OPTION_FORMAT},
     {"json", no_argument, NULL, TAOSDUMP_OPTION_JSON},
     {NULL, 0, NULL, 0},
 };

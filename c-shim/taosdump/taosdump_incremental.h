@@ -30,6 +30,8 @@
    "Use the engine in this library (libincremental_bitmap_plugin.so) instead of the built-in one.", 20},              \
   {"option", TAOSDUMP_OPTION_OPTION, "NAME=VALUE", 0,                                                                  \
    "With -i: create databases with this REPLICA, VGROUPS or DNODES instead of their own.", 20},                        \
+  {"format", TAOSDUMP_OPTION_FORMAT, "avro|parquet", 0,                                                                \
+   "With -o: keep rows in an Avro file for each table (default), or in Parquet files with many tables each.", 20},     \
   {"json", TAOSDUMP_OPTION_JSON, 0, 0, "Print the result as JSON.", 20},
 
 /* First thing in main. With --incremental it does the whole job and ends the process; else it returns. */

@@ -6,6 +6,7 @@
 //! | [`value`] | data types, and the values of cells |
 //! | [`cells`] | rows column by column |
 //! | [`catalogue`] | databases, super tables, tables and their columns, as SQL tells them |
+//! | [`decimal`] | DECIMAL values as text and as digits |
 //! | [`schema_change`] | what leads from one schema to the next |
 //! | [`sealed`] | JSON with a checksum, as our files end |
 //! | `progress` | how work goes on, and whether it should end |
@@ -15,6 +16,7 @@
 
 pub mod catalogue;
 pub mod cells;
+pub mod decimal;
 mod failed_table;
 pub mod ids;
 pub mod pool;

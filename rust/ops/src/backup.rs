@@ -14,6 +14,7 @@
 //! | `blobs` | what is said about BLOB values, which queries do not always tell |
 //! | `tags` | reads the tags of children, and writes those that changed |
 //! | `rows` | reads the changed rows by SQL, and writes them |
+//! | `row_files` | keeps rows as Parquet files, each with the rows of many tables |
 //! | `file_rows` | reads them from the server's committed files, where these have them |
 //! | `tries` | decides what happens to a table that could not be read |
 //! | `origin` | names super tables that no CREATE STABLE makes |
@@ -29,6 +30,7 @@ mod file_rows;
 mod found;
 mod origin;
 pub(crate) mod output;
+mod row_files;
 mod rows;
 mod sources;
 mod tags;
@@ -80,8 +82,21 @@ pub struct BackupJob {
     pub no_flush: bool,
     /// How many connections read rows.
     pub threads: usize,
-    /// How data files are compressed.
+    /// How data files of tags, and of rows in Avro, are compressed.
     pub compression: Compression,
+    /// How rows are kept.
+    pub rows: RowsFormat,
+}
+
+/// How the rows of a link are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RowsFormat {
+    /// An Avro file for each table, as taosdump writes them.
+    #[default]
+    Avro,
+    /// Parquet files, each with the rows of many tables. Where the server does not tell the ids of columns, rows are kept
+    /// as Avro all the same.
+    Parquet,
 }
 
 /// Which databases.
@@ -381,6 +396,11 @@ impl Backup<'_> {
         files.extend(copied.stable_names);
         let tables = write_tables(store, number, &catalogue)?;
         let (changed, mut totals) = write_changes(store, number, &changes)?;
+        totals.bytes += copied
+            .row_files
+            .iter()
+            .map(|rows| rows.file.bytes)
+            .sum::<u64>();
         totals.tables = catalogue.tables.len() as u64;
         let checkpoint = write_checkpoint(store, number, checkpoint)?;
         let link = DatabaseLink {
@@ -393,7 +413,7 @@ impl Backup<'_> {
             dropped_stables: changes.dropped_stables,
             altered_stables: changes.altered_stables,
             tag_files,
-            row_files: Vec::new(),
+            row_files: copied.row_files,
             tables,
             changes: changed,
             checkpoint,
@@ -456,7 +476,7 @@ impl Backup<'_> {
                         copied.insert(&stable.name, (id, &stable.schema, &stable.comment));
                     }
                 }
-                (None, Some(schema)) if change.file.is_some() => {
+                (None, Some(schema)) if change.file.is_some() || change.rows > 0 => {
                     let id = FailedId::Table(table.uid);
                     copied.insert(&table.name, (id, schema, &table.comment));
                 }
@@ -590,6 +610,7 @@ fn write_changes(
         list.add(change)?;
         totals.tables_dropped += u64::from(change.uid.is_none());
         totals.tables_changed += u64::from(change.uid.is_some());
+        totals.rows += change.rows;
         if let Some(file) = &change.file {
             totals.rows += file.rows;
             totals.bytes += file.bytes;

@@ -7,7 +7,7 @@
 use crate::{
     backup::{
         self, Backup, BackupError, BackupJob, BackupOutcome, Changed, Databases, Known, Replicated,
-        output::Output,
+        RowsFormat, output::Output,
     },
     watch::{self, Watch, Work},
     watermark,
@@ -101,6 +101,7 @@ fn copy(
         no_flush: true,
         threads: job.threads,
         compression: job.compression,
+        rows: RowsFormat::Avro,
     };
     let mut out = Output::open(&job.out)?;
     let connection = library.connect(&job.login)?;

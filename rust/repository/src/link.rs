@@ -98,7 +98,7 @@ impl Link {
             manifest,
             manifest_sha256: hex(&Sha256::digest(&bytes)),
         };
-        for entry in link.listed() {
+        for entry in link.listed().chain(link.row_files()) {
             link.must_be_inside(entry)?;
         }
         Ok(link)
@@ -160,15 +160,20 @@ impl Link {
             .find(|link| link.database.name == name)
     }
 
-    /// The files that the manifest itself names.
+    /// The files with the rows of many tables.
+    fn row_files(&self) -> impl Iterator<Item = &FileEntry> {
+        let databases = self.manifest.databases.iter();
+        let files = databases.flat_map(|database| &database.row_files);
+        files.map(|rows| &rows.file)
+    }
+
+    /// The other files that the manifest itself names.
     fn listed(&self) -> impl Iterator<Item = &FileEntry> {
         let databases = self.manifest.databases.iter().flat_map(|database| {
             let tags = database.tag_files.iter().map(|tags| &tags.file);
-            let rows = database.row_files.iter().map(|rows| &rows.file);
             [&database.tables, &database.changes, &database.checkpoint]
                 .into_iter()
                 .chain(tags)
-                .chain(rows)
         });
         self.manifest.files.iter().chain(databases)
     }
@@ -231,7 +236,7 @@ impl Link {
         &self,
         check: &dyn Fn(&FileEntry) -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {
-        self.listed().try_for_each(check)?;
+        self.listed().chain(self.row_files()).try_for_each(check)?;
         for database in &self.manifest.databases {
             self.changes(database, &mut |change| {
                 change.file.as_ref().map_or(Ok(()), check)

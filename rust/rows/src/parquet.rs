@@ -20,7 +20,7 @@ mod source;
 mod thrift;
 mod writer;
 
-pub use reader::{Batches, ParquetFile, ReadRange, Selection};
+pub use reader::{Batches, ParquetFile, ReadRange, Selection, Stored};
 pub use source::{ParquetRow, ParquetRows};
 pub use writer::{FileWriter, RowsWriter};
 

@@ -1,6 +1,10 @@
-//! Cells as the server's files hold them, made into what SQL gives: NCHAR as UTF-8 and DECIMAL as text.
+//! Cells as the server's files hold them, and as SQL gives them: NCHAR as UTF-8, DECIMAL as text. Each is made into the
+//! other.
 
-use model::{CellValues, Cells, DataType, Value, catalogue::ColumnType};
+use model::{
+    Cell, CellValues, Cells, ColumnId, DataType, Key, RowBatch, Suid, TableId, TooLong, Value,
+    Version, catalogue::ColumnType, decimal,
+};
 
 /// A column whose cells are as SQL gives them.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,10 +46,8 @@ impl ShownCells {
     /// The value of row `i`.
     pub fn value(&self, i: usize) -> Value<'_> {
         match self.0.cell(i) {
-            model::Cell::Value(bytes) => {
-                Value::read(self.0.data_type, bytes).unwrap_or(Value::Null)
-            }
-            model::Cell::Null | model::Cell::Unset => Value::Null,
+            Cell::Value(bytes) => Value::read(self.0.data_type, bytes).unwrap_or(Value::Null),
+            Cell::Null | Cell::Unset => Value::Null,
         }
     }
 }
@@ -111,48 +113,146 @@ fn decimals(bytes: &[u8], width: usize, scale: u8) -> Result<CellValues, NotShow
         };
         texts
             .bytes
-            .extend_from_slice(decimal(number, scale).as_bytes());
+            .extend_from_slice(decimal::to_text(number, scale).as_bytes());
         texts.end_text()?;
     }
     Ok(texts.values())
 }
 
-/// A decimal number of `digits` as the server's text, the last `scale` of them behind the point. Zero has none.
-fn decimal(digits: i128, scale: u8) -> String {
-    if digits == 0 {
-        return "0".to_owned();
+/// SQL's rows of a table on their way into a row batch, as the server's files would have them.
+#[derive(Debug)]
+pub struct StoredRows {
+    table: TableId,
+    columns: Vec<(ColumnId, ColumnType)>,
+    batch: RowBatch,
+}
+
+/// The version of rows of which nobody knows which one wrote them.
+const UNKNOWN: Version = Version(-1);
+
+/// A batch is full with so many rows, or so many bytes in a column.
+const FULL_ROWS: usize = 4096;
+const FULL_BYTES: usize = 4 << 20;
+
+/// Why a value of SQL can't be kept as the server's files would have it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotStored {
+    /// A row without a timestamp.
+    #[error("a row has no timestamp")]
+    NoKey,
+    /// A value is none of its column's type.
+    #[error("column {0} has a value that is none of its type")]
+    Value(ColumnId),
+    /// The values do not fit into one batch of rows.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+impl StoredRows {
+    /// No row yet of a table with these columns behind the key.
+    pub fn new(table: TableId, columns: Vec<(ColumnId, ColumnType)>) -> Self {
+        let batch = empty(table.suid, &columns);
+        Self {
+            table,
+            columns,
+            batch,
+        }
     }
-    let scale = usize::from(scale);
-    let sign = if digits < 0 { "-" } else { "" };
-    let digits = format!("{:0>width$}", digits.unsigned_abs(), width = scale + 1);
-    match digits.split_at(digits.len() - scale) {
-        (whole, "") => format!("{sign}{whole}"),
-        (whole, fraction) => format!("{sign}{whole}.{fraction}"),
+
+    /// Adds a row, whose values are asked for by column, the key being column 0.
+    ///
+    /// # Errors
+    /// A value can't be kept. The rows are of no use then.
+    pub fn push<'v>(&mut self, values: &dyn Fn(usize) -> Value<'v>) -> Result<(), NotStored> {
+        let Value::Int(key) = values(0) else {
+            return Err(NotStored::NoKey);
+        };
+        let mut buffer = Vec::new();
+        for (at, (cells, (id, column))) in
+            self.batch.columns.iter_mut().zip(&self.columns).enumerate()
+        {
+            let value = values(at + 1);
+            buffer.clear();
+            match value {
+                Value::Null => cells.push(Cell::Null)?,
+                Value::Bytes(bytes)
+                    if !column.data_type.is_decimal() && column.data_type != DataType::Nchar =>
+                {
+                    cells.push(Cell::Value(bytes))?;
+                }
+                value => {
+                    store(value, *column, &mut buffer).ok_or(NotStored::Value(*id))?;
+                    cells.push(Cell::Value(&buffer))?;
+                }
+            }
+        }
+        self.batch.keys.push(Key(key));
+        self.batch.versions.push(UNKNOWN);
+        Ok(())
     }
+
+    /// Whether the batch should be taken.
+    pub fn is_full(&self) -> bool {
+        let long = |cells: &Cells| cells.value_bytes() >= FULL_BYTES;
+        self.batch.len() >= FULL_ROWS || self.batch.columns.iter().any(long)
+    }
+
+    /// The rows so far; those that follow make another batch.
+    pub fn take(&mut self) -> RowBatch {
+        let empty = empty(self.table.suid, &self.columns);
+        let mut batch = std::mem::replace(&mut self.batch, empty);
+        batch.tables = vec![(self.table.uid, batch.len())];
+        batch.columns.sort_by_key(|cells| cells.column);
+        batch
+    }
+}
+
+fn empty(suid: Suid, columns: &[(ColumnId, ColumnType)]) -> RowBatch {
+    let columns = columns.iter();
+    RowBatch {
+        suid,
+        tables: Vec::new(),
+        keys: Vec::new(),
+        versions: Vec::new(),
+        columns: columns
+            .map(|(id, column)| Cells::new(*id, column.data_type))
+            .collect(),
+    }
+}
+
+/// The bytes of a value as the server keeps them; `None` if it is none of the type.
+fn store(value: Value<'_>, column: ColumnType, to: &mut Vec<u8>) -> Option<()> {
+    let width = column.data_type.stored_width();
+    match (value, width) {
+        (Value::Bool(value), Some(1)) => to.push(value.into()),
+        (Value::Int(value), Some(width @ 1..=8)) => {
+            to.extend_from_slice(value.to_le_bytes().get(..width)?);
+        }
+        (Value::UInt(value), Some(width @ 1..=8)) => {
+            to.extend_from_slice(value.to_le_bytes().get(..width)?);
+        }
+        (Value::Float(value), Some(4)) => to.extend_from_slice(&value.to_le_bytes()),
+        (Value::Double(value), Some(8)) => to.extend_from_slice(&value.to_le_bytes()),
+        (Value::Bytes(text), Some(width)) => {
+            let digits = decimal::from_text(text, column.scale())?;
+            match width {
+                8 => to.extend_from_slice(&i64::try_from(digits).ok()?.to_le_bytes()),
+                _ => to.extend_from_slice(&digits.to_le_bytes()),
+            }
+        }
+        (Value::Bytes(text), None) => {
+            let text = std::str::from_utf8(text).ok()?;
+            to.extend(text.chars().flat_map(|c| u32::from(c).to_le_bytes()));
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Cell, ColumnId};
-
-    #[test]
-    fn decimals_are_what_the_server_shows() {
-        for (digits, scale, text) in [
-            (0, 0, "0"),
-            (0, 2, "0"),
-            (-5, 2, "-0.05"),
-            (1_500, 3, "1.500"),
-            (-123, 0, "-123"),
-            (
-                99_999_999_999_999_999_999_999_999_999_999_999_999,
-                38,
-                "0.99999999999999999999999999999999999999",
-            ),
-        ] {
-            assert_eq!(decimal(digits, scale), text);
-        }
-    }
+    use model::Uid;
 
     #[test]
     fn what_is_stored_is_shown_as_sql_shows_it() {
@@ -188,5 +288,68 @@ mod tests {
         cells.push(Cell::Value(&(-7i64).to_le_bytes())).unwrap();
         let shown = ShownCells::of(cells, column("DECIMAL(9, 1)")).unwrap();
         assert_eq!(shown.value(0), Value::Bytes(b"-0.7"));
+    }
+
+    #[test]
+    fn what_sql_shows_is_stored_and_shown_again() {
+        let types = [
+            "INT UNSIGNED",
+            "TINYINT",
+            "FLOAT",
+            "NCHAR(9)",
+            "VARCHAR(9)",
+            "DECIMAL(9, 2)",
+            "DECIMAL(30, 3)",
+            "BOOL",
+        ];
+        let columns: Vec<(ColumnId, ColumnType)> = types
+            .iter()
+            .zip(2..)
+            .map(|(text, id)| (ColumnId(id), text.parse().unwrap()))
+            .collect();
+        let row = [
+            Value::Int(7),
+            Value::UInt(4_000_000_000),
+            Value::Int(-3),
+            Value::Float(f32::NAN),
+            Value::Bytes("\u{4e2d}a".as_bytes()),
+            Value::Bytes(b"\xff"),
+            Value::Bytes(b"-0.05"),
+            Value::Bytes(b"123456789012345678901234567.125"),
+            Value::Bool(true),
+        ];
+        let table = TableId {
+            suid: Suid(1),
+            uid: Uid(2),
+        };
+        let mut rows = StoredRows::new(table, columns.clone());
+        rows.push(&|at| row[at]).unwrap();
+        rows.push(&|at| if at == 0 { Value::Int(8) } else { Value::Null })
+            .unwrap();
+        assert_eq!(rows.push(&|_| Value::Null), Err(NotStored::NoKey));
+        let batch = rows.take();
+        assert_eq!(
+            (batch.len(), batch.tables.as_slice()),
+            (2, [(Uid(2), 2)].as_slice())
+        );
+        for (at, (cells, (_, column))) in batch.columns.into_iter().zip(columns).enumerate() {
+            let shown = ShownCells::of(cells, column).unwrap();
+            match (shown.value(0), row[at + 1]) {
+                (Value::Float(found), Value::Float(value)) => {
+                    assert_eq!(found.to_bits(), value.to_bits())
+                }
+                (found, value) => assert_eq!(found, value),
+            }
+            assert_eq!(shown.value(1), Value::Null);
+        }
+        let mut rows = StoredRows::new(table, vec![(ColumnId(2), "INT".parse().unwrap())]);
+        let wrong = rows.push(&|at| {
+            if at == 0 {
+                Value::Int(1)
+            } else {
+                Value::Double(1.0)
+            }
+        });
+        assert_eq!(wrong, Err(NotStored::Value(ColumnId(2))));
     }
 }

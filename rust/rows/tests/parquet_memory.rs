@@ -46,7 +46,7 @@ fn layout() -> Layout {
 fn batch(number: usize, rows: usize, length: usize, packs: bool) -> RowBatch {
     let mut texts = Cells::new(ColumnId(2), DataType::Varchar);
     let mut state = number as u64 + 1;
-    for row in 0..rows {
+    for _ in 0..rows {
         let letter = |_| {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)

@@ -4,6 +4,8 @@ use crate::{Store, StoreError, atomic_file, is_plain};
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
+    ops::Range,
+    os::unix::fs::FileExt as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -77,6 +79,19 @@ impl Store for Directory {
         self.length(name)?;
         let file = File::open(self.file(name)?).map_err(StoreError::io(self.place(name)))?;
         Ok(Box::new(file))
+    }
+
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let length = self.length(name)?;
+        let read = || {
+            let beyond = || io::Error::from(io::ErrorKind::UnexpectedEof);
+            let bytes = range.end.min(length).checked_sub(range.start);
+            let bytes = bytes.filter(|_| range.end <= length).ok_or_else(beyond)?;
+            let mut bytes = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+            File::open(self.root.join(name))?.read_exact_at(&mut bytes, range.start)?;
+            Ok(bytes)
+        };
+        read().map_err(StoreError::io(self.place(name)))
     }
 
     /// Refuses a pipe or a device: reading it may not end.

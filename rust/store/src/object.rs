@@ -4,6 +4,7 @@ use crate::StoreError;
 use std::{
     fmt::Debug,
     io::{Read, Write},
+    ops::Range,
     path::{Component, Path},
 };
 
@@ -20,6 +21,12 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     /// There is none, or it can't be opened.
     fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError>;
+
+    /// Reads these bytes of an object, all of them.
+    ///
+    /// # Errors
+    /// There is none, it has fewer bytes, or it can't be read.
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
 
     /// How many bytes an object has.
     ///

@@ -5,7 +5,7 @@ use crate::{
     api::{Handle, RawBind},
     connection::text_at,
 };
-use model::{DataType, Value};
+use model::{DataType, Value, decimal};
 use std::{
     ffi::{CString, c_int, c_ulong},
     ptr,
@@ -99,12 +99,12 @@ impl Column {
             (DataType::Double, Value::Double(value)) => {
                 self.bytes.extend_from_slice(&value.to_le_bytes())
             }
-            (DataType::Decimal, Value::Bytes(text)) => match unscaled(text, self.scale) {
+            (DataType::Decimal, Value::Bytes(text)) => match decimal::from_text(text, self.scale) {
                 Some(value) => self.bytes.extend_from_slice(&value.to_le_bytes()),
                 None => return false,
             },
             (DataType::Decimal64, Value::Bytes(text)) => {
-                match unscaled(text, self.scale).map(i64::try_from) {
+                match decimal::from_text(text, self.scale).map(i64::try_from) {
                     Some(Ok(value)) => self.bytes.extend_from_slice(&value.to_le_bytes()),
                     _ => return false,
                 }
@@ -165,26 +165,6 @@ impl Column {
                 .collect(),
         }
     }
-}
-
-/// A decimal number times ten to the power of `scale`: how the server keeps it. `None` if it is no number, or has more
-/// digits behind the point or in all.
-fn unscaled(text: &[u8], scale: u8) -> Option<i128> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text),
-    };
-    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
-    let missing = usize::from(scale).checked_sub(part.len())?;
-    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() && part.is_empty() || !all_digits(whole) || !all_digits(part) {
-        return None;
-    }
-    let value: i128 = format!("{whole}{part}{}", "0".repeat(missing))
-        .parse()
-        .ok()?;
-    Some(if negative { -value } else { value })
 }
 
 struct Slots {
@@ -341,7 +321,11 @@ mod tests {
             (".", 0, None),
             ("999999999999999999999999999999999999999999", 0, None),
         ] {
-            assert_eq!(unscaled(text.as_bytes(), scale), expected, "{text}");
+            assert_eq!(
+                decimal::from_text(text.as_bytes(), scale),
+                expected,
+                "{text}"
+            );
         }
         let mut column = Column::decimal(DataType::Decimal64, 1);
         assert!(column.push(Value::Bytes(b"-0.1")) && column.push(Value::Null));

@@ -2,7 +2,7 @@
 
 use super::{Given, words};
 use ops::{
-    backup::{BackupJob, Databases},
+    backup::{BackupJob, Databases, RowsFormat},
     restore::RestoreJob,
 };
 use rows::avro::Compression;
@@ -24,6 +24,7 @@ const NO_FLUSH: i32 = 0x105;
 const JSON: i32 = 0x106;
 const OPTION: i32 = 0x107;
 const CHECK_BASE: i32 = 0x108;
+const FORMAT: i32 = 0x109;
 
 /// Keys from here on are argp's own messages, not options.
 const ARGP_MESSAGES: i32 = 0x0100_0000;
@@ -63,6 +64,7 @@ struct Found {
     threads: Option<usize>,
     batch: Option<usize>,
     compression: Compression,
+    rows: Option<RowsFormat>,
     rename: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
 }
@@ -109,6 +111,14 @@ fn number(
         })
 }
 
+fn rows_format(text: &str) -> Result<RowsFormat, String> {
+    match text {
+        "avro" => Ok(RowsFormat::Avro),
+        "parquet" => Ok(RowsFormat::Parquet),
+        other => Err(format!("--format {other}: avro or parquet is expected")),
+    }
+}
+
 /// A path, as an option gives it. An unset variable makes it empty.
 fn place(path: OsString, option: &str) -> Result<PathBuf, String> {
     match path.is_empty() {
@@ -132,6 +142,7 @@ impl Found {
             (DATA_DIR, _) => self.data_dirs.push(place(arg, "--data-dir")?),
             (NO_FLUSH, _) => self.no_flush = true,
             (JSON, _) => self.json = true,
+            (FORMAT, _) => self.rows = Some(rows_format(&text("--format")?)?),
             (OPTION, _) => self.option(&text("--option")?)?,
             // It may be the password: `-p PASSWORD` looks like the way to give it.
             (0, _) if self.has_password => {
@@ -286,6 +297,7 @@ impl Found {
                     no_flush: self.no_flush,
                     threads,
                     compression: self.compression,
+                    rows: self.rows.unwrap_or_default(),
                 })
             }
             (None, false) => {
@@ -294,6 +306,7 @@ impl Found {
                     (self.check_base, "--check-base"),
                     (!self.data_dirs.is_empty(), "--data-dir"),
                     (self.no_flush, "--no-flush"),
+                    (self.rows.is_some(), "--format"),
                     (self.all, "-A"),
                 ];
                 if let Some((_, option)) = unused.iter().find(|(given, _)| *given) {
@@ -496,6 +509,11 @@ mod tests {
             ),
             (vec![out, (key('A'), ""), (CHECK_BASE, "")], "give both"),
             (vec![(key('i'), "x"), (CHECK_BASE, "")], "--check-base"),
+            (vec![(key('i'), "x"), (FORMAT, "avro")], "--format"),
+            (
+                vec![out, (key('D'), "a"), (FORMAT, "json")],
+                "avro or parquet",
+            ),
         ] {
             let problem = parse(&options).unwrap_err();
             assert!(problem.contains(expected), "{options:?}: {problem}");

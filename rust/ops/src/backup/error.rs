@@ -1,7 +1,7 @@
 //! Why a backup did not make a link.
 
 use crate::{watch::NoAnswer, watermark::WatermarkError};
-use ::rows::avro::DataFileError;
+use ::rows::{avro::DataFileError, parquet::ParquetError};
 use capture::CaptureError;
 use model::{Cancelled, MayPass, schema_change::NoWay};
 use plan::{checkpoint::CheckpointError, detect::DetectError};
@@ -30,6 +30,9 @@ pub enum BackupError {
     /// A data file could not be written.
     #[error(transparent)]
     Data(#[from] DataFileError),
+    /// A file of rows could not be written.
+    #[error(transparent)]
+    Rows(#[from] ParquetError),
     /// The server's files could not be read.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -121,6 +124,7 @@ impl MayPass for BackupError {
             Self::Link(error) => error.may_pass(),
             Self::Watermark(error) => error.may_pass(),
             Self::Data(error) => error.may_pass(),
+            Self::Rows(error) => error.may_pass(),
             Self::Store(error) => error.may_pass(),
             Self::NoAnswer(_)
             | Self::NoTags { .. }

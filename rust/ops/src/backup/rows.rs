@@ -5,14 +5,17 @@
 //! super table replaces one query for each of them: the server then reads its files once.
 
 use super::{
-    Backup, BackupError, Changes, Watch,
+    Backup, BackupError, Changes, RowsFormat, Watch,
     file_rows::FileRows,
     output::write_file,
+    row_files::{self, RowFiles},
     tries::{AfterFailure, TableTries},
 };
 use ::rows::{
     avro::{self, Compression, DataFileError, FileWriter},
+    parquet::ParquetError,
     source::{Row as _, RowSource as _},
+    stored::NotStored,
 };
 use capture::RowView;
 use model::{
@@ -22,7 +25,10 @@ use model::{
     retry::pause,
 };
 use parking_lot::Mutex;
-use repository::layout::Layout;
+use repository::{
+    layout::Layout,
+    link::{RowFile, TableChange},
+};
 use server::{Connection, Library, Login, SqlError, ddl::column_list, select, tables::if_there};
 use std::{
     cell::OnceCell,
@@ -36,6 +42,8 @@ pub(super) struct Copied {
     pub(super) failed: Vec<FailedTable>,
     /// The files that name the super tables of data directories.
     pub(super) stable_names: Vec<FileEntry>,
+    /// The files that have rows of many tables.
+    pub(super) row_files: Vec<RowFile>,
 }
 
 /// From this many whole tables on, a super table is read by one query.
@@ -56,19 +64,31 @@ pub(super) fn copy(
     let mut stable_names = Vec::new();
     let files = FileRows::new(rows, catalogue);
     let threads = backup.job.threads;
-    let jobs = jobs(
-        store,
-        layout,
-        catalogue,
-        changes,
-        &files,
-        threads,
-        &mut stable_names,
-    )?;
     let database = &catalogue.database.name;
+    let kept = match backup.job.rows {
+        RowsFormat::Parquet if row_files::has_column_ids(catalogue) => {
+            Some(RowFiles::new(store, layout, catalogue.database.precision))
+        }
+        _ => None,
+    };
+    let wanted = match &kept {
+        Some(_) => wanted(catalogue, changes, &files, &mut |_, _| Ok(String::new()))?,
+        None => {
+            let mut directories = Directories {
+                store,
+                layout,
+                made: HashSet::new(),
+                stable_names: &mut stable_names,
+            };
+            wanted(catalogue, changes, &files, &mut |stable, number| {
+                directories.file(stable, number)
+            })?
+        }
+    };
     let step = format!("dumping the rows of {database}");
-    let total = jobs.iter().map(Job::tables).sum();
-    backup.progress.step(&step, Unit::Tables, total);
+    backup
+        .progress
+        .step(&step, Unit::Tables, wanted.len() as u64);
     let work = Work {
         login: &backup.job.login,
         compression: backup.job.compression,
@@ -77,7 +97,12 @@ pub(super) fn copy(
         watch: backup.watch,
         store,
         database,
+        kept: kept.as_ref(),
         results: Mutex::default(),
+    };
+    let jobs = match &kept {
+        Some(kept) => work.row_files(kept, wanted, threads)?,
+        None => jobs(catalogue, wanted, threads),
     };
     let no_connection = || None;
     pool::run(&jobs, threads, no_connection, |slot, job| match job {
@@ -90,23 +115,27 @@ pub(super) fn copy(
             Ok(())
         }
     })?;
+    let results = work.results.into_inner();
+    let (row_files, counts) = kept.map(RowFiles::finish).unwrap_or_default();
+    for change in changes.tables.values_mut() {
+        change.rows = change
+            .uid
+            .and_then(|uid| counts.get(&uid).copied())
+            .unwrap_or(0);
+    }
 
     let mut failed = Vec::new();
-    for (name, result) in work.results.into_inner() {
+    for (name, result) in results {
         let Some(change) = changes.tables.get_mut(&name) else {
             continue;
         };
         match result {
             TableResult::Rows(file) => change.file = file,
             // The next link finds it missing, and drops what this one restores of it.
-            TableResult::Gone => {
-                change.spans.clear();
-                change.deletes.clear();
-            }
+            TableResult::Gone => forget(change),
             TableResult::Failed(problem) => {
                 // A restore leaves the rows it has alone.
-                change.spans.clear();
-                change.deletes.clear();
+                forget(change);
                 failed.push(FailedTable {
                     database: database.clone(),
                     name,
@@ -119,11 +148,51 @@ pub(super) fn copy(
     Ok(Copied {
         failed,
         stable_names,
+        row_files,
     })
 }
 
+/// Takes a table's rows and deletes out of a link. Rows of it that are in files already are left where they are, and nobody
+/// reads them.
+fn forget(change: &mut TableChange) {
+    change.spans.clear();
+    change.deletes.clear();
+    change.rows = 0;
+}
+
+/// The data directories of Avro files.
+struct Directories<'a> {
+    store: &'a dyn Store,
+    layout: &'a Layout,
+    made: HashSet<String>,
+    stable_names: &'a mut Vec<FileEntry>,
+}
+
+impl Directories<'_> {
+    /// The file of the `number`th table.
+    fn file(&mut self, stable: Option<&str>, number: u64) -> Result<String, BackupError> {
+        let directory = self.layout.data_directory(stable, number);
+        let file = self.layout.data_name(&directory, number);
+        if !self.made.contains(&directory) {
+            if let Some(stable) = stable {
+                let name = format!("{directory}/stbname");
+                let named = write_file(self.store, name, stable.as_bytes())?;
+                self.stable_names.push(named);
+            }
+            self.made.insert(directory);
+        }
+        Ok(file)
+    }
+}
+
+/// Names the file of a table, given its super table and its number.
+type FileOf<'f> = dyn FnMut(Option<&str>, u64) -> Result<String, BackupError> + 'f;
+
+/// A table whose rows are wanted, and the vnode whose files have them, if any.
+type Wanted<'a> = (TableJob, Option<(VgId, &'a RowView)>);
+
 /// What one worker does at a time.
-enum Job<'a> {
+pub(super) enum Job<'a> {
     /// These tables, from the files of their vnode.
     Files {
         view: &'a RowView,
@@ -140,27 +209,20 @@ enum Job<'a> {
 pub(super) struct TableJob {
     pub(super) name: String,
     pub(super) id: TableId,
+    pub(super) vgroup: VgId,
+    pub(super) stable: Option<String>,
     pub(super) columns: Columns,
-    spans: Vec<KeySpan>,
+    pub(super) spans: Vec<KeySpan>,
     /// Those of the spans that queries show rows of.
     pub(super) shown: Vec<KeySpan>,
     pub(super) file: String,
 }
 
-impl Job<'_> {
-    fn tables(&self) -> u64 {
-        match self {
-            Self::Table(_) => 1,
-            Self::Stable { tables, .. } | Self::Files { tables, .. } => tables.len() as u64,
-        }
-    }
-}
-
 /// A table's columns.
 #[derive(Clone)]
 pub(super) struct Columns {
-    key: String,
-    list: std::sync::Arc<str>,
+    pub(super) key: String,
+    pub(super) list: std::sync::Arc<str>,
     pub(super) schema: std::sync::Arc<Schema>,
 }
 
@@ -175,25 +237,18 @@ impl Columns {
     }
 }
 
-/// The jobs, large ones first, and the directories that their files need.
-fn jobs<'a>(
-    store: &dyn Store,
-    layout: &Layout,
+/// The tables whose rows are wanted.
+fn wanted<'a>(
     catalogue: &Catalogue,
     changes: &Changes,
     files: &FileRows<'a>,
-    threads: usize,
-    stable_names: &mut Vec<FileEntry>,
-) -> Result<Vec<Job<'a>>, BackupError> {
-    let mut directories = HashSet::new();
+    file: &mut FileOf<'_>,
+) -> Result<Vec<Wanted<'a>>, BackupError> {
     let mut columns: HashMap<&str, Columns> = HashMap::new();
-    let mut by_stable: BTreeMap<Option<&str>, Vec<TableJob>> = BTreeMap::new();
-    let mut by_files: BTreeMap<VgId, (&RowView, Vec<TableJob>)> = BTreeMap::new();
-    let wanted = changes
-        .tables
-        .values()
-        .filter(|change| !change.spans.is_empty());
-    for (number, change) in wanted.enumerate() {
+    let mut tables = Vec::new();
+    let changes = changes.tables.values();
+    let with_rows = changes.filter(|change| !change.spans.is_empty());
+    for (number, change) in with_rows.enumerate() {
         let Some(table) = catalogue.tables.get(&change.name) else {
             continue;
         };
@@ -201,40 +256,47 @@ fn jobs<'a>(
             continue;
         };
         let stable = table.stable.as_deref();
-        let directory = layout.data_directory(stable, number as u64);
-        let file = layout.data_name(&directory, number as u64);
-        if !directories.contains(&directory) {
-            if let Some(stable) = stable {
-                let name = format!("{directory}/stbname");
-                stable_names.push(write_file(store, name, stable.as_bytes())?);
-            }
-            directories.insert(directory);
-        }
-        let columns = columns
-            .entry(stable.unwrap_or(&table.name))
-            .or_insert_with(|| Columns::of(schema));
         let suid = match stable {
             Some(stable) => catalogue.stables.get(stable).map(|stable| stable.suid),
             None => Some(Suid(0)),
         };
         let Some(suid) = suid else { continue };
+        let columns = columns
+            .entry(stable.unwrap_or(&table.name))
+            .or_insert_with(|| Columns::of(schema));
         let job = TableJob {
             name: table.name.clone(),
             id: TableId {
                 suid,
                 uid: table.uid,
             },
+            vgroup: table.vgroup,
+            stable: table.stable.clone(),
             columns: columns.clone(),
             spans: change.spans.clone(),
             shown: files.shown(&change.spans),
-            file,
+            file: file(stable, number as u64)?,
         };
-        match files.of(table, schema) {
-            Some(view) => {
-                let (_, tables) = by_files.entry(table.vgroup).or_insert((view, Vec::new()));
-                tables.push(job);
+        let view = files.of(table, schema);
+        tables.push((job, view.map(|view| (table.vgroup, view))));
+    }
+    Ok(tables)
+}
+
+/// The jobs, large ones first.
+fn jobs<'a>(catalogue: &Catalogue, wanted: Vec<Wanted<'a>>, threads: usize) -> Vec<Job<'a>> {
+    let mut by_stable: BTreeMap<Option<String>, Vec<TableJob>> = BTreeMap::new();
+    let mut by_files: BTreeMap<VgId, (&RowView, Vec<TableJob>)> = BTreeMap::new();
+    for (table, view) in wanted {
+        match view {
+            Some((vgroup, view)) => {
+                let (_, tables) = by_files.entry(vgroup).or_insert((view, Vec::new()));
+                tables.push(table);
             }
-            None => by_stable.entry(stable).or_default().push(job),
+            None => by_stable
+                .entry(table.stable.clone())
+                .or_default()
+                .push(table),
         }
     }
     let mut jobs = Vec::new();
@@ -244,7 +306,9 @@ fn jobs<'a>(
     }
     let mut singles = Vec::new();
     for (stable, tables) in by_stable {
-        let children = stable.map_or(0, |stable| children(catalogue, stable));
+        let children = stable
+            .as_ref()
+            .map_or(0, |stable| children(catalogue, stable));
         let (whole, parts): (Vec<_>, Vec<_>) = tables
             .into_iter()
             .partition(|table| table.spans == [KeySpan::ALL]);
@@ -252,7 +316,7 @@ fn jobs<'a>(
         match stable {
             Some(stable) if whole.len() >= SCAN_FROM && whole.len() * 2 >= children => {
                 jobs.push(Job::Stable {
-                    stable: stable.to_owned(),
+                    stable,
                     tables: whole,
                 });
             }
@@ -260,7 +324,7 @@ fn jobs<'a>(
         }
     }
     jobs.extend(singles);
-    Ok(jobs)
+    jobs
 }
 
 fn children(catalogue: &Catalogue, stable: &str) -> usize {
@@ -285,13 +349,30 @@ pub(super) struct Work<'a> {
     watch: &'a Watch,
     pub(super) store: &'a dyn Store,
     database: &'a str,
+    /// Where rows are kept, unless each table has an Avro file.
+    kept: Option<&'a RowFiles<'a>>,
     results: Mutex<Vec<(String, TableResult)>>,
 }
 
 /// Why a table's rows could not be written.
-enum TableError {
+pub(super) enum TableError {
     Sql(SqlError),
     Data(DataFileError),
+    Rows(ParquetError),
+    /// A value that can't be kept.
+    Value(NotStored),
+}
+
+impl From<ParquetError> for TableError {
+    fn from(error: ParquetError) -> Self {
+        Self::Rows(error)
+    }
+}
+
+impl From<NotStored> for TableError {
+    fn from(error: NotStored) -> Self {
+        Self::Value(error)
+    }
 }
 
 impl From<SqlError> for TableError {
@@ -315,6 +396,10 @@ impl Work<'_> {
         }
     }
 
+    pub(super) fn database(&self) -> &str {
+        self.database
+    }
+
     pub(super) fn report(&self, name: &str, result: TableResult) {
         let rows = match &result {
             TableResult::Rows(Some(file)) => file.rows,
@@ -334,7 +419,10 @@ impl Work<'_> {
             let outcome = self
                 .connection(slot)
                 .map_err(TableError::from)
-                .and_then(|connection| self.read_table(connection, table, &as_bytes));
+                .and_then(|connection| match self.kept {
+                    Some(kept) => self.read_into(kept, connection, table),
+                    None => self.read_table(connection, table, &as_bytes),
+                });
             match outcome {
                 Ok(result) => break result,
                 // Only known once it is met: that column is written as bytes then.
@@ -342,6 +430,8 @@ impl Work<'_> {
                     as_bytes.insert(column);
                 }
                 Err(TableError::Data(error)) => return Err(error.into()),
+                Err(TableError::Rows(error)) => return Err(error.into()),
+                Err(TableError::Value(error)) => break TableResult::Failed(error.to_string()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     *slot = None;
                     let given_up = self.watch.has_given_up();
@@ -366,13 +456,21 @@ impl Work<'_> {
                     pause(REFUSAL_PAUSE, self.progress)?;
                 }
             }
-            self.store.remove(&table.file)?;
+            self.forget_file(table)?;
         };
         if !matches!(result, TableResult::Rows(_)) {
-            self.store.remove(&table.file)?;
+            self.forget_file(table)?;
         }
         self.report(&table.name, result);
         Ok(())
+    }
+
+    /// Removes the Avro file of a table.
+    fn forget_file(&self, table: &TableJob) -> Result<(), BackupError> {
+        match self.kept {
+            Some(_) => Ok(()),
+            None => Ok(self.store.remove(&table.file)?),
+        }
     }
 
     fn read_table(

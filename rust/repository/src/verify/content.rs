@@ -4,9 +4,13 @@ use super::ProblemCode;
 use crate::link::Tables;
 use model::{Cancelled, DataType, Key, KeySpan, OwnedValue, Progress, pool};
 use parking_lot::Mutex;
-use rows::avro::{DataFileError, FileReader};
+use rows::{
+    arrow::LayoutError,
+    avro::{DataFileError, FileReader},
+    parquet::{ParquetError, ParquetFile, Selection, Stored},
+};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::atomic::{AtomicU64, Ordering},
 };
 use store::{FileEntry, Store, StoreError};
@@ -27,6 +31,13 @@ pub(super) enum Content<'a> {
         types: &'a [DataType],
         spans: &'a [KeySpan],
     },
+    /// Rows of many tables. How many there are of each is added to `counted`.
+    ManyRows {
+        stable: Option<&'a str>,
+        /// The tables that the link changes and their spans, if its lists are known.
+        changed: Option<&'a HashMap<&'a str, Changed<'a>>>,
+        counted: &'a Mutex<HashMap<String, u64>>,
+    },
     /// Tags of children of a super table; of these tables, if the list of them is known. Whose tags there are is added
     /// to `seen`.
     Tags {
@@ -35,6 +46,13 @@ pub(super) enum Content<'a> {
         tables: Option<&'a Tables>,
         seen: &'a Mutex<HashSet<String>>,
     },
+}
+
+/// A table that a link changes.
+pub(super) struct Changed<'a> {
+    pub(super) stable: Option<&'a str>,
+    /// The ranges whose rows are in the link; without any, rows of the table are left over from a dump that failed.
+    pub(super) spans: &'a [KeySpan],
 }
 
 /// What is wrong with a file.
@@ -109,6 +127,11 @@ fn check_one(store: &dyn Store, job: &FileJob<'_>) -> Found<u64> {
             types,
             spans,
         } => table_rows(file, table, types, spans)?,
+        Content::ManyRows {
+            stable,
+            changed,
+            counted,
+        } => many_rows(file, *stable, *changed, counted)?,
         Content::Tags {
             stable,
             types,
@@ -171,6 +194,67 @@ fn table_rows(file: &File<'_>, table: &str, types: &[DataType], spans: &[KeySpan
             return Err(differs(file, problem));
         }
         rows += 1;
+    }
+    Ok(rows)
+}
+
+fn many_rows(
+    file: &File<'_>,
+    stable: Option<&str>,
+    changed: Option<&HashMap<&str, Changed<'_>>>,
+    counted: &Mutex<HashMap<String, u64>>,
+) -> Found<u64> {
+    let unreadable = |error: &ParquetError| {
+        let code = match error {
+            ParquetError::Layout {
+                source: LayoutError::NewerFormat(_),
+                ..
+            } => ProblemCode::NewerFormat,
+            _ => ProblemCode::ContentUnreadable,
+        };
+        (code, error.to_string())
+    };
+    let stored = Stored::new(file.store, file.name);
+    let opened = ParquetFile::open(stored, &file.place()).map_err(|error| unreadable(&error))?;
+    if opened.layout().origin().stable.as_deref() != stable {
+        let found = &opened.layout().origin().stable;
+        let problem = format!("it holds rows of {found:?}, the link says {stable:?}");
+        return Err(differs(file, problem));
+    }
+    let mut batches = opened.read(Selection::ALL);
+    let mut counts: HashMap<String, u64> = HashMap::new();
+    let mut rows = 0;
+    while let Some(batch) = batches.next().map_err(|error| unreadable(&error))? {
+        for table in batch.tables() {
+            rows += table.len() as u64;
+            let columns = table.columns();
+            columns.map_err(|error| (ProblemCode::ContentUnreadable, error.to_string()))?;
+            let Some(changed) = changed else { continue };
+            let Some(of) = changed.get(table.name).filter(|of| of.stable == stable) else {
+                let problem = format!(
+                    "it holds rows of table {:?}, which the link does not change",
+                    table.name
+                );
+                return Err(differs(file, problem));
+            };
+            if of.spans.is_empty() {
+                continue;
+            }
+            let is_outside =
+                |key: &Key| !of.spans.iter().any(|span| span.overlaps(KeySpan::at(*key)));
+            if let Some(key) = table.keys().find(is_outside) {
+                let problem = format!(
+                    "it holds a row of {:?} at {key}, outside of the ranges of the link",
+                    table.name
+                );
+                return Err(differs(file, problem));
+            }
+            *counts.entry(table.name.to_owned()).or_default() += table.len() as u64;
+        }
+    }
+    let mut counted = counted.lock();
+    for (name, rows) in counts {
+        *counted.entry(name).or_default() += rows;
     }
     Ok(rows)
 }

@@ -2,7 +2,7 @@
 
 use super::{
     DatabaseReport, Kind, LinkReport, ManifestReport, ProblemCode, Problems,
-    content::{self, Content, FileJob},
+    content::{self, Changed, Content, FileJob},
     coverage::Coverage,
 };
 use crate::link::{
@@ -175,7 +175,44 @@ impl Check<'_> {
             };
             jobs.push(FileJob { entry, content });
         }
+        let changed: HashMap<&str, Changed<'_>> = lists
+            .changes
+            .iter()
+            .flatten()
+            .filter_map(|change| {
+                let table = tables.get(&change.name)?;
+                let changed = Changed {
+                    stable: table.stable.as_deref(),
+                    spans: &change.spans,
+                };
+                Some((change.name.as_str(), changed))
+            })
+            .collect();
+        let listed = lists.tables.is_some() && lists.changes.is_some();
+        let rows = Mutex::default();
+        jobs.extend(database.row_files.iter().map(|file| FileJob {
+            entry: &file.file,
+            content: Content::ManyRows {
+                stable: file.stable.as_deref(),
+                changed: listed.then_some(&changed),
+                counted: &rows,
+            },
+        }));
         self.files(link, &jobs, counted, named, problems);
+        if listed && before == problems.0.len() {
+            let rows = rows.into_inner();
+            let mut changes = lists.changes.iter().flatten();
+            let found = |change: &TableChange| rows.get(&change.name).copied().unwrap_or(0);
+            if let Some(change) = changes.find(|change| change.rows != found(change)) {
+                let problem = format!(
+                    "there are {} rows of table {:?}, the list of changes says {}",
+                    found(change),
+                    change.name,
+                    change.rows
+                );
+                contradiction(link, None, problem, problems);
+            }
+        }
         if lists.tables.is_some() && before == problems.0.len() {
             let seen = seen.into_inner();
             let mut changes = lists.changes.iter().flatten();
@@ -446,12 +483,13 @@ impl Agreement<'_> {
         }
         if let Some(changes) = &self.lists.changes {
             let files = || changes.iter().filter_map(|change| change.file.as_ref());
-            compare("rows", totals.rows, files().map(|file| file.rows).sum());
-            compare(
-                "bytes of rows",
-                totals.bytes,
-                files().map(|file| file.bytes).sum(),
-            );
+            let of_many: u64 = changes.iter().map(|change| change.rows).sum();
+            let rows = files().map(|file| file.rows).sum::<u64>() + of_many;
+            compare("rows", totals.rows, rows);
+            let row_files = self.database.row_files.iter();
+            let bytes = row_files.map(|rows| rows.file.bytes).sum::<u64>();
+            let bytes = bytes + files().map(|file| file.bytes).sum::<u64>();
+            compare("bytes of rows", totals.bytes, bytes);
             let dropped = changes.iter().filter(|change| change.uid.is_none()).count() as u64;
             compare("dropped tables", totals.tables_dropped, dropped);
             let changed = changes.len() as u64 - dropped;

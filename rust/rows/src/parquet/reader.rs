@@ -31,7 +31,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
-use store::StoreError;
+use store::{Store, StoreError};
 
 /// What a file begins and ends with.
 const MAGIC: &[u8; 4] = b"PAR1";
@@ -74,6 +74,32 @@ impl ReadRange for File {
         let mut bytes = vec![0; length];
         self.read_exact_at(&mut bytes, range.start)?;
         Ok(bytes)
+    }
+}
+
+/// An object of a store.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'s> {
+    store: &'s dyn Store,
+    name: &'s str,
+}
+
+impl<'s> Stored<'s> {
+    /// The object of this name, which has to be there when it is read.
+    pub fn new(store: &'s dyn Store, name: &'s str) -> Self {
+        Self { store, name }
+    }
+}
+
+impl ReadRange for Stored<'_> {
+    fn length(&self) -> io::Result<u64> {
+        self.store.length(self.name).map_err(io::Error::other)
+    }
+
+    fn read_range(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        self.store
+            .get_range(self.name, range)
+            .map_err(io::Error::other)
     }
 }
 

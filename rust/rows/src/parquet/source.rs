@@ -19,7 +19,7 @@ use arrow_array::{
     },
 };
 use arrow_schema::{DataType as Arrow, TimeUnit};
-use model::{DataType, OwnedValue, Value};
+use model::{DataType, OwnedValue, Value, decimal};
 use std::{ops::Range, sync::Arc};
 
 /// Gives the rows of a file as a server's answer would have them: NCHAR as UTF-8, DECIMAL as text.
@@ -168,12 +168,14 @@ fn shown(column: &FileColumn, array: &ArrayRef) -> ArrayRef {
     let is_decimal = column_type.data_type.is_decimal();
     if let Some(digits) = array.as_primitive_opt::<Decimal128Type>() {
         let values = digits.iter();
-        return texts(values.map(|value| value.map(|value| decimal(value, column_type.scale()))));
+        return texts(
+            values.map(|value| value.map(|value| decimal::to_text(value, column_type.scale()))),
+        );
     }
     match array.as_binary_opt::<i32>() {
         Some(stored) if column.raw && is_decimal => texts(stored.iter().map(|value| {
             let value = value.and_then(integer)?;
-            Some(decimal(value, column_type.scale()))
+            Some(decimal::to_text(value, column_type.scale()))
         })),
         Some(stored) if column.raw && column_type.data_type == DataType::Nchar => {
             texts(stored.iter().map(|value| value.map(characters)))
@@ -195,17 +197,6 @@ fn integer(bytes: &[u8]) -> Option<i128> {
         8 => Some(i64::from_le_bytes(bytes.try_into().ok()?).into()),
         16 => Some(i128::from_le_bytes(bytes.try_into().ok()?)),
         _ => None,
-    }
-}
-
-/// A DECIMAL as text, with all digits behind the point.
-fn decimal(value: i128, scale: u8) -> String {
-    let sign = if value < 0 { "-" } else { "" };
-    let scale = usize::from(scale);
-    let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
-    match digits.split_at_checked(digits.len() - scale) {
-        Some((whole, part)) if scale > 0 => format!("{sign}{whole}.{part}"),
-        _ => format!("{sign}{digits}"),
     }
 }
 
@@ -239,20 +230,6 @@ fn characters(stored: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_decimal_is_shown_with_all_its_digits() {
-        for (value, scale, text) in [
-            (0, 0, "0"),
-            (-5, 0, "-5"),
-            (150, 2, "1.50"),
-            (-5, 2, "-0.05"),
-            (0, 3, "0.000"),
-            (i128::MIN, 0, "-170141183460469231731687303715884105728"),
-        ] {
-            assert_eq!(decimal(value, scale), text);
-        }
-    }
 
     #[test]
     fn characters_become_the_same_utf8_that_everybody_writes() {

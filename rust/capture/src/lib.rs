@@ -21,9 +21,11 @@
 //! | `row_view` | the rows of a vnode as they were at one commit |
 //! | `row_choice`, `row_merge`, `row_batches` | which of them are handed on; their sorted runs as one; rows on their way out |
 //! | `table_names` | which table a name stands for, as far as the log tells |
+//! | [`catalogue`] | the tables of a vnode, their columns and tag values |
 //! | `retry` | bounded repetition of reads that race with the server |
 //! | `error` | why a scan could not be done |
 
+pub mod catalogue;
 mod change;
 mod data_dirs;
 mod error;

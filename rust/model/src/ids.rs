@@ -44,6 +44,10 @@ id!(
     FileSetId(i32)
 );
 id!(
+    /// The number of a table's schema; every change to its columns gives the next one.
+    SchemaVersion(i32)
+);
+id!(
     /// A row's timestamp, in ticks of the database's precision.
     Key(i64)
 );

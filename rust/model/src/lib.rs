@@ -29,8 +29,8 @@ pub mod value;
 pub use cells::{Bits, Cell, CellValues, Cells, ColumnId, RowBatch, TooLong};
 pub use failed_table::{FailedId, FailedTable};
 pub use ids::{
-    DbId, FileSetId, Key, KeySpan, LinkId, PkText, PkValue, Precision, Suid, TableId, Uid, Version,
-    VgId,
+    DbId, FileSetId, Key, KeySpan, LinkId, PkText, PkValue, Precision, SchemaVersion, Suid,
+    TableId, Uid, Version, VgId,
 };
 pub use progress::{Cancelled, Progress, Unit};
 pub use retry::{MayPass, Retry};

@@ -49,7 +49,7 @@ pub enum Unreadable {
     /// A composite primary key of a type that has no documented form.
     #[error("primary key column of type {0}")]
     PrimaryKeyType(u8),
-    /// A column of a type whose values this build does not find.
+    /// A column or tag of a type whose values this build does not find.
     #[error("column of type {0}")]
     ColumnType(u8),
     /// More rows in a block than the vnode's MAXROWS allows.

@@ -7,9 +7,12 @@
 //! | [`current_json`] | the names and sizes of a vnode's TSDB files |
 //! | [`wal`] | write-ahead log segments and the messages in them |
 //! | [`tsdb`] | `.head`, `.stt` and `.tomb` indexes and the key part of data blocks |
+//! | [`tdb`] | the pages and B+trees of `meta/main.tdb`, and its journals |
+//! | [`meta`] | the catalogue that it holds: tables, their columns and tag values |
+//! | [`schema`], [`tags`] | columns and tag values, which log and catalogue store alike |
 //! | `codec` | the encodings of columns |
 //! | `cursor`, `read_at`, `json` | bytes, files and JSON, with bounds |
-//! | `checksum`, `types`, `error` | checksums, data type numbers, and what can be wrong with an input |
+//! | `checksum`, `types`, `name`, `error` | checksums, the server's numbers for types, names, and what can be wrong with an input |
 //!
 //! Everything here is pure parsing over bytes that may be hostile: an input either parses or gives a
 //! [`FormatError`] with the offset; it never panics, hangs, or allocates more than a small multiple of the
@@ -26,7 +29,12 @@ pub mod current_json;
 mod cursor;
 mod error;
 mod json;
+pub mod meta;
+mod name;
 mod read_at;
+pub mod schema;
+pub mod tags;
+pub mod tdb;
 pub mod tsdb;
 mod types;
 pub mod vnode_json;
@@ -34,6 +42,7 @@ pub mod vnodes_json;
 pub mod wal;
 
 pub use error::{FormatError, Unreadable};
+pub use name::Name;
 pub use read_at::ReadAt;
 
 /// Parts of the parsers that fuzz targets drive by themselves.

@@ -22,10 +22,14 @@ pub struct VnodeJson {
     pub minutes_per_file: i64,
     /// Bytes in a page of a TSDB file, checksum included.
     pub page_size: usize,
+    /// Bytes in a page of the catalogue's file.
+    pub meta_page_size: usize,
     /// The most rows a block may hold (MAXROWS).
     pub max_rows: usize,
     /// TSDB files are encrypted.
     pub tsdb_encrypted: bool,
+    /// The catalogue's file is encrypted.
+    pub meta_encrypted: bool,
     /// WAL bodies are encrypted.
     pub wal_encrypted: bool,
     /// WAL_LEVEL: 0 means that no WAL is written.
@@ -59,6 +63,8 @@ struct Config {
     minutes_per_file: i64,
     #[serde(rename = "tsdbPageSize", default, deserialize_with = "optional_number")]
     page_size: Option<i64>,
+    #[serde(rename = "szPage", default, deserialize_with = "optional_number")]
+    meta_page_size: Option<i64>,
     #[serde(rename = "maxRows", deserialize_with = "number")]
     max_rows: i64,
     #[serde(
@@ -67,6 +73,12 @@ struct Config {
         deserialize_with = "optional_number"
     )]
     tsdb_encryption: Option<i64>,
+    #[serde(
+        rename = "tdbEncryptAlgorithm",
+        default,
+        deserialize_with = "optional_number"
+    )]
+    meta_encryption: Option<i64>,
     #[serde(
         rename = "wal.encryptAlgorithm",
         default,
@@ -115,6 +127,10 @@ impl VnodeJson {
         if !PAGE_SIZES.contains(&page_size) {
             return wrong("tsdbPageSize", page_size);
         }
+        let meta_page_size = config.meta_page_size.unwrap_or(4096);
+        if !PAGE_SIZES.contains(&meta_page_size) {
+            return wrong("szPage", meta_page_size);
+        }
         if !MAX_ROWS.contains(&config.max_rows) {
             return wrong("maxRows", config.max_rows);
         }
@@ -142,8 +158,10 @@ impl VnodeJson {
             precision,
             minutes_per_file: config.minutes_per_file,
             page_size: page_size as usize,
+            meta_page_size: meta_page_size as usize,
             max_rows: config.max_rows as usize,
             tsdb_encrypted: config.tsdb_encryption.unwrap_or(0) != 0,
+            meta_encrypted: config.meta_encryption.unwrap_or(0) != 0,
             wal_encrypted: config.wal_encryption.unwrap_or(0) != 0,
             wal_level: config.wal_level,
             replicas: config.replicas.unwrap_or(1),
@@ -191,8 +209,12 @@ mod tests {
     fn options_that_older_servers_leave_out_have_the_servers_defaults() {
         let parsed = VnodeJson::parse(text(&[]).as_bytes()).unwrap();
         assert_eq!(
-            (parsed.page_size, parsed.replicas, parsed.tsdb_encrypted),
-            (4096, 1, false)
+            (parsed.page_size, parsed.meta_page_size, parsed.replicas),
+            (4096, 4096, 1)
+        );
+        assert_eq!(
+            (parsed.tsdb_encrypted, parsed.meta_encrypted),
+            (false, false)
         );
         assert_eq!(
             (parsed.database.as_str(), parsed.committed),

@@ -14,7 +14,7 @@ mod submit;
 
 pub use delete::{BatchDelete, Delete};
 pub use message::{Ignored, Message, Opaque};
-pub use meta::{AlterTable, CreatedTable, DroppedTable, Name, SuperTable};
+pub use meta::{AlterTable, CreatedTable, DroppedTable, SuperTable};
 pub use record::{HEADER_SIZE, Header};
 pub use segment::{Record, SegmentEnd, SegmentName, SegmentReader};
 pub use submit::{RowKey, Rows, SubmitTable};

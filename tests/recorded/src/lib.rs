@@ -5,6 +5,7 @@
 //! dropped, a column added and a tag changed. `incr_wal` has those changes in the log only, `incr_flushed` in
 //! the committed files.
 
+pub mod catalogue;
 mod truth;
 
 use capture::{

@@ -6,8 +6,7 @@
 //! BATCH_DEL comes from streams: i64 suid; i32 n; n × {string table; i64 first; i64 last}.
 //! (tEncodeDeleteRes and tEncodeSBatchDeleteReq of server 3.3.7.)
 
-use super::Name;
-use crate::{FormatError, cursor::Cursor};
+use crate::{FormatError, cursor::Cursor, name::Name};
 use model::{Key, KeySpan, Suid, Uid};
 
 /// A resolved DELETE.

@@ -11,32 +11,13 @@
 //! Creation struct: varint flags; string name; i64 uid; i64 created at (ms); i32 ttl; i8 type; i32 comment
 //! length [string comment]; for a child: string super table; u8 tags; i64 suid; … The leader filled in the uid.
 
-use crate::{FormatError, cursor::Cursor};
+use crate::{
+    FormatError,
+    cursor::Cursor,
+    name::Name,
+    types::{CHILD_TABLE, NORMAL_TABLE, VIRTUAL_CHILD_TABLE, VIRTUAL_NORMAL_TABLE},
+};
 use model::{Suid, Uid};
-use std::{borrow::Cow, fmt};
-
-/// Table types of the server (taosdef.h). Virtual tables hold references, no rows of their own.
-const CHILD_TABLE: i8 = 2;
-const NORMAL_TABLE: i8 = 3;
-const VIRTUAL_NORMAL_TABLE: i8 = 8;
-const VIRTUAL_CHILD_TABLE: i8 = 9;
-
-/// A table's or super table's name as the message holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Name<'a>(pub &'a [u8]);
-
-impl<'a> Name<'a> {
-    /// The name; bytes that are no UTF-8 are replaced.
-    pub fn to_str(self) -> Cow<'a, str> {
-        String::from_utf8_lossy(self.0)
-    }
-}
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_str())
-    }
-}
 
 /// A table that a request creates.
 #[derive(Debug, Clone, PartialEq, Eq)]

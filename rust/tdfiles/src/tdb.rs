@@ -288,3 +288,6 @@ impl<'a> LeafCell<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,15 @@
 //! The catalogue that a vnode's files hold is what SQL tells: after a flush all of it, and while tables are created
 //! always what was committed.
 
-use capture::{DataDirs, VnodeDir, catalogue::Catalogue};
+use capture::{DataDirs, VnodeDir, catalogue::Kind};
 use e2e::{Cell, Connection, Installation, Server, quoted, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::{
         Arc, Mutex,
@@ -54,6 +54,11 @@ fn by_sql(c: &Connection, database: &str, vgroup: i32) -> Result<Vec<String>, Fa
     let path = |name: &str| format!("{}.{}", quoted(database), quoted(name));
     let of_database = format!("where db_name = '{database}'");
     let mut lines = Vec::new();
+    let tables = c.rows(&format!(
+        "select table_name, stable_name, uid, cast(create_time as bigint), `ttl`, table_comment \
+         from information_schema.ins_tables {of_database} and vgroup_id = {vgroup}"
+    ))?;
+    let here: BTreeSet<String> = tables.iter().map(|row| text(&row[0])).collect();
     let stables = c.query(&format!(
         "select stable_name, uid, `keep` from information_schema.ins_stables {of_database}"
     ))?;
@@ -65,21 +70,17 @@ fn by_sql(c: &Connection, database: &str, vgroup: i32) -> Result<Vec<String>, Fa
         ));
         let tags = columns(c, database, name, &mut lines)?;
         let list: Vec<String> = tags.iter().map(|tag| quoted(tag)).collect();
-        let values = c.rows(&format!(
-            "select tags tbname, {} from {} where _vgid = {vgroup}",
-            list.join(", "),
-            path(name)
-        ))?;
+        let list = list.join(", ");
+        let values = c.rows(&format!("select tags tbname, {list} from {}", path(name)))?;
         for row in values {
             let (name, values) = row.split_first().ok_or("no name")?;
-            let values: Vec<String> = values.iter().map(value).collect();
-            lines.push(format!("values {:?} {}", text(name), values.join(" ")));
+            let (name, values) = (text(name), values.iter().map(value));
+            if here.contains(&name) {
+                let values: Vec<String> = values.collect();
+                lines.push(format!("values {name:?} {}", values.join(" ")));
+            }
         }
     }
-    let tables = c.rows(&format!(
-        "select table_name, stable_name, uid, cast(create_time as bigint), `ttl`, table_comment \
-         from information_schema.ins_tables {of_database} and vgroup_id = {vgroup}"
-    ))?;
     for row in &tables {
         let name = text(&row[0]);
         let (uid, created, ttl) = (value(&row[2]), value(&row[3]), value(&row[4]));
@@ -193,17 +194,13 @@ fn flush(c: &Connection, database: &str, vnodes: &[VnodeDir]) -> Result<(), Fail
 }
 
 /// What files and SQL say of each vnode is the same.
-fn compare(server: &Server, c: &Connection, database: &str) -> Result<Vec<Catalogue>, Failed> {
+fn compare(server: &Server, c: &Connection, database: &str) -> Result<(), Failed> {
     let vnodes = vnodes(server, c, database)?;
     flush(c, database, &vnodes)?;
-    let mut catalogues = Vec::new();
-    for vnode in &vnodes {
-        let catalogue = vnode.catalogue()?;
-        let files = recorded::catalogue::lines(&catalogue);
-        same(&files, &by_sql(c, database, vnode.vgroup.0)?)?;
-        catalogues.push(catalogue);
-    }
-    Ok(catalogues)
+    vnodes.iter().try_for_each(|vnode| {
+        let files = recorded::catalogue::lines(&vnode.catalogue()?);
+        same(&files, &by_sql(c, database, vnode.vgroup.0)?)
+    })
 }
 
 fn same(files: &[String], sql: &[String]) -> Result<(), Failed> {
@@ -211,7 +208,7 @@ fn same(files: &[String], sql: &[String]) -> Result<(), Failed> {
     let only = |a: &BTreeSet<&String>, b: &BTreeSet<&String>| {
         let lines = a.difference(b).take(10);
         lines
-            .map(|line| format!("\n  {line:.600}"))
+            .map(|line| format!("\n  {line:.200}"))
             .collect::<String>()
     };
     match files == sql {
@@ -225,47 +222,60 @@ fn same(files: &[String], sql: &[String]) -> Result<(), Failed> {
     }
 }
 
-fn statements(name: &str) -> Result<Vec<String>, Failed> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../data/meta")
-        .join(name);
-    Ok(fs::read_to_string(path)?
-        .lines()
-        .map(str::to_owned)
-        .collect())
-}
-
-/// The statements that made the recorded catalogue, on the server at hand. With `RECORD_CATALOGUE`, a directory, what is
+/// The statements that made the recorded catalogues, on the server at hand. With `RECORD_CATALOGUE`, a directory, what is
 /// found is recorded there anew.
 fn recorded_statements(server: &Server) -> Result<(), Failed> {
+    let record = std::env::var_os("RECORD_CATALOGUE").map(PathBuf::from);
     let c = server.connect()?;
+    create(&c, "small", "vgroups 1 pagesize 1 wal_retention_period 0")?;
+    execute(&c, "small.sql")?;
+    let (vnode, small) = compared(server, &c, "small")?;
+    let main = fs::read(vnode.primary.join("meta/main.tdb"))?;
+    if let Some(dir) = &record {
+        fs::write(dir.join("small.tdb"), main)?;
+        fs::write(dir.join("small.txt"), small.join("\n") + "\n")?;
+    }
+
     create(&c, "recorded", "vgroups 1 wal_retention_period 0")?;
-    for statement in statements("first.sql")? {
-        c.execute(&statement)?;
-    }
-    compare(server, &c, "recorded")?;
-    let vnodes = vnodes(server, &c, "recorded")?;
-    let vnode = vnodes.first().ok_or("no vnode")?;
-    let first = by_sql(&c, "recorded", vnode.vgroup.0)?;
-    let config = fs::read(vnode.primary.join("vnode.json"))?;
-    for statement in statements("second.sql")? {
-        c.execute(&statement)?;
-    }
+    execute(&c, "first.sql")?;
+    let (vnode, first) = compared(server, &c, "recorded")?;
+    execute(&c, "second.sql")?;
     // Not committed: the files say what they said.
     same(&recorded::catalogue::lines(&vnode.catalogue()?), &first)?;
     let meta = vnode.primary.join("meta");
     let journal = journal(&meta)?;
-    compare(server, &c, "recorded")?;
-    let second = by_sql(&c, "recorded", vnode.vgroup.0)?;
-    if let Some(dir) = std::env::var_os("RECORD_CATALOGUE") {
-        let dir = Path::new(&dir);
-        fs::write(dir.join("vnode.json"), config)?;
-        write_gz(&dir.join("main.tdb.gz"), &fs::read(meta.join("main.tdb"))?)?;
+    let (_, second) = compared(server, &c, "recorded")?;
+    if let Some(dir) = &record {
+        let main = fs::read(meta.join("main.tdb"))?;
+        fs::copy(vnode.primary.join("vnode.json"), dir.join("vnode.json"))?;
+        write_gz(&dir.join("main.tdb.gz"), &main)?;
         write_gz(&dir.join("journal.gz"), &journal)?;
         write_gz(&dir.join("first.txt.gz"), first.join("\n").as_bytes())?;
         write_gz(&dir.join("second.txt.gz"), second.join("\n").as_bytes())?;
     }
     Ok(())
+}
+
+fn execute(c: &Connection, file: &str) -> Result<(), Failed> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../data/meta")
+        .join(file);
+    for statement in fs::read_to_string(path)?.lines() {
+        c.execute(statement)?;
+    }
+    Ok(())
+}
+
+/// A database with one vnode: what files and SQL say alike.
+fn compared(
+    server: &Server,
+    c: &Connection,
+    database: &str,
+) -> Result<(VnodeDir, Vec<String>), Failed> {
+    compare(server, c, database)?;
+    let vnode = vnodes(server, c, database)?.pop().ok_or("no vnode")?;
+    let lines = by_sql(c, database, vnode.vgroup.0)?;
+    Ok((vnode, lines))
 }
 
 /// The journal of the open transaction.
@@ -293,20 +303,20 @@ fn write_gz(path: &Path, bytes: &[u8]) -> Result<(), Failed> {
 }
 
 fn random_tables(server: &Server) -> Result<(), Failed> {
-    let seed = setting("E2E_SEED", rand::rng().random());
+    let seed: u32 = setting("E2E_SEED", rand::rng().random());
     let outcome = (|| {
         let c = server.connect()?;
-        // 64 KiB and more have wider numbers in their pages.
+        // From 64 KiB on numbers in pages are wider, and 3.3.7.5 spoils its own indexes when tables go: then SQL leaves out
+        // tables or fails with internal errors. So there tables are created only.
         for page_size in [1, 2, 4, 16, 63, 64, 128] {
-            let mut rng = StdRng::seed_from_u64(seed + page_size);
+            let mut rng = StdRng::seed_from_u64(u64::from(seed) + page_size);
             let options = format!("vgroups 2 pagesize {page_size}");
             create(&c, "random", &options)?;
-            let mut random = Random::new(&c);
+            let mut random = Random::new(&c, page_size < 64);
             for _ in 0..4 {
-                for _ in 0..60 {
-                    random.step(&mut rng)?;
-                }
-                compare(server, &c, "random")
+                (0..60)
+                    .try_for_each(|_| random.step(&mut rng))
+                    .and_then(|()| compare(server, &c, "random"))
                     .map_err(|e| format!("pages of {page_size} KiB: {e:?}"))?;
             }
         }
@@ -318,6 +328,8 @@ fn random_tables(server: &Server) -> Result<(), Failed> {
 /// Tables and super tables that come, change and go.
 struct Random<'a> {
     c: &'a Connection,
+    /// Tables are also dropped and altered.
+    all: bool,
     count: usize,
     /// Super tables with the types of their tags.
     stables: Vec<(String, Vec<&'static str>)>,
@@ -344,10 +356,14 @@ const TYPES: [&str; 17] = [
     "geometry(200)",
 ];
 
+/// How many of the types have short values.
+const SHORT: usize = 12;
+
 impl<'a> Random<'a> {
-    fn new(c: &'a Connection) -> Self {
+    fn new(c: &'a Connection, all: bool) -> Self {
         Self {
             c,
+            all,
             count: 0,
             stables: Vec::new(),
             tables: Vec::new(),
@@ -358,11 +374,13 @@ impl<'a> Random<'a> {
         self.count += 1;
         let n = self.count;
         let statement = match rng.random_range(0..12) {
+            2..=6 if !self.all => return Ok(()),
             0 => {
                 let tags: Vec<&str> = match rng.random_bool(0.15) {
                     true => vec!["json"],
+                    // The server indexes the first tag, and refuses what is too long for its pages.
                     false => (0..rng.random_range(1..6))
-                        .map(|_| pick(rng, &TYPES))
+                        .map(|i| pick(rng, &TYPES[..if i == 0 { SHORT } else { TYPES.len() }]))
                         .collect(),
                 };
                 let columns: String = (0..rng.random_range(1..20))
@@ -407,7 +425,7 @@ impl<'a> Random<'a> {
                 let at = rng.random_range(0..self.stables.len());
                 let (name, _) = self.stables.swap_remove(at);
                 self.tables
-                    .retain(|table| !table.contains(&format!("of {name}.")));
+                    .retain(|table| !table.contains(&format!("of {name};")));
                 format!("drop stable `{name}`")
             }
             4 if !self.stables.is_empty() => {
@@ -439,7 +457,7 @@ impl<'a> Random<'a> {
                 let mut statement = "create table".to_owned();
                 for i in 0..rng.random_range(1..40) {
                     let values: Vec<String> = tags.iter().map(|t| tag(rng, t)).collect();
-                    let name = format!("{n}-{i} of {stable}.").replace('.', ";");
+                    let name = format!("{n}-{i} of {stable};");
                     statement += &format!(
                         " `{name}` using `{stable}` tags ({}) {}",
                         values.join(", "),
@@ -533,7 +551,7 @@ fn while_created(server: &Server) -> Result<(), Failed> {
     flush(&c, "growing", &vnodes)?;
     let done = AtomicBool::new(false);
     let batches = setting("E2E_RUNS", 40) * 4;
-    thread::scope(|scope| {
+    let seen = thread::scope(|scope| -> Result<_, Failed> {
         let writer = scope.spawn(|| -> Result<(), Failed> {
             let result = (|| {
                 let c = server.connect()?;
@@ -551,13 +569,14 @@ fn while_created(server: &Server) -> Result<(), Failed> {
             done.store(true, Ordering::SeqCst);
             result
         });
-        let (mut reads, mut seen) = (0, BTreeSet::new());
+        // How many tables there were at each committed version.
+        let (mut reads, mut seen) = (0, BTreeMap::new());
         let mut last = 0;
         while !done.load(Ordering::SeqCst) {
             let catalogue = vnode.catalogue()?;
             let mut numbers: Vec<i64> = Vec::new();
             for table in catalogue.tables.values() {
-                let capture::catalogue::Kind::Child { tags, .. } = &table.kind else {
+                let Kind::Child { tags, .. } = &table.kind else {
                     return Err(format!("{} is no child table", table.name).into());
                 };
                 let number = tags[0].as_value().as_i64().ok_or("no number")?;
@@ -581,16 +600,23 @@ fn while_created(server: &Server) -> Result<(), Failed> {
             }
             last = numbers.len();
             reads += 1;
-            seen.insert(last);
+            seen.insert(catalogue.vnode.committed, last);
         }
         let committed = seen.len();
         eprintln!("{reads} reads, {committed} different states, {last} tables in the last");
         writer.join().map_err(|_| "the writer panicked")??;
         match committed {
             0..3 => Err(format!("only {committed} states were seen").into()),
-            _ => Ok(()),
+            _ => Ok(seen),
         }
     })?;
     compare(server, &c, "growing")?;
+    let tables = vnode.catalogue()?.tables;
+    for (committed, count) in seen {
+        let then = tables.values().filter(|table| table.version <= committed);
+        if then.count() != count {
+            return Err(format!("{count} tables at version {committed}").into());
+        }
+    }
     Ok(())
 }

@@ -65,7 +65,7 @@ fn columns(table: &str, what: &str, schema: &Schema) -> Vec<String> {
         };
         let length = match column.column_type.size {
             model::catalogue::ColumnSize::Length(length) => length,
-            _ if column.column_type.data_type == DataType::Json => column.bytes - 2,
+            _ if column.column_type.data_type == DataType::Json => (column.bytes - 2) / 4,
             _ => column.bytes,
         };
         let key = if column.flags.key() {

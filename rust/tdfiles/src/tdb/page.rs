@@ -58,8 +58,8 @@ impl Layout {
         self.capacity(INNER_HEADER) - 4
     }
 
-    /// How many of the `length` bytes of an entry lie in its leaf, behind `header` bytes of lengths. The remainder
-    /// fills pages of overflow as far as possible; `None` if that leaves no room.
+    /// How many of the `length` bytes of an entry lie in its leaf, behind `header` bytes of lengths: all, or what is left
+    /// beyond whole pages, or as few as possible. `None` if there is no place for the number of the next page.
     pub(super) fn local(self, header: usize, length: usize) -> Option<usize> {
         let max = self.capacity(LEAF_HEADER);
         let size = header.checked_add(length)?;

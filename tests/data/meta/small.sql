@@ -1,0 +1,7 @@
+create stable s (ts timestamp, v int, d decimal(10, 2)) tags (t int, n nchar(10), b varbinary(10))
+create table c1 using s tags (1, 'eins', '\x01')
+create table c2 using s tags (2, null, '\x0203') ttl 5 comment 'zwei'
+create table n (ts timestamp, k bigint primary key, v varchar(10))
+create stable j (ts timestamp, v int) tags (j json)
+create table c3 using j tags ('{"a":1.5,"b":"c"}')
+create table long using s tags (3, null, null) comment 'a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page a comment that goes on in another page '

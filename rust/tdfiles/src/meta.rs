@@ -9,7 +9,7 @@
 //! | `schema.db` | i64 uid, i32 schema version | every version of the columns of super and normal tables |
 //! | `name.idx` | name with its NUL | i64 uid |
 //!
-//! The suid of a super table is its own uid, that of a normal table 0. (metaOpen.c, meta.h of server 3.3.7; [`entry`] says
+//! The suid of a super table is its own uid, that of a normal table 0. (metaOpen.c, meta.h of server 3.3.7; `entry` says
 //! what is in an entry.)
 
 mod entry;

@@ -3,7 +3,7 @@
 //! Page n (from 1) lies at (n − 1) · page size. Page 1 is the root of the directory, whose keys are the trees' names
 //! (with a NUL) and whose values are {u32 root page, i32 levels, i32 entries}. The server writes pages in place, also
 //! before a commit; what a page held when the transaction began lies in a journal beside the file, so the last
-//! committed state is the file with the journals laid over it. ([`journal`] says how, [`page`] what is in a page.)
+//! committed state is the file with the journals laid over it. (`journal` says how, `page` what is in a page.)
 //! (tdbPager.c, tdbTable.c of server 3.3.7.)
 //!
 //! There are no checksums: what protects a reader is that every page may be reached once only, that lengths must fit,

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use capture::{
-    DataDirs,
+    CaptureError, DataDirs,
     catalogue::{Catalogue, Kind},
 };
 use flate2::read::GzDecoder;
@@ -37,6 +37,11 @@ fn truth(name: &str) -> Vec<String> {
 
 /// The vnode with these journals.
 fn catalogue(journals: &[(i64, Vec<u8>)]) -> Catalogue {
+    catalogue_with(journals, &[]).unwrap()
+}
+
+/// The same with further files that are empty.
+fn catalogue_with(journals: &[(i64, Vec<u8>)], files: &[&str]) -> Result<Catalogue, CaptureError> {
     let dir = tempfile::tempdir().unwrap();
     let config = fs::read(path("vnode.json")).unwrap();
     let vgroup = VnodeJson::parse(&config).unwrap().vgroup;
@@ -56,7 +61,10 @@ fn catalogue(journals: &[(i64, Vec<u8>)]) -> Catalogue {
         .unwrap()
         .vnodes()
         .unwrap();
-    vnodes[0].catalogue().unwrap()
+    for file in files {
+        fs::write(vnode.join(file), b"").unwrap();
+    }
+    vnodes[0].catalogue()
 }
 
 /// Lines that only one side has.
@@ -84,6 +92,15 @@ fn the_file_is_what_sql_said_last_and_with_the_journal_what_it_said_before() {
         differences(&lines(&catalogue(&[(9, vec![])])), &second),
         none
     );
+}
+
+#[test]
+fn a_commit_that_is_under_way_does_not_count_and_one_that_is_ending_can_not_be_read() {
+    let journals = [(17, unpacked("journal")), (18, Vec::new())];
+    let under_way = catalogue_with(&journals, &["vnode_tmp.json"]).unwrap();
+    assert_eq!(lines(&under_way), truth("first.txt"));
+    let ending = catalogue_with(&journals, &[]);
+    assert!(matches!(ending, Err(CaptureError::CommitCutOff { .. })));
 }
 
 #[test]

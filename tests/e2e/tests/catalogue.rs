@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             if server.is_none() {
                 *server = Some(Server::start(&installation?)?);
             }
-            server.as_ref().map_or(Ok(()), |server| test(server))
+            server.as_ref().map_or(Ok(()), test)
         };
         Trial::test(name, test).with_ignored_flag(skip)
     });
@@ -592,7 +592,9 @@ fn while_created(server: &Server) -> Result<(), Failed> {
                 numbers.push(number);
             }
             numbers.sort_unstable();
-            if numbers.iter().zip(0..).any(|(number, n)| *number != n) || numbers.len() % 100 != 0 {
+            if numbers.iter().zip(0..).any(|(number, n)| *number != n)
+                || !numbers.len().is_multiple_of(100)
+            {
                 return Err(format!("{} tables with a gap", numbers.len()).into());
             }
             if numbers.len() < last {

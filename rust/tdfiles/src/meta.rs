@@ -141,7 +141,7 @@ impl<S: ReadAt> Meta<S> {
     ) -> Result<(), E> {
         let mut last: Option<Vec<u8>> = None;
         self.tdb.scan(self.names, |entry| {
-            in_order(last.take(), entry.key.to_vec(), entry)?;
+            in_order(last.as_deref(), entry.key, entry)?;
             last = Some(entry.key.to_vec());
             let name = entry.key.strip_suffix(&[0]).unwrap_or(entry.key);
             visit(Name(name), Uid(value(entry).i64()?))

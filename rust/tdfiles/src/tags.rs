@@ -11,7 +11,7 @@
 mod json;
 
 use crate::{FormatError, Unreadable, cursor::Cursor, schema::Schema};
-use model::{ColumnId, DataType, OwnedValue, Value};
+use model::{DataType, OwnedValue, Value};
 
 const WHAT: &str = "tag values";
 const JSON: u8 = 0x40;
@@ -66,11 +66,9 @@ impl<'a> Tags<'a> {
             }
             last = Some(id);
             let (data_type, value) = value(&mut stored)?;
-            let place = tags.columns.iter().zip(&mut values);
             // The value of a tag that was dropped stays.
-            let place = place
-                .into_iter()
-                .find(|(tag, _)| tag.id == ColumnId(id as i16) && i64::from(tag.id.0) == id);
+            let mut places = tags.columns.iter().zip(&mut values);
+            let place = places.find(|(tag, _)| i64::from(tag.id.0) == id);
             if let Some((tag, place)) = place {
                 let declared = tag.column_type.data_type;
                 if data_type.is_some_and(|stored| stored != declared) {

@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pages = u16::try_from(main.len() / 1024)?.to_le_bytes();
     // As a journal: what the last page was.
     let last = main.len().saturating_sub(1024);
-    let entry = [&u32::from(pages[0]).to_le_bytes(), &main[last..]].concat();
+    let entry = [&u32::from(pages[0]).to_le_bytes()[..], &main[last..]].concat();
     written.add("tdb", &[&pages[..], &main, &entry].concat())?;
     for state in ["base", "incr_wal", "incr_flushed"] {
         for vnode in ["vnode2", "vnode3"] {

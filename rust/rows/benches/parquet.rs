@@ -129,7 +129,12 @@ fn data(name: &str) -> Data {
                 DataType::Nchar => (0..8)
                     .flat_map(|i| (0x4e00 + (number >> (8 * i) & 0xff) as u32).to_le_bytes())
                     .collect(),
-                other => number.to_le_bytes()[..other.stored_width().unwrap()].to_vec(),
+                DataType::Double => ((number % 1_000_000) as f64 / 1_000.0)
+                    .to_le_bytes()
+                    .to_vec(),
+                DataType::Float => ((number % 100_000) as f32 / 100.0).to_le_bytes().to_vec(),
+                // Up to 10 000 different ones, as far as the type has them.
+                other => (number % 10_000).to_le_bytes()[..other.stored_width().unwrap()].to_vec(),
             };
             values.push(model::Cell::Value(&bytes)).unwrap();
             valid.push(name != "mixed" || !number.is_multiple_of(10));

@@ -6,7 +6,7 @@ use model::{Bits, CellValues, Cells, DataType, RowBatch, TooLong, Uid};
 /// Turns rows back into a row batch. `uid_of` tells the ids of tables.
 ///
 /// # Errors
-/// A table has no id, or the rows are not what their layout says.
+/// A table has no id, versions were not read, or the rows are not what their layout says.
 pub fn decode(
     rows: &TablesOf,
     uid_of: &dyn Fn(&str) -> Option<Uid>,
@@ -35,6 +35,9 @@ pub fn decode(
                 None => batch.columns.push(found),
             }
         }
+    }
+    if batch.versions.len() != batch.keys.len() {
+        return Err(RowsError("the versions of rows were not read".to_owned()));
     }
     batch.columns.sort_by_key(|cells| cells.column);
     Ok(batch)

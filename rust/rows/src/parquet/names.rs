@@ -51,6 +51,11 @@ impl Names {
         }
     }
 
+    /// What the names take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.dictionary.len()
+    }
+
     /// The column chunk of these rows, and what the row group says about it. What follows is another row group.
     pub(super) fn take(&mut self, column: ColumnDescPtr) -> Result<(Bytes, ColumnCloseResult)> {
         let names = std::mem::take(self);

@@ -122,7 +122,8 @@ impl<W: Write + Send> FileWriter<W> {
         let mut at = 0;
         while at < batch.num_rows() {
             let room = GROUP_ROWS.saturating_sub(self.group.rows);
-            let budget = GROUP_BYTES.saturating_sub(self.group.bytes);
+            let used = self.group.bytes + self.group.names.bytes();
+            let budget = GROUP_BYTES.saturating_sub(used);
             let (count, bytes) = rows_within(batch, at, room, budget, self.group.rows == 0);
             let mut done = Ok(());
             if count > 0 {

@@ -2,7 +2,8 @@
 //! link is exact or refused, never short.
 
 use e2e::{
-    Cluster, Connection, Content, History, Installation, Run, Running, Taosdump, setting, until,
+    Cluster, Connection, Content, History, Installation, Run, Running, Taosdump, files_below,
+    setting, until,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -509,7 +510,7 @@ fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
 
 fn being_started(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
     let dirs = cluster.data_dirs();
-    let mut chain = Chain::new(cluster, taosdump, "started", "vgroups 3 replica 1")?;
+    let mut chain = Chain::new(cluster, taosdump, "being_started", "vgroups 3 replica 1")?;
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     chain.write(900)?;
     let (mnodes, victim) = beside_the_mnodes(cluster, &chain)?;
@@ -537,7 +538,7 @@ fn beside_the_mnodes(cluster: &Cluster, chain: &Chain<'_>) -> Result<(usize, usi
 fn frozen_columns(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
     let dirs = cluster.data_dirs();
     // One of them is on a dnode that does not lead the mnodes.
-    let mut chain = Chain::new(cluster, taosdump, "columns", "vgroups 3 replica 1")?;
+    let mut chain = Chain::new(cluster, taosdump, "asked_columns", "vgroups 3 replica 1")?;
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     let (mnodes, victim) = beside_the_mnodes(cluster, &chain)?;
     chain.at = mnodes;
@@ -548,7 +549,7 @@ fn frozen_columns(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), Stri
     refused(
         &run?,
         &[
-            "waiting for an answer to the columns of database columns, at most",
+            "waiting for an answer to the columns of database asked_columns, at most",
             "no answer came",
         ],
     )?;
@@ -709,19 +710,19 @@ fn leader(cluster: &Cluster, chain: &Chain<'_>) -> Result<usize, String> {
 fn follower_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
     let follower: Choose =
         |cluster, chain| cluster.follower(&chain.c, &chain.database).map_err(text);
-    dies_in_dump(cluster, taosdump, "follower", 3, follower)
+    dies_in_dump(cluster, taosdump, "dies_follower", 3, follower)
 }
 
 fn leader_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    dies_in_dump(cluster, taosdump, "leading", 3, leader)
+    dies_in_dump(cluster, taosdump, "dies_leader", 3, leader)
 }
 
 fn only_replica_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    dies_in_dump(cluster, taosdump, "only", 1, leader)
+    dies_in_dump(cluster, taosdump, "dies_only", 1, leader)
 }
 
 fn mnode_leader_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    dies_in_dump(cluster, taosdump, "mnodes", 3, mnode_leader)
+    dies_in_dump(cluster, taosdump, "dies_mnode", 3, mnode_leader)
 }
 
 fn mnode_leader(cluster: &Cluster, chain: &Chain<'_>) -> Result<usize, String> {
@@ -740,7 +741,7 @@ fn mnode_leader(cluster: &Cluster, chain: &Chain<'_>) -> Result<usize, String> {
     }
 }
 
-/// A server dies somewhere in a full dump, and somewhere in a link. A dump that ends with 0 must be exact, any other one
+/// A server dies while a full dump reads rows, and somewhere in a link. A dump that ends with 0 must be exact, any other one
 /// fails and leaves no link. With three replicas the next dump is made while the server is still dead; one of the only
 /// replica is refused until it is back.
 fn dies_in_dump(
@@ -774,7 +775,22 @@ fn dies_in_dump(
 
         let running = Running::start(&mut chain.command(cluster, &dirs, &["-T", "1"])?);
         let running = running.map_err(text)?;
-        thread::sleep(whole.mul_f64(rng.random_range(0.0..1.0)));
+        match round % 2 {
+            // While it reads rows.
+            0 => {
+                let data = |path: &PathBuf| path.extension().is_some_and(|end| end == "avro");
+                let read = || {
+                    files_below(&chain.out())
+                        .iter()
+                        .filter(|path| data(path))
+                        .count()
+                };
+                while running.is_running() && read() < 20 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            _ => thread::sleep(whole.mul_f64(rng.random_range(0.0..1.0))),
+        }
         cluster.servers[victim].kill();
         let run = running.wait().map_err(text)?;
         println!(
@@ -884,9 +900,11 @@ fn history(
         chain.link(cluster, dirs, flags)?.expect_code(0)?;
         chain.rows = Content::read(&chain.c, &database).map_err(text)?.rows() as i64;
     }
-    chain.expect_exact(cluster).inspect_err(|_| {
-        let _ = history.save(chain.dir.path());
-    })?;
+    if let Err(difference) = chain.expect_exact(cluster) {
+        let kept = chain.dir.keep();
+        history.save(&kept).map_err(text)?;
+        return Err(format!("{difference}; see {}", kept.display()));
+    }
     let links = chain.links.len();
     chain.end(cluster)?;
     Ok(links)

@@ -394,7 +394,7 @@ impl Work<'_> {
             (ColumnId(id.unwrap_or_default()), column.column_type)
         });
         let mut stored = StoredRows::new(table.id, columns.collect());
-        let mut count = 0;
+        let (mut count, mut seen) = (0, 0);
         let name_of = |_: Uid| Some(table.name.as_str());
         for span in &table.spans {
             let rows = if_there(
@@ -410,6 +410,7 @@ impl Work<'_> {
             while let Some(row) = rows.next_row()? {
                 stored.push(&|column| row.value(column))?;
                 count += 1;
+                self.goes_on(&mut seen);
                 if stored.is_full() {
                     writer.write(stored.take(), &name_of)?;
                 }

@@ -1,0 +1,1 @@
+{"cols":[{"name":"ts","type":9},{"name":"i","type":4},{"name":"v","type":8},{"name":"d","type":21},{"name":"c","type":10}],"name":"s","tags":[{"name":"t","type":4}],"version":1}

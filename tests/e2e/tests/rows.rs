@@ -4,7 +4,7 @@
 //! `E2E_HISTORIES` sets the number of histories (default 4), `E2E_SEED` the seed of the first.
 
 use capture::{DataDirs, RowView, Unread, WantedRows};
-use e2e::{Cell, Connection, History, Installation, Server, quoted, setting};
+use e2e::{Cell, Connection, History, Installation, Server, Taosdump, Workbench, quoted, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{ColumnId, KeySpan, Suid, TableId, Uid, Value, catalogue::Column};
 use rand::Rng;
@@ -12,6 +12,7 @@ use rows::stored::ShownCells;
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::ExitCode,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -24,10 +25,20 @@ fn main() -> ExitCode {
     }
     let skip = installation.is_err();
     let of_types = installation.clone();
+    let tool = Taosdump::installed();
+    let no_tool = tool.is_err();
     let trials = vec![
         Trial::test("every_type_in_every_encoding", move || types(&of_types?))
             .with_ignored_flag(skip),
         Trial::test("random_histories", move || histories(&installation?)).with_ignored_flag(skip),
+        Trial::test(
+            "a_link_made_under_load_is_the_state_at_its_watermark",
+            move || {
+                let (installation, taosdump) = tool?;
+                under_load(&installation, &taosdump)
+            },
+        )
+        .with_ignored_flag(no_tool),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -336,6 +347,105 @@ fn compare(
         }
     }
     Ok(compared)
+}
+
+/// How many keys each table has, which are written over and over again.
+const SLOTS: u64 = 50;
+const TABLES: u64 = 7;
+
+/// One writer numbers its rows, and writes them one after the other to the next key of the next table of one vgroup. So
+/// the newest number in a restored database says what every other key must hold.
+fn under_load(installation: &Installation, taosdump: &Taosdump) -> Result<(), Failed> {
+    let server = Server::start(installation)?;
+    let mut bench = Workbench::new(&server, taosdump, "load")?;
+    bench.sql("create database $ vgroups 1 stt_trigger 1 buffer 3")?;
+    bench.sql("create table $.s (ts timestamp, v bigint, text varchar(400)) tags (t int)")?;
+    for table in 0..TABLES {
+        bench.sql(&format!("create table $.t{table} using $.s tags ({table})"))?;
+    }
+    let stop = AtomicBool::new(false);
+    let written = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let c = server.connect().map_err(|e| e.to_string())?;
+            let filler = "x".repeat(300);
+            for number in 1.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (table, key) = (number % TABLES, number / TABLES % SLOTS);
+                let key = 1_700_000_000_000 + key * 1000;
+                c.execute(&format!(
+                    "insert into load.t{table} values ({key}, {number}, '{filler}')"
+                ))
+                .map_err(|e| e.to_string())?;
+                written.store(number, Ordering::Relaxed);
+            }
+            Ok::<_, String>(())
+        });
+        let outcome = (|| {
+            while written.load(Ordering::Relaxed) < 2 * TABLES * SLOTS {
+                thread::sleep(Duration::from_millis(50));
+            }
+            for format in ["avro", "parquet", "parquet", "avro"] {
+                let before = written.load(Ordering::Relaxed);
+                let out = bench.path(&format!("link{}", bench.links.len()));
+                bench
+                    .try_link(&out, &["--format", format])?
+                    .expect_code(0)?;
+                bench.links.push(out);
+                let last = bench.links.len() - 1;
+                bench.try_restore(&bench.links[last..])?.expect_code(0)?;
+                let newest = state_of(&bench.c, &bench.target())?;
+                println!("{format}: {before} rows were written before it, {newest} are in it");
+                if newest < before {
+                    return Err(format!(
+                        "{format}: {before} rows were written, it has {newest}"
+                    ));
+                }
+            }
+            Ok(())
+        })();
+        stop.store(true, Ordering::Relaxed);
+        let wrote = writer
+            .join()
+            .unwrap_or_else(|_| Err("the writer panicked".to_owned()));
+        outcome.and(wrote)
+    })?;
+    Ok(())
+}
+
+/// The newest number that a database holds, if every key holds what it did when that one was written.
+fn state_of(c: &Connection, database: &str) -> Result<u64, String> {
+    let mut held = BTreeMap::new();
+    for table in 0..TABLES {
+        let rows = c
+            .query(&format!(
+                "select cast(ts as bigint), v from {database}.t{table}"
+            ))
+            .map_err(|e| e.to_string())?;
+        for row in rows {
+            let number = |text: &String| text.parse::<u64>().map_err(|e| e.to_string());
+            let slot = (number(&row[0])? - 1_700_000_000_000) / 1000;
+            held.insert((table, slot), number(&row[1])?);
+        }
+    }
+    let newest = held.values().copied().max().unwrap_or(0);
+    let mut expected = BTreeMap::new();
+    for number in newest.saturating_sub(TABLES * SLOTS) + 1..=newest {
+        expected.insert((number % TABLES, number / TABLES % SLOTS), number);
+    }
+    match held == expected {
+        true => Ok(newest),
+        false => {
+            let differs = held
+                .iter()
+                .find(|(key, number)| expected.get(key) != Some(number));
+            Err(format!(
+                "{database} is a mixture: with {newest} there can't be {differs:?}"
+            ))
+        }
+    }
 }
 
 /// A value of a column as the client library gives it.

@@ -172,7 +172,9 @@ fn parquet_file() -> Result<Vec<u8>, Box<dyn Error>> {
         versions: [7, 8, 8].map(Version).into(),
         columns: cells.split_off(1),
     };
-    let encoded = encode(&layout, batch, &|uid| Some(if uid == Uid(1) { "d1" } else { "d2" }))?;
+    let encoded = encode(&layout, batch, &|uid| {
+        Some(if uid == Uid(1) { "d1" } else { "d2" })
+    })?;
     let mut writer = FileWriter::over(Vec::new(), "file", "file".to_owned(), layout)?;
     writer.write(&encoded.batch)?;
     Ok(writer.finish()?.0)
@@ -212,6 +214,10 @@ fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {
             for record in head.records(blk, fuzz::LIMIT)?.iter().take(4) {
                 let block = record.offset as usize..(record.offset + record.key_size) as usize;
                 corpus.add("key_rows", &data[block])?;
+                let block = record.offset as usize..(record.offset + record.size) as usize;
+                if block.len() < 20_000 {
+                    corpus.add("row_block", &data[block])?;
+                }
             }
         }
     }

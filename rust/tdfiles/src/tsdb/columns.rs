@@ -46,24 +46,33 @@ impl RowBlock {
         len: u64,
         max_rows: usize,
     ) -> Result<Self, FormatError> {
-        Self::parse(&file.read(WHAT, offset, len)?, key_size, offset, max_rows)
+        let bytes = file.read(WHAT, offset, len)?;
+        let (block, key_part) = Self::parse_parts(&bytes, offset, max_rows)?;
+        match key_part == key_size {
+            true => Ok(block),
+            false => Err(FormatError::corrupt(
+                WHAT,
+                offset + key_part,
+                format!(
+                    "the key part ends after {key_part} bytes, its index entry says {key_size}"
+                ),
+            )),
+        }
     }
 
     /// Parses a block that stands at `base`.
-    pub fn parse(
-        bytes: &[u8],
-        key_size: u64,
-        base: u64,
-        max_rows: usize,
-    ) -> Result<Self, FormatError> {
+    ///
+    /// # Errors
+    /// The bytes are none, or in a form that is not known, with which the whole block can't be read.
+    pub fn parse(bytes: &[u8], base: u64, max_rows: usize) -> Result<Self, FormatError> {
+        Ok(Self::parse_parts(bytes, base, max_rows)?.0)
+    }
+
+    /// The block, and the bytes of its header and key part.
+    fn parse_parts(bytes: &[u8], base: u64, max_rows: usize) -> Result<(Self, u64), FormatError> {
         let mut cursor = Cursor::new(WHAT, bytes, base);
         let (rows, part) = KeyRows::parse_front(&mut cursor, max_rows)?;
         let key_part = cursor.offset() - base;
-        if key_part != key_size {
-            return Err(cursor.corrupt(format!(
-                "the key part ends after {key_part} bytes, its index entry says {key_size}"
-            )));
-        }
         let start = cursor.offset();
         let mut descriptors = Cursor::new(WHAT, cursor.take(part.index_size)?, start);
         let mut columns = Vec::new();
@@ -80,7 +89,7 @@ impl RowBlock {
             }
             columns.push(column.decode(data, rows.len())?);
         }
-        Ok(Self { rows, columns })
+        Ok((Self { rows, columns }, key_part))
     }
 }
 

@@ -149,10 +149,7 @@ fn parquet_file() -> Result<Vec<u8>, Box<dyn Error>> {
         });
         let mut column = Cells::new(ColumnId(id), column_type.data_type);
         let width = column_type.data_type.stored_width().unwrap_or(3);
-        for (row, value) in [Cell::Value(&[b'a'; 16][..width]), Cell::Null, Cell::Null]
-            .into_iter()
-            .enumerate()
-        {
+        for value in [Cell::Value(&[b'a'; 16][..width]), Cell::Null, Cell::Null] {
             column.push(value)?;
         }
         cells.push(column);

@@ -81,8 +81,8 @@ pub enum CaptureError {
     },
     /// The server died between the two renames that end a commit.
     #[error(
-        "{path}: a commit was cut off before its last step; start the server on this directory once, \
-             which completes the commit, then run again"
+        "{path}: a commit was cut off before its last step; start the server on this directory \
+         again, or let it commit by a write and FLUSH DATABASE, which both complete the commit, then run again"
     )]
     CommitCutOff {
         /// `current.c.json`.

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use server::{Connection, Library, Login, cluster};
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{self, Receiver, RecvTimeoutError},
     },
@@ -57,7 +57,7 @@ pub(crate) enum Answer {
 /// Nobody has answered for too long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "nobody has answered at {place} for {} s; {}",
+    "{who} for {} s; {}",
     .work.patience().as_secs(),
     match .work {
         Work::Dump => "the dump was given up, run it again once the server is there",
@@ -65,7 +65,8 @@ pub(crate) enum Answer {
     }
 )]
 pub struct NoAnswer {
-    place: String,
+    /// Who has not answered, and where.
+    who: String,
     work: Work,
 }
 
@@ -74,8 +75,7 @@ pub struct NoAnswer {
 pub(crate) struct Watch {
     work: Work,
     state: Mutex<State>,
-    /// When the work went on last.
-    moved: Mutex<Instant>,
+    moved: Mutex<Moved>,
     heard: Arc<Heard>,
 }
 
@@ -86,6 +86,8 @@ pub(crate) struct Heard {
     last: Mutex<Instant>,
     /// The dnodes that were not ready then.
     unready: Mutex<Vec<String>>,
+    /// Those that were not ready from the first answer on: the work does without them, or has said so.
+    known_unready: OnceLock<Vec<String>>,
     /// Whether an answer said that the work has to end.
     must_end: AtomicBool,
 }
@@ -101,8 +103,15 @@ impl Heard {
 struct State {
     /// Where the cluster is, for messages.
     place: String,
-    has_given_up: bool,
+    given_up: Option<NoAnswer>,
     is_over: bool,
+}
+
+/// When the work went on last, and with what.
+#[derive(Debug)]
+struct Moved {
+    last: Instant,
+    step: String,
 }
 
 impl Watch {
@@ -114,10 +123,14 @@ impl Watch {
                 place,
                 ..State::default()
             }),
-            moved: Mutex::new(Instant::now()),
+            moved: Mutex::new(Moved {
+                last: Instant::now(),
+                step: "connecting".to_owned(),
+            }),
             heard: Arc::new(Heard {
                 last: Mutex::new(Instant::now()),
                 unready: Mutex::default(),
+                known_unready: OnceLock::new(),
                 must_end: AtomicBool::new(false),
             }),
         }
@@ -137,12 +150,12 @@ impl Watch {
 
     /// Whether nobody has answered for so long that another try is not worth while.
     pub(crate) fn has_given_up(&self) -> bool {
-        self.state.lock().has_given_up
+        self.state.lock().given_up.is_some()
     }
 
     /// That nobody has answered for too long, if it is so.
     pub(crate) fn gave_up(&self) -> Option<NoAnswer> {
-        self.has_given_up().then(|| self.no_answer(self.place()))
+        self.state.lock().given_up.clone()
     }
 
     /// Whether an answer said that the work has to end.
@@ -158,11 +171,6 @@ impl Watch {
     /// Where the cluster is, for messages.
     pub(crate) fn place(&self) -> String {
         self.state.lock().place.clone()
-    }
-
-    fn no_answer(&self, place: String) -> NoAnswer {
-        let work = self.work;
-        NoAnswer { place, work }
     }
 
     /// Does the work while the cluster is asked beside it. `ask` may take as long as it likes.
@@ -192,58 +200,85 @@ impl Watch {
         ask: impl FnMut() -> Answer + Send + 'static,
     ) {
         let mut ask = Some(ask);
-        let (mut said, mut ending) = (None::<Instant>, None::<Instant>);
+        let (mut ending, mut say) = (None::<Instant>, Saying::default());
         while done.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
             // Not before: most work takes less.
             if let Some(ask) = ask.take() {
                 self.listen(ask);
             }
-            let (silent, patience) = (self.heard.silence(), self.work.patience());
             // With the lock: no link is finished meanwhile.
             let mut state = self.state.lock();
             if state.is_over {
                 continue;
             }
-            state.has_given_up |= silent >= patience;
-            if state.has_given_up || self.must_end() || progress.is_cancelled() {
+            let trouble = self.trouble(&state.place);
+            if let Some(trouble) = &trouble
+                && trouble.lasts >= self.work.patience()
+                && let Some(who) = &trouble.who
+            {
+                state.given_up.get_or_insert_with(|| NoAnswer {
+                    who: who.clone(),
+                    work: self.work,
+                });
+            }
+            if state.given_up.is_some() || self.must_end() || progress.is_cancelled() {
                 // Work that ends by itself says more.
                 if ending.get_or_insert_with(Instant::now).elapsed() >= GRACE {
-                    match state.has_given_up {
-                        true => progress.gives_up(&self.no_answer(state.place.clone())),
-                        false => progress.gives_up(&Cancelled),
+                    match &state.given_up {
+                        Some(error) => progress.gives_up(error),
+                        None => progress.gives_up(&Cancelled),
                     }
                 }
                 continue;
             }
-            if said.is_some_and(|said| said.elapsed() < SAY) {
-                continue;
-            }
-            let waits = match silent >= SAY {
-                true => Some(format!(
-                    "nobody answers at {}: waiting for the server, at most {} s more",
-                    state.place,
-                    patience.saturating_sub(silent).as_secs()
-                )),
-                false => self.waits_for_dnodes(),
-            };
-            if let Some(waits) = waits {
-                said = Some(Instant::now());
-                progress.waits(&waits);
+            if let Some(text) = say.now(trouble) {
+                progress.waits(&text);
             }
         }
     }
 
-    /// What is to be said where the cluster answers and the work does not go on: a statement needs a dnode that is frozen.
-    /// It is not given up, as it may as well need long: the client library does that.
-    fn waits_for_dnodes(&self) -> Option<String> {
-        let still = self.moved.lock().elapsed();
-        let unready = self.heard.unready.lock();
-        (still >= SAY && !unready.is_empty()).then(|| {
-            format!(
-                "no answer for {} s, and dnode {} is not ready: waiting until the client library gives up",
-                still.as_secs(),
-                unready.join(", ")
-            )
+    /// What keeps the work from going on, once it lasts.
+    fn trouble(&self, place: &str) -> Option<Trouble> {
+        let silent = self.heard.silence();
+        let left = |lasts| self.work.patience().saturating_sub(lasts).as_secs();
+        if silent >= SAY {
+            return Some(Trouble {
+                lasts: silent,
+                text: format!(
+                    "nobody answers at {place}: waiting for the server, at most {} s more",
+                    left(silent)
+                ),
+                who: Some(format!("nobody has answered at {place}")),
+            });
+        }
+        let moved = self.moved.lock();
+        let still = moved.last.elapsed();
+        if still < SAY {
+            return None;
+        }
+        // One that froze or died meanwhile: the client library waits for it for many minutes, and another time for each
+        // statement.
+        let known = self.heard.known_unready.get();
+        let mut gone = self.heard.unready.lock().clone();
+        gone.retain(|dnode| !known.is_some_and(|known| known.contains(dnode)));
+        Some(match gone.join(", ") {
+            none if none.is_empty() => Trouble {
+                lasts: still,
+                text: format!(
+                    "{}: nothing has moved for {} s, though the cluster answers",
+                    moved.step,
+                    still.as_secs()
+                ),
+                who: None,
+            },
+            gone => Trouble {
+                lasts: still,
+                text: format!(
+                    "dnode {gone} does not answer any more: waiting for it, at most {} s more",
+                    left(still)
+                ),
+                who: Some(format!("dnode {gone} has not answered")),
+            },
         })
     }
 
@@ -261,6 +296,7 @@ impl Watch {
                 match answer {
                     Answer::Heard(unready) => {
                         *heard.last.lock() = asked;
+                        heard.known_unready.get_or_init(|| unready.clone());
                         *heard.unready.lock() = unready;
                     }
                     Answer::Missing => {}
@@ -273,6 +309,44 @@ impl Watch {
     }
 }
 
+/// Why the work does not go on.
+struct Trouble {
+    /// For how long.
+    lasts: Duration,
+    /// What is said.
+    text: String,
+    /// Whom the work is given up for, if it is.
+    who: Option<String>,
+}
+
+/// When something is said again.
+#[derive(Default)]
+struct Saying {
+    next: Option<Instant>,
+    pause: Duration,
+}
+
+impl Saying {
+    /// What is to be said now: every fifth second what is going to be given up, and ever more rarely what may just need
+    /// long.
+    fn now(&mut self, trouble: Option<Trouble>) -> Option<String> {
+        let Some(trouble) = trouble else {
+            self.pause = SAY;
+            return None;
+        };
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.pause = match trouble.who {
+            Some(_) => SAY,
+            None => (self.pause * 2).max(SAY),
+        };
+        self.next = Some(now + self.pause);
+        Some(trouble.text)
+    }
+}
+
 /// Progress of work that is cancelled, too, once nobody has answered for too long, or an answer says so.
 struct Watched<'p> {
     progress: &'p dyn Progress,
@@ -281,13 +355,16 @@ struct Watched<'p> {
 
 impl Watched<'_> {
     fn moved(&self) {
-        *self.watch.moved.lock() = Instant::now();
+        self.watch.moved.lock().last = Instant::now();
     }
 }
 
 impl Progress for Watched<'_> {
     fn step(&self, what: &str, unit: Unit, total: u64) {
-        self.moved();
+        *self.watch.moved.lock() = Moved {
+            last: Instant::now(),
+            step: what.to_owned(),
+        };
         self.progress.step(what, unit, total);
     }
 
@@ -363,22 +440,47 @@ mod tests {
     }
 
     #[test]
-    fn work_that_stands_still_while_a_dnode_is_not_ready_waits_for_it() {
+    fn work_that_stands_still_is_given_up_only_for_a_dnode_that_went_away_meanwhile() {
         let watch = Watch::new(Work::Dump, "somewhere".to_owned());
-        *watch.heard.unready.lock() = vec!["one:6030".to_owned()];
-        assert_eq!(watch.waits_for_dnodes(), None, "it went on just now");
-        *watch.moved.lock() = Instant::now().checked_sub(SAY).unwrap();
-        let waits = watch.waits_for_dnodes().unwrap();
-        assert!(waits.contains("one:6030"), "{waits}");
+        let trouble = || watch.trouble("somewhere");
+        assert!(trouble().is_none(), "it went on just now");
         let progress = Watched {
             progress: &(),
             watch: &watch,
         };
+        let stands_still = |dnodes: [&str; 2]| {
+            progress.step("reading", Unit::Tables, 0);
+            watch.moved.lock().last = Instant::now().checked_sub(SAY).unwrap();
+            *watch.heard.unready.lock() = dnodes.map(str::to_owned).to_vec();
+            let trouble = trouble().unwrap();
+            (trouble.text, trouble.who.is_some())
+        };
+        let known = ["one:6030", "two:6030"].map(str::to_owned).to_vec();
+        watch.heard.known_unready.set(known).unwrap();
+        let (text, is_given_up) = stands_still(["one:6030", "two:6030"]);
+        assert!(text.contains("reading") && !is_given_up, "{text}");
+        let (text, is_given_up) = stands_still(["one:6030", "three:6030"]);
+        assert!(text.contains("three:6030") && is_given_up, "{text}");
+        assert!(!text.contains("one:6030"), "{text}");
         progress.go_on().unwrap();
-        assert_eq!(watch.waits_for_dnodes(), None, "it goes on");
-        *watch.moved.lock() = Instant::now().checked_sub(SAY).unwrap();
-        watch.heard.unready.lock().clear();
-        assert_eq!(watch.waits_for_dnodes(), None, "it takes long");
+        assert!(trouble().is_none(), "it goes on");
+    }
+
+    #[test]
+    fn what_may_just_need_long_is_said_ever_more_rarely() {
+        let mut saying = Saying::default();
+        let mut pauses = Vec::new();
+        for who in [None, None, None, Some("somebody".to_owned())] {
+            saying.next = None;
+            let trouble = Trouble {
+                lasts: SAY,
+                text: "slow".to_owned(),
+                who,
+            };
+            assert!(saying.now(Some(trouble)).is_some());
+            pauses.push(saying.pause.as_secs());
+        }
+        assert_eq!(pauses, [5, 10, 20, 5]);
     }
 
     #[test]

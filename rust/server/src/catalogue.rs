@@ -2,13 +2,16 @@
 
 use crate::{Connection, SqlError, database, sql, tables::if_there, uncovered};
 use model::{
-    MayPass, Precision, Suid, Uid, VgId,
+    MayPass, Precision, Suid, Uid, Value, VgId,
     catalogue::{
         Catalogue, Coding, Column, ColumnSize, ColumnType, Database, Schema, SuperTable, Table,
         after_name, after_parenthesis, database_options,
     },
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 /// A catalogue that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +73,9 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
         in_database: sql::text(database),
     };
     let info = reader.database()?;
-    let (mut stables, unreadable_stables) = reader.stables()?;
-    let Tables {
-        tables,
-        mut not_covered,
-        unreadable,
-    } = reader.tables()?;
+    let mut not_covered = Vec::new();
+    let (mut stables, unreadable_stables) = reader.stables(&mut not_covered)?;
+    let (tables, unreadable) = reader.tables(&mut not_covered)?;
     not_covered.extend(uncovered::of_database(connection, database, &stables)?);
     if let Some(ids) = reader.column_ids("SUPER_TABLE")? {
         for stable in stables.values_mut() {
@@ -92,13 +92,6 @@ pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, Catalo
     };
     reader.normal_tables(&mut catalogue)?;
     Ok(catalogue)
-}
-
-/// What the list of tables holds; see [`Catalogue`].
-struct Tables {
-    tables: BTreeMap<String, Table>,
-    not_covered: Vec<String>,
-    unreadable: BTreeMap<String, String>,
 }
 
 /// What can't be read, and why.
@@ -138,7 +131,10 @@ impl Reader<'_> {
         })
     }
 
-    fn stables(&self) -> Result<(BTreeMap<String, SuperTable>, Unreadable), CatalogueError> {
+    fn stables(
+        &self,
+        not_covered: &mut Vec<String>,
+    ) -> Result<(BTreeMap<String, SuperTable>, Unreadable), CatalogueError> {
         let query = format!(
             "SELECT stable_name, uid, CAST(last_update AS BIGINT), table_comment \
              FROM information_schema.ins_stables WHERE db_name = {}",
@@ -156,7 +152,7 @@ impl Reader<'_> {
                 .as_i64()
                 .map(|time| time.to_string())
                 .unwrap_or_default();
-            let comment = row.get(3).as_str().map(str::to_owned);
+            let comment = comment(row.get(3), &format!("super table {name}"), not_covered);
             found.push((name, Suid(suid), updated, comment));
             Ok::<_, CatalogueError>(())
         })?;
@@ -187,15 +183,17 @@ impl Reader<'_> {
         Ok((stables, unreadable))
     }
 
-    fn tables(&self) -> Result<Tables, CatalogueError> {
+    fn tables(
+        &self,
+        not_covered: &mut Vec<String>,
+    ) -> Result<(BTreeMap<String, Table>, Unreadable), CatalogueError> {
         let query = format!(
             "SELECT table_name, stable_name, uid, vgroup_id, `ttl`, table_comment, type \
              FROM information_schema.ins_tables WHERE db_name = {}",
             self.in_database
         );
         let mut tables = BTreeMap::new();
-        let mut not_covered = Vec::new();
-        let mut unreadable = BTreeMap::new();
+        let mut unreadable = Unreadable::new();
         self.connection.query(&query)?.for_each(|row| {
             let name = row.text(0);
             if row.get(0).as_str().is_none() {
@@ -225,17 +223,13 @@ impl Reader<'_> {
                 tags: None,
                 schema: None,
                 ttl: row.get(4).as_i64().unwrap_or(0),
-                comment: row.get(5).as_str().map(str::to_owned),
+                comment: comment(row.get(5), &format!("table {name}"), not_covered),
                 name: name.clone(),
             };
             tables.insert(name, table);
             Ok::<_, CatalogueError>(())
         })?;
-        Ok(Tables {
-            tables,
-            not_covered,
-            unreadable,
-        })
+        Ok((tables, unreadable))
     }
 
     fn normal_tables(&self, catalogue: &mut Catalogue) -> Result<(), CatalogueError> {
@@ -350,6 +344,18 @@ fn is_refused_for_decimals(error: &SqlError) -> bool {
 const INVALID_COLUMN: u32 = 0x2602;
 const INVALID_PARAMETERS: u32 = 0x0118;
 
+/// A comment. One that is not UTF-8 is backed up as far as it is, and named.
+fn comment(value: Value<'_>, of: &str, not_covered: &mut Vec<String>) -> Option<String> {
+    let Value::Bytes(bytes) = value else {
+        return None;
+    };
+    let comment = String::from_utf8_lossy(bytes);
+    if matches!(comment, Cow::Owned(_)) {
+        not_covered.push(format!("bytes that are not UTF-8 in the comment of {of}"));
+    }
+    Some(comment.into_owned())
+}
+
 /// A table's or super table's columns, tags and options, without column ids; `None` if there is no such table.
 pub fn schema(
     connection: &Connection,
@@ -371,6 +377,12 @@ pub fn schema(
     let coded = rows.fields().len() >= 7;
     rows.for_each(|row| {
         let (name, kind, note) = (row.text(0), row.text(1), row.text(3));
+        if row.get(0).as_str().is_none() {
+            return Err(not_understood(
+                format!("column {name} of {target}"),
+                "its name is not UTF-8",
+            ));
+        }
         let width = row.get(2).as_i64().unwrap_or(0);
         let not_known = || not_understood(format!("column {name} of {target}"), kind.clone());
         let column_type = match kind.as_str() {

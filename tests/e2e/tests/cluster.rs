@@ -509,7 +509,7 @@ fn interrupted_wait(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), St
 
 fn being_started(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
     let dirs = cluster.data_dirs();
-    let mut chain = Chain::new(cluster, taosdump, "started", "vgroups 3 replica 1")?;
+    let mut chain = Chain::new(cluster, taosdump, "being_started", "vgroups 3 replica 1")?;
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     chain.write(900)?;
     let (mnodes, victim) = beside_the_mnodes(cluster, &chain)?;
@@ -537,7 +537,7 @@ fn beside_the_mnodes(cluster: &Cluster, chain: &Chain<'_>) -> Result<(usize, usi
 fn frozen_columns(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
     let dirs = cluster.data_dirs();
     // One of them is on a dnode that does not lead the mnodes.
-    let mut chain = Chain::new(cluster, taosdump, "columns", "vgroups 3 replica 1")?;
+    let mut chain = Chain::new(cluster, taosdump, "asked_columns", "vgroups 3 replica 1")?;
     chain.link(cluster, &dirs, &[])?.expect_code(0)?;
     let (mnodes, victim) = beside_the_mnodes(cluster, &chain)?;
     chain.at = mnodes;
@@ -548,7 +548,7 @@ fn frozen_columns(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), Stri
     refused(
         &run?,
         &[
-            "waiting for an answer to the columns of database columns, at most",
+            "waiting for an answer to the columns of database asked_columns, at most",
             "no answer came",
         ],
     )?;
@@ -709,19 +709,19 @@ fn leader(cluster: &Cluster, chain: &Chain<'_>) -> Result<usize, String> {
 fn follower_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
     let follower: Choose =
         |cluster, chain| cluster.follower(&chain.c, &chain.database).map_err(text);
-    dies_in_dump(cluster, taosdump, "follower", 3, follower)
+    dies_in_dump(cluster, taosdump, "dies_follower", 3, follower)
 }
 
 fn leader_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    dies_in_dump(cluster, taosdump, "leading", 3, leader)
+    dies_in_dump(cluster, taosdump, "dies_leader", 3, leader)
 }
 
 fn only_replica_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    dies_in_dump(cluster, taosdump, "only", 1, leader)
+    dies_in_dump(cluster, taosdump, "dies_only", 1, leader)
 }
 
 fn mnode_leader_dies(cluster: &mut Cluster, taosdump: &Taosdump) -> Result<(), String> {
-    dies_in_dump(cluster, taosdump, "mnodes", 3, mnode_leader)
+    dies_in_dump(cluster, taosdump, "dies_mnode", 3, mnode_leader)
 }
 
 fn mnode_leader(cluster: &Cluster, chain: &Chain<'_>) -> Result<usize, String> {
@@ -884,9 +884,11 @@ fn history(
         chain.link(cluster, dirs, flags)?.expect_code(0)?;
         chain.rows = Content::read(&chain.c, &database).map_err(text)?.rows() as i64;
     }
-    chain.expect_exact(cluster).inspect_err(|_| {
-        let _ = history.save(chain.dir.path());
-    })?;
+    if let Err(difference) = chain.expect_exact(cluster) {
+        let kept = chain.dir.keep();
+        history.save(&kept).map_err(text)?;
+        return Err(format!("{difference}; see {}", kept.display()));
+    }
     let links = chain.links.len();
     chain.end(cluster)?;
     Ok(links)

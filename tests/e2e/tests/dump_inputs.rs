@@ -7,7 +7,7 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 type Story = fn(Workbench) -> Result<(), String>;
 
-const STORIES: [(&str, Story); 16] = [
+const STORIES: [(&str, Story); 18] = [
     ("a_base_with_a_damaged_file_is_not_followed", damaged_base),
     ("only_its_owner_may_read_a_link", modes),
     (
@@ -52,6 +52,11 @@ const STORIES: [(&str, Story); 16] = [
     ("a_new_tag_is_no_change_of_its_children", added_tag),
     ("a_deleted_value_that_the_server_brings_back", brought_back),
     ("a_server_that_is_gone_is_given_up", killed),
+    ("lost_committed_files_never_make_a_short_link", lost_files),
+    (
+        "keys_of_the_hour_that_comes_twice_are_told_apart",
+        hour_twice,
+    ),
     ("a_second_data_dir_line_changes_nothing", two_data_dirs),
 ];
 
@@ -465,6 +470,118 @@ fn empty_target(mut bench: Workbench) -> Result<(), String> {
         true => Err(run.output()),
         false => Ok(()),
     }
+}
+
+/// Committed files that are gone or cut off in the server's data directory.
+fn lost_files(mut bench: Workbench) -> Result<(), String> {
+    let failed = |e: e2e::SqlError| e.to_string();
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 stt_trigger 1 keep 36500",
+            "create table $.n (ts timestamp, i int)",
+            &rows("n", 0, 5_000),
+            "flush database $",
+        ],
+    )?;
+    let query = format!(
+        "select vgroup_id from information_schema.ins_vgroups where db_name = '{}'",
+        bench.database
+    );
+    let vgroup = bench.query(&query).map_err(failed)?.concat().concat();
+    let data_dir = bench.server.data_dir();
+    let tsdb = data_dir.join(format!("vnode/vnode{vgroup}/tsdb"));
+    let lost = bench.path("lost");
+    for end in [".head", ".data"] {
+        let path = until_there(&tsdb, end)?;
+        let whole = io(fs::read(&path))?;
+        for left in [None, Some(whole.len() / 2)] {
+            match left {
+                None => io(fs::remove_file(&path))?,
+                Some(length) => io(fs::write(&path, &whole[..length]))?,
+            }
+            let run = bench.try_link(&lost, &[]);
+            io(fs::write(&path, &whole))?;
+            expect_said(&run?.expect_code(1)?, &path.display().to_string())?;
+            io(fs::remove_dir_all(&lost))?;
+        }
+    }
+    bench.link(&[])?;
+    // What only the base needs is in the base.
+    let path = until_there(&tsdb, ".head")?;
+    let whole = io(fs::read(&path))?;
+    io(fs::remove_file(&path))?;
+    let later = all(&bench, &["insert into $.n values (now, 1)"]);
+    let out = bench.path("without");
+    let run = later.and_then(|()| bench.try_link(&out, &["--no-flush"]));
+    io(fs::write(&path, whole))?;
+    run?.expect_code(0)?;
+    bench.links.push(out);
+    bench.contents.push(bench.content().map_err(failed)?);
+
+    // Left behind by a commit that was cut off: the next one takes it away.
+    let left = tsdb.join("current.c.json");
+    io(fs::write(&left, "{}"))?;
+    let run = bench.try_link(&lost, &["--no-flush"])?;
+    expect_said(&run.expect_code(1)?, &left.display().to_string())?;
+    all(&bench, &["insert into $.n values (now + 1s, 1)"])?;
+    bench.link(&[])?;
+    bench.restore_both_ways()
+}
+
+/// The committed file with this ending, once the server has written it.
+fn until_there(dir: &Path, end: &str) -> Result<PathBuf, String> {
+    for _ in 0..200 {
+        let mut found = files_below(dir).into_iter();
+        if let Some(path) = found.find(|path| path.to_string_lossy().ends_with(end)) {
+            return Ok(path);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Err(format!("there is no {end} in {}", dir.display()))
+}
+
+/// Where clocks are set back, an hour comes twice. Keys are counted in UTC, whatever the time zone of the client.
+fn hour_twice(mut bench: Workbench) -> Result<(), String> {
+    // 1:59:59 of the first time, 1:00:00 of the second, 1:59:59 of the second, and 2:00:00, in New York.
+    let keys = [
+        1_730_613_599_000_i64,
+        1_730_613_600_000,
+        1_730_617_199_000,
+        1_730_617_200_000,
+    ];
+    let insert = |n: i64| {
+        let row = |key: &i64| format!(" ({}, {n})", key + n);
+        let rows: String = keys.iter().map(row).collect();
+        format!("insert into $.n values{rows}")
+    };
+    let there =
+        |command: &mut Command| io(Run::of(command.env("TZ", "America/New_York")))?.expect_code(0);
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 keep 36500",
+            "create table $.n (ts timestamp, i int)",
+            &insert(0),
+        ],
+    )?;
+    for n in 1..4 {
+        let out = bench.path(&format!("link{n}"));
+        let base = bench.links.last().map(PathBuf::as_path);
+        let databases = [bench.database.as_str()];
+        let taosdump = bench.taosdump;
+        there(&mut taosdump.link_command(bench.server, &databases, base, &out))?;
+        bench.links.push(out);
+        let content = bench.content().map_err(|e| e.to_string())?;
+        bench.contents.push(content);
+        let delete = format!("delete from $.n where ts = {}", keys[1]);
+        all(&bench, &[&insert(n), &delete])?;
+    }
+    let target = bench.target();
+    let rename = [(bench.database.as_str(), target.as_str())];
+    let taosdump = bench.taosdump;
+    there(&mut taosdump.restore_command(bench.server, &bench.links, &rename))?;
+    bench.expect_target(&bench.contents[2])
 }
 
 fn two_data_dirs(bench: Workbench) -> Result<(), String> {

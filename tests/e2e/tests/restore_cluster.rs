@@ -273,7 +273,7 @@ fn one_to_three(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
 
 fn full_dnode(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
     let c = both.single.connect().map_err(text)?;
-    let chain = Chain::new(c, &both.single, taosdump, "full", "vgroups 1 keep 36500")?;
+    let chain = Chain::new(c, &both.single, taosdump, "crammed", "vgroups 1 keep 36500")?;
     let first = &both.cluster.servers[0];
     let c = both.cluster.connect().map_err(text)?;
     c.execute("drop database if exists taosdump_incremental")

@@ -74,6 +74,10 @@ const STORIES: &[(&str, Story)] = &[
     ("the_keep_of_a_super_table_is_carried_over", stable_keep),
     ("new_tags_of_many_children_are_set", many_tags),
     (
+        "tables_whose_names_of_columns_are_not_utf_8_fail_alone",
+        unspeakable_columns,
+    ),
+    (
         "a_database_left_out_of_a_link_is_restored_from_the_next_one",
         left_out,
     ),
@@ -649,6 +653,67 @@ fn stable_keep(mut bench: Workbench) -> Result<(), String> {
 }
 
 /// Links 0 and 2 hold the database, link 1 another one only.
+/// The server takes any bytes for a name. A table that can't be described is a failed table, not the end of the dump; of a
+/// comment only the bytes that can't be told are missing.
+fn unspeakable_columns(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 keep 36500",
+            "create table $.s (ts timestamp, i int) tags (t int)",
+            "insert into $.c using $.s tags (1) values (1, 1)",
+            "create table $.n (ts timestamp, i int)",
+            "insert into $.n values (1, 1)",
+        ],
+    )?;
+    bench.link(&[])?;
+    let good = bench.content().map_err(text)?;
+    let c = connected(&bench)?;
+    let database = &bench.database;
+    for (before, behind) in [
+        ("create table $.bad (ts timestamp, `", "` int)"),
+        (
+            "create table $.bad_s (ts timestamp, i int) tags (`",
+            "` int)",
+        ),
+    ] {
+        let before = before.replace('$', database);
+        let statement = [before.as_bytes(), b"\xff", behind.as_bytes()].concat();
+        c.execute(&statement).map_err(text)?;
+    }
+    let child = "insert into $.bad_c using $.bad_s tags (1) values (1, 1)";
+    all(&bench, &[child])?;
+    for base in [true, false] {
+        let out = bench.path(if base { "link" } else { "full" });
+        let links = std::mem::take(&mut bench.links);
+        if base {
+            bench.links.clone_from(&links);
+        }
+        let run = says(
+            bench.try_link(&out, &[])?,
+            3,
+            &["`bad`", "`bad_s`", "UTF-8"],
+        )?;
+        if run.stderr.lines().any(|line| line.len() > 1_000) {
+            return Err(format!("a message is too long: {}", run.output()));
+        }
+        let chain: Vec<_> = bench.links.iter().chain([&out]).cloned().collect();
+        bench.try_restore(&chain)?.expect_code(3)?;
+        bench.expect_target(&good)?;
+        bench.drop_target().map_err(text)?;
+        bench.links = links;
+    }
+    all(&bench, &["drop table $.bad", "drop table $.bad_s"])?;
+    let comment = [
+        format!("alter table {database}.n comment 'a ").as_bytes(),
+        b"\xff'",
+    ]
+    .concat();
+    c.execute(&comment).map_err(text)?;
+    let run = bench.link(&[])?;
+    says(run, 0, &["not UTF-8 in the comment of table n"]).map(drop)
+}
+
 /// Tags that were added and filled: those of a child are set together, over several connections.
 fn many_tags(mut bench: Workbench) -> Result<(), String> {
     all(

@@ -411,6 +411,8 @@ impl Work<'_> {
                 stored.push(&|column| row.value(column))?;
                 count += 1;
                 if stored.is_full() {
+                    // A table of many rows takes long: it is said that rows come.
+                    self.progress.advance(0, 0);
                     writer.write(stored.take(), &name_of)?;
                 }
             }

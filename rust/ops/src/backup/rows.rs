@@ -497,7 +497,9 @@ impl Work<'_> {
                 let _ = layout.set(self.file_layout(rows.types(), as_bytes, &table.file)?);
             }
             let Some(layout) = layout.get() else { continue };
+            let mut count: u32 = 0;
             while let Some(row) = rows.next_row()? {
+                self.goes_on(&mut count);
                 let writer = match &mut writer {
                     Some(writer) => writer,
                     None => writer.insert(self.create(&table.file, layout)?),
@@ -507,6 +509,14 @@ impl Work<'_> {
         }
         let file = writer.map(FileWriter::finish);
         Ok(TableResult::Rows(file.transpose()?))
+    }
+
+    /// A table of many rows takes long: now and then it is said that rows come.
+    pub(super) fn goes_on(&self, count: &mut u32) {
+        *count = count.wrapping_add(1);
+        if count.is_multiple_of(4_096) {
+            self.progress.advance(0, 0);
+        }
     }
 
     pub(super) fn file_layout(
@@ -592,7 +602,9 @@ impl Work<'_> {
             .collect();
         let layout = self.file_layout(types, &BTreeSet::new(), &first.file)?;
         let mut open: Vec<(&TableJob, FileWriter<'_>)> = Vec::new();
+        let mut count: u32 = 0;
         while let Some(row) = rows.next()? {
+            self.goes_on(&mut count);
             let Some(name) = row.get(0).as_str() else {
                 continue;
             };

@@ -2,16 +2,20 @@
 
 use model::{Cancelled, Progress, retry::pause};
 use server::SqlError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a table is tried again, and how long to wait before that.
 const RETRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
+/// After this time it is not tried again: each try may take the client library as long as it likes.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// How often one table was tried.
 #[derive(Debug, Default)]
 pub(super) struct TableTries {
     failed: u32,
+    /// When it failed first.
+    since: Option<Instant>,
 }
 
 /// What to do after a try that failed.
@@ -35,10 +39,11 @@ impl TableTries {
         progress: &dyn Progress,
     ) -> Result<AfterFailure, Cancelled> {
         self.failed += 1;
+        let lasts = self.since.get_or_insert_with(Instant::now).elapsed();
         if given_up && error.is_disconnected() {
             return Ok(AfterFailure::ServerIsLost);
         }
-        if self.failed <= RETRIES {
+        if self.failed <= RETRIES && lasts < LONGEST {
             pause(PAUSE, progress)?;
             return Ok(AfterFailure::TryAgain);
         }
@@ -60,7 +65,10 @@ mod tests {
                 code,
                 ..SqlError::local("a test")
             };
-            let mut tries = TableTries { failed: RETRIES };
+            let mut tries = TableTries {
+                failed: RETRIES,
+                since: None,
+            };
             tries.after(&error, false, &()).unwrap()
         };
         assert_eq!(after_all(0x090c), AfterFailure::TableFails);

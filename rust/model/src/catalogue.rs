@@ -236,10 +236,34 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
-/// The first half of the SHA-256 of a table's tag values, as hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TagsDigest(pub String);
+/// The first half of the SHA-256 of a table's tag values. Written as hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TagsDigest(pub [u8; 16]);
+
+impl From<TagsDigest> for String {
+    fn from(digest: TagsDigest) -> Self {
+        let digits = digest.0.iter().map(|byte| format!("{byte:02x}"));
+        digits.collect()
+    }
+}
+
+impl TryFrom<String> for TagsDigest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let pair = |pair: &[u8]| match *pair {
+            [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no digest of tags"))
+    }
+}
 
 impl Schema {
     /// Whether any column is a DECIMAL.

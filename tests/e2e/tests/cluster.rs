@@ -2,7 +2,8 @@
 //! link is exact or refused, never short.
 
 use e2e::{
-    Cluster, Connection, Content, History, Installation, Run, Running, Taosdump, setting, until,
+    Cluster, Connection, Content, History, Installation, Run, Running, Taosdump, files_below,
+    setting, until,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -740,7 +741,7 @@ fn mnode_leader(cluster: &Cluster, chain: &Chain<'_>) -> Result<usize, String> {
     }
 }
 
-/// A server dies somewhere in a full dump, and somewhere in a link. A dump that ends with 0 must be exact, any other one
+/// A server dies while a full dump reads rows, and somewhere in a link. A dump that ends with 0 must be exact, any other one
 /// fails and leaves no link. With three replicas the next dump is made while the server is still dead; one of the only
 /// replica is refused until it is back.
 fn dies_in_dump(
@@ -774,7 +775,22 @@ fn dies_in_dump(
 
         let running = Running::start(&mut chain.command(cluster, &dirs, &["-T", "1"])?);
         let running = running.map_err(text)?;
-        thread::sleep(whole.mul_f64(rng.random_range(0.0..1.0)));
+        match round % 2 {
+            // While it reads rows.
+            0 => {
+                let data = |path: &PathBuf| path.extension().is_some_and(|end| end == "avro");
+                let read = || {
+                    files_below(&chain.out())
+                        .iter()
+                        .filter(|path| data(path))
+                        .count()
+                };
+                while running.is_running() && read() < 20 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            _ => thread::sleep(whole.mul_f64(rng.random_range(0.0..1.0))),
+        }
         cluster.servers[victim].kill();
         let run = running.wait().map_err(text)?;
         println!(

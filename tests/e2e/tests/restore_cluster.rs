@@ -271,29 +271,43 @@ fn one_to_three(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
     Ok(())
 }
 
+const DNODE_3: &str = "select `vnodes` from information_schema.ins_dnodes where id = 3";
+
+/// Lets the third dnode hold so many vnodes.
+fn supports(cluster: &mut Cluster, c: &Connection, vnodes: &str) -> Result<(), String> {
+    let server = &mut cluster.servers[2];
+    let file = server.config_dir().join("taos.cfg");
+    let lines = std::fs::read_to_string(&file).map_err(text)?;
+    let others = lines
+        .lines()
+        .filter(|line| !line.starts_with("supportVnodes") && !line.starts_with("forceReadConfig"));
+    let mut lines: Vec<&str> = others.collect();
+    let support = format!("supportVnodes {vnodes}");
+    lines.extend([support.as_str(), "forceReadConfig 1", ""]);
+    std::fs::write(&file, lines.join("\n")).map_err(text)?;
+    server.stop();
+    server.restart().map_err(text)?;
+    until("the third dnode has said how many vnodes it may hold", || {
+        let query = "select `support_vnodes` from information_schema.ins_dnodes where id = 3 and status = 'ready'";
+        Ok(c.query(query)?.concat().concat() == vnodes)
+    })
+    .map_err(text)
+}
+
 fn full_dnode(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
     let c = both.single.connect().map_err(text)?;
     let chain = Chain::new(c, &both.single, taosdump, "crammed", "vgroups 1 keep 36500")?;
-    let first = &both.cluster.servers[0];
     let c = both.cluster.connect().map_err(text)?;
     c.execute("drop database if exists taosdump_incremental")
         .map_err(text)?;
-    let room = |vnodes: &str| {
-        let alter = format!("alter dnode 3 'supportVnodes' '{vnodes}'");
-        c.execute(&alter).map_err(text)
-    };
-    let has = column(
-        &c,
-        "select `vnodes` from information_schema.ins_dnodes where id = 3",
-    )?;
-    // None that has vnodes can do with fewer than one.
-    let full = if has[0] == "0" { "1" } else { has[0].as_str() };
-    if has[0] == "0" {
+    // What it holds now is all that it may hold.
+    if column(&c, DNODE_3)?[0] == "0" {
         c.execute("create database filler vgroups 3")
             .map_err(text)?;
     }
-    room(full)?;
+    supports(&mut both.cluster, &c, &column(&c, DNODE_3)?[0])?;
     for (link, record) in [(0, "1 1"), (1, "3 1")] {
+        let first = &both.cluster.servers[0];
         chain
             .restore(first, taosdump, &chain.links[link..=link], &[])?
             .expect_code(0)?;
@@ -302,7 +316,7 @@ fn full_dnode(both: &mut Both, taosdump: &Taosdump) -> Result<(), String> {
             found if found == record => {}
             found => return Err(format!("the record's replica and vgroups are {found}")),
         }
-        room("64")?;
+        supports(&mut both.cluster, &c, "64")?;
     }
     let drop = format!("drop database {}", chain.target());
     c.execute(&drop).map_err(text)?;

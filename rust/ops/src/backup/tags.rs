@@ -5,7 +5,7 @@ use super::{Backup, BackupError, Changes, Known, changes::TagsMoved};
 use ::rows::avro::{self, DataFileError, FileWriter};
 use model::{
     DataType, Value,
-    catalogue::{Catalogue, Column, SuperTable, TagsDigest},
+    catalogue::{Catalogue, Column, SuperTable, Table, TagsDigest},
 };
 use repository::{layout::Layout, link::TagFile};
 use server::{
@@ -14,8 +14,8 @@ use server::{
     tables::{self, if_there},
 };
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
-use store::{FileEntry, Store, hex};
+use std::collections::BTreeSet;
+use store::{FileEntry, Store};
 
 pub(super) fn copy(
     backup: &Backup<'_>,
@@ -26,27 +26,20 @@ pub(super) fn copy(
     known: Option<&Known>,
 ) -> Result<Vec<TagFile>, BackupError> {
     let mut files = Vec::new();
-    let mut without_tags: BTreeSet<String> = catalogue
-        .tables
-        .values()
-        .filter(|table| {
-            let readable = |stable| !catalogue.unreadable_stables.contains_key(stable);
-            table.stable.as_ref().is_some_and(readable)
-        })
-        .map(|table| table.name.clone())
-        .collect();
     for stable in catalogue.stables.clone().into_values() {
         if catalogue.unreadable_stables.contains_key(&stable.name) {
             continue;
         }
         let mut as_bytes = BTreeSet::new();
+        let mut is_again = false;
         let file = loop {
-            let mut seen = BTreeMap::new();
             let copied = backup.patiently(|| {
-                seen.clear();
+                if std::mem::replace(&mut is_again, true) {
+                    forget(catalogue, &stable.name);
+                }
                 store.remove(&layout.tags_name(&stable.name))?;
                 one(
-                    backup, store, layout, catalogue, changes, known, &stable, &as_bytes, &mut seen,
+                    backup, store, layout, catalogue, changes, known, &stable, &as_bytes,
                 )
             });
             match copied {
@@ -56,15 +49,7 @@ pub(super) fn copy(
                     store.remove(&layout.tags_name(&stable.name))?;
                 }
                 Err(error) => return Err(error),
-                Ok(file) => {
-                    for (name, digest) in seen {
-                        without_tags.remove(&name);
-                        if let Some(table) = catalogue.tables.get_mut(&name) {
-                            table.tags = Some(digest);
-                        }
-                    }
-                    break file;
-                }
+                Ok(file) => break file,
             }
         };
         files.extend(file.map(|file| TagFile {
@@ -72,6 +57,16 @@ pub(super) fn copy(
             file,
         }));
     }
+    let lacks_tags = |table: &&Table| {
+        let readable = |stable| !catalogue.unreadable_stables.contains_key(stable);
+        table.tags.is_none() && table.stable.as_ref().is_some_and(readable)
+    };
+    let without_tags: Vec<String> = catalogue
+        .tables
+        .values()
+        .filter(lacks_tags)
+        .map(|table| table.name.clone())
+        .collect();
     if without_tags.is_empty() {
         return Ok(files);
     }
@@ -93,6 +88,16 @@ pub(super) fn copy(
     Ok(files)
 }
 
+/// Forgets the tags of a super table's children: what an earlier try has seen may be gone.
+fn forget(catalogue: &mut Catalogue, stable: &str) {
+    for table in catalogue.tables.values_mut() {
+        let is_child = table.stable.as_deref() == Some(stable);
+        if is_child && !catalogue.unreadable.contains_key(&table.name) {
+            table.tags = None;
+        }
+    }
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "one step of one function, repeated when a tag is not text"
@@ -101,14 +106,16 @@ fn one(
     backup: &Backup<'_>,
     store: &dyn Store,
     layout: &Layout,
-    catalogue: &Catalogue,
+    catalogue: &mut Catalogue,
     changes: &mut Changes,
     known: Option<&Known>,
     stable: &SuperTable,
     as_bytes: &BTreeSet<usize>,
-    seen: &mut BTreeMap<String, TagsDigest>,
 ) -> Result<Option<FileEntry>, BackupError> {
-    let database = &catalogue.database.name;
+    let Catalogue {
+        database, tables, ..
+    } = catalogue;
+    let database = &database.name;
     let tags = &stable.schema.tags;
     let list = column_list(tags);
     let rows = if_there(
@@ -138,7 +145,7 @@ fn one(
     let moved = changes.tags_moved.get(&stable.name).copied();
     while let Some(row) = rows.next()? {
         let name = row.text(0);
-        let Some(table) = catalogue.tables.get(&name) else {
+        let Some(table) = tables.get_mut(&name) else {
             continue;
         };
         let digest = digest((0..tags.len()).map(|tag| row.get(tag + 1)));
@@ -159,7 +166,7 @@ fn one(
                     || *before != self::digest((0..from).map(|tag| row.get(tag + 1)))
             }
         };
-        seen.insert(name.clone(), digest);
+        table.tags = Some(digest);
         if !(created || changed) {
             continue;
         }
@@ -240,5 +247,9 @@ fn digest<'v>(values: impl Iterator<Item = Value<'v>>) -> TagsDigest {
             Value::Bytes(bytes) => add(6, bytes),
         }
     }
-    TagsDigest(hex(hash.finalize().get(..16).unwrap_or_default()))
+    let mut half = [0; 16];
+    half.iter_mut()
+        .zip(hash.finalize())
+        .for_each(|(to, from)| *to = from);
+    TagsDigest(half)
 }

@@ -55,6 +55,7 @@ const STORIES: &[(&str, Story)] = &[
         "super_tables_of_schemaless_writing_are_named_and_restored",
         schemaless,
     ),
+    ("the_super_table_of_a_stream_is_named_and_restored", stream),
     (
         "a_restore_says_that_it_waits_for_a_frozen_server_and_gives_up",
         frozen_server,
@@ -184,7 +185,7 @@ fn two_at_a_time(mut bench: Workbench) -> Result<(), String> {
     let mut command = bench
         .taosdump
         .restore_command(bench.server, &bench.links[..1], &rename);
-    let slow = Running::start(command.args(["-T", "1", "-B", "50"])).map_err(text)?;
+    let slow = Running::start(command.args(["-T", "1", "-B", "10"])).map_err(text)?;
     wait_for_target(&bench)?;
     let mut command = bench
         .taosdump
@@ -940,6 +941,48 @@ fn schemaless(mut bench: Workbench) -> Result<(), String> {
         if !differences.is_empty() {
             return Err(format!("{first} to {last}: {differences:#?}"));
         }
+    }
+    Ok(())
+}
+
+/// A super table that a stream made. (The community edition of 3.3.7.5 makes no TSMA.)
+fn stream(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 1 keep 36500",
+            "create table $.m (ts timestamp, i int) tags (t int)",
+            "insert into $.c using $.m tags (1) values (1700000000000, 1)",
+            "create snode on dnode 1",
+        ],
+    )?;
+    let made = [
+        "create stream $.sums interval(1m) sliding(1m) from $.m partition by tbname into $.made \
+         as select _twstart ts, sum(i) a from %%trows",
+        "insert into $.of_stream using $.made tags ('x') values (1700000000000, 1.5)",
+    ];
+    let linked = all(&bench, &made).and_then(|()| {
+        let run = bench.link(&[])?;
+        all(
+            &bench,
+            &["insert into $.of_stream values (1700000060000, 2.5)"],
+        )?;
+        bench.link(&[])?;
+        Ok(run)
+    });
+    let gone = all(
+        &bench,
+        &["drop stream if exists $.sums", "drop snode on dnode 1"],
+    );
+    let run = says(linked?, 0, &["stream sums", "made (watermark"])?;
+    gone?;
+    if run.output().contains("m (watermark") {
+        return Err(format!("CREATE made that one: {}", run.output()));
+    }
+    for link in 0..2 {
+        let restored = says(bench.try_restore(&bench.links[link..=link])?, 0, &[]);
+        restored.map_err(|e| format!("link {link}: {e}"))?;
+        bench.expect_target(&bench.contents[link])?;
     }
     Ok(())
 }

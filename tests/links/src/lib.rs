@@ -287,7 +287,7 @@ impl Maker {
             uid: uid(name),
             vgroup: VgId(2),
             stable: (*name != "n").then(|| "s".to_owned()),
-            tags: (*name != "n").then(|| TagsDigest([0; 16])),
+            tags: (*name != "n").then_some(TagsDigest([0; 16])),
             schema: (*name == "n").then(|| Schema {
                 tags: Vec::new(),
                 ..schema()

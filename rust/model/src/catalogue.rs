@@ -444,6 +444,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_digest_of_tags_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let digest = TagsDigest(std::array::from_fn(|n| n as u8 * 17));
+        let text = String::from(digest);
+        assert_eq!(text, "00112233445566778899aabbccddeeff");
+        assert_eq!(TagsDigest::try_from(text.clone()), Ok(digest));
+        for broken in [
+            "",
+            "00",
+            &text[1..],
+            &format!("{text}00"),
+            &text.replace('f', "g"),
+        ] {
+            assert!(TagsDigest::try_from(broken.to_owned()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
     fn the_keep_of_a_super_table_is_told_from_its_other_options() {
         let schema = |options: &str| Schema {
             columns: Vec::new(),

@@ -135,6 +135,7 @@ fn connected(
         progress,
     };
     let plan = || Plan::of(job, links, targets, &connection);
+    progress.step("looking at what is there", Unit::Tables, 0);
     // What can't be restored is refused before anything is written, a claim included.
     let planned = match plan() {
         Ok(planned) => planned,

@@ -125,7 +125,7 @@ impl Watch {
             }),
             moved: Mutex::new(Moved {
                 last: Instant::now(),
-                step: "connecting".to_owned(),
+                step: "beginning".to_owned(),
             }),
             heard: Arc::new(Heard {
                 last: Mutex::new(Instant::now()),

@@ -412,6 +412,8 @@ impl Work<'_> {
                 count += 1;
                 self.goes_on(&mut seen);
                 if stored.is_full() {
+                    // A table of many rows takes long: it is said that rows come.
+                    self.progress.advance(0, 0);
                     writer.write(stored.take(), &name_of)?;
                 }
             }

@@ -88,16 +88,26 @@ struct Bench<'s> {
 }
 
 impl Bench<'_> {
-    fn restore(&self, links: &[PathBuf]) -> Result<Result<RestoreOutcome, RestoreError>, Failed> {
+    fn library(&self) -> Result<server::Library, Failed> {
         let library = self.server.installation().library_dir().join("libtaos.so");
-        let library = server::Library::load(&library, Some(&self.server.config_dir()))?;
+        Ok(server::Library::load(
+            &library,
+            Some(&self.server.config_dir()),
+        )?)
+    }
+
+    fn login(&self) -> server::Login {
+        server::Login {
+            host: Some("localhost".to_owned()),
+            port: self.server.port(),
+            ..server::Login::default()
+        }
+    }
+
+    fn restore(&self, links: &[PathBuf]) -> Result<Result<RestoreOutcome, RestoreError>, Failed> {
         let store = |link: &PathBuf| Arc::new(Directory::new(link)) as Arc<dyn Store>;
         let job = RestoreJob {
-            login: server::Login {
-                host: Some("localhost".to_owned()),
-                port: self.server.port(),
-                ..server::Login::default()
-            },
+            login: self.login(),
             links: links.iter().map(store).collect(),
             databases: Vec::new(),
             rename: BTreeMap::new(),
@@ -105,7 +115,7 @@ impl Bench<'_> {
             threads: 2,
             batch: 16_384,
         };
-        Ok(ops::restore::run(&job, &library, &()))
+        Ok(ops::restore::run(&job, &self.library()?, &()))
     }
 
     /// Restores links, of which nothing may be missing; how many rows that wrote.
@@ -199,16 +209,34 @@ impl Making {
         Directory::new(&self.root)
     }
 
-    /// A super table with a tag `t`, of which each child has its uid.
-    fn stable(&mut self, name: &str, columns: &[(&str, &str)]) {
-        let mut schema = schema(columns);
-        schema.tags = vec![Column {
-            name: "t".to_owned(),
-            column_type: "INT".parse().unwrap(),
-            id: None,
-            key: false,
-            coding: None,
-        }];
+    /// A super table with a tag, of which each child has its uid.
+    fn stable(
+        &mut self,
+        bench: &Bench<'_>,
+        name: &str,
+        columns: &[(&str, &str)],
+    ) -> Result<(), Failed> {
+        // As the server would describe it.
+        let scratch = "scratch";
+        let table = format!("{scratch}.{}", quoted(name));
+        let words = columns.iter();
+        let words = words.map(|(name, sql)| format!("{} {sql}", quoted(name)));
+        let words: Vec<String> = words.collect();
+        bench
+            .c
+            .execute(&format!("create database if not exists {scratch}"))?;
+        let create = format!(
+            "create stable {table} ({}) tags (nr int)",
+            words.join(", ")
+        );
+        bench.c.execute(&create)?;
+        let connection = bench.library()?.connect(&bench.login())?;
+        let described = server::catalogue::schema(&connection, scratch, name, None)?;
+        bench.c.execute(&format!("drop stable {table}"))?;
+        let mut schema = described.ok_or("the super table is gone")?;
+        for (column, id) in schema.columns.iter_mut().zip(1..) {
+            column.id = Some(id);
+        }
         self.stables.push(SuperTable {
             name: name.to_owned(),
             suid: Suid(100),
@@ -216,6 +244,7 @@ impl Making {
             comment: None,
             updated: String::new(),
         });
+        Ok(())
     }
 
     fn table(&mut self, name: &str, uid: i64, stable: Option<&str>, columns: &[(&str, &str)]) {
@@ -520,7 +549,7 @@ fn types(bench: &Bench<'_>) -> Result<(), Failed> {
         rows.iter().map(|row| row[..20].to_vec()).collect()
     };
     link.normal("without", &TYPES[..20], &without(&rows))?;
-    link.stable("s", &TYPES[..20]);
+    link.stable(bench, "s", &TYPES[..20])?;
     let (first, second) = (without(&rows[..10]), without(&rows[10..]));
     for (name, uid, rows) in [("c1", 11, &first), ("c2", 12, &second)] {
         link.table(name, uid, Some("s"), &[]);
@@ -581,13 +610,14 @@ fn keep(bench: &Bench<'_>) -> Result<(), Failed> {
     let columns = [("ts", "TIMESTAMP"), ("i", "INT")];
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let day = 86_400_000;
-    let start = now.as_millis() as i64 - 2_000 * day;
+    // No row is near the day that is kept or not.
+    let start = now.as_millis() as i64 - 2_000 * day - day / 2;
     let rows: Vec<Vec<Cell>> = (0..2_000)
         .map(|i| vec![Cell::Time(start + i * day), Cell::Int(i)])
         .collect();
     let mut link = bench.link("full")?;
     link.create = format!("CREATE DATABASE `{}` VGROUPS 2 KEEP 1000d", bench.database);
-    link.stable("s", &columns);
+    link.stable(bench, "s", &columns)?;
     let recent = &rows[1_500..];
     let tables: [(&str, i64, &[Vec<Cell>]); 3] = [
         ("both", 1, &rows),
@@ -668,7 +698,7 @@ fn keys(first: i64, last: i64) -> KeySpan {
 
 fn spans(bench: &Bench<'_>) -> Result<(), Failed> {
     let mut link = bench.link("full")?;
-    link.stable("s", &PLAIN);
+    link.stable(bench, "s", &PLAIN)?;
     let rows = plain(0..100);
     for (name, uid) in [("a", 1), ("b", 2), ("c", 3)] {
         link.table(name, uid, Some("s"), &[]);
@@ -770,7 +800,7 @@ fn other_columns(bench: &Bench<'_>) -> Result<(), Failed> {
 
 fn gone(bench: &Bench<'_>) -> Result<(), Failed> {
     let mut full = bench.link("full")?;
-    full.stable("s", &PLAIN);
+    full.stable(bench, "s", &PLAIN)?;
     let names = ["a", "b", "c"];
     for (name, uid) in names.iter().zip(1..) {
         full.table(name, uid, Some("s"), &[]);
@@ -784,7 +814,7 @@ fn gone(bench: &Bench<'_>) -> Result<(), Failed> {
     let mut next = bench.link("next")?;
     next.base = Some(full);
     next.versions = (10, 20);
-    next.stable("s", &PLAIN);
+    next.stable(bench, "s", &PLAIN)?;
     let rows = plain(0..50);
     for (name, uid) in names.iter().zip(1..) {
         next.table(name, uid, Some("s"), &[]);
@@ -807,7 +837,7 @@ fn gone(bench: &Bench<'_>) -> Result<(), Failed> {
 
 fn many(bench: &Bench<'_>) -> Result<(), Failed> {
     let mut link = bench.link("full")?;
-    link.stable("s", &PLAIN);
+    link.stable(bench, "s", &PLAIN)?;
     let rows: Vec<Vec<Vec<Cell>>> = (0..10_000).map(|i| plain(i..i + 1 + i % 5)).collect();
     let names: Vec<String> = (0..10_000).map(|i| format!("t{i}")).collect();
     let mut tables: Vec<(&str, i64, &[Vec<Cell>])> = Vec::new();

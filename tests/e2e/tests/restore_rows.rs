@@ -225,10 +225,7 @@ impl Making {
         bench
             .c
             .execute(&format!("create database if not exists {scratch}"))?;
-        let create = format!(
-            "create stable {table} ({}) tags (nr int)",
-            words.join(", ")
-        );
+        let create = format!("create stable {table} ({}) tags (nr int)", words.join(", "));
         bench.c.execute(&create)?;
         let connection = bench.library()?.connect(&bench.login())?;
         let described = server::catalogue::schema(&connection, scratch, name, None)?;

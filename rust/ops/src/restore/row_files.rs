@@ -6,7 +6,7 @@
 use super::{RestoreError, rows::Writer};
 use ::rows::{
     arrow::{RowsError, TableRows, TablesOf},
-    parquet::{ParquetFile, ReadRange, Selection},
+    parquet::{ParquetFile, Selection, Stored},
 };
 use model::{MayPass as _, catalogue::Schema, pool};
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use server::{
     insert::{InsertError, Sent, Shape},
     load::{Loader, Part, loads},
 };
-use std::{collections::HashMap, io, ops::Range, slice};
+use std::{collections::HashMap, ops::Range, slice};
 use store::Store;
 
 /// The tables whose rows are in files of many tables, by name.
@@ -130,7 +130,7 @@ impl<'a> Queue<'a> {
             };
             let (store, name) = (self.store, rows.file.path.as_str());
             let place = store.place(name);
-            let opened = ParquetFile::open(Stored { store, name }, &place);
+            let opened = ParquetFile::open(Stored::new(store, name), &place);
             let opened = opened.map_err(LinkError::from)?;
             let groups = 0..opened.row_groups();
             self.current = Some((File { opened, place }, groups));
@@ -151,24 +151,6 @@ fn next_of<'a>(queue: &Mutex<Queue<'a>>) -> Result<Option<Group<'a>>, RestoreErr
         queue.end();
     }
     next
-}
-
-/// A file in a store.
-#[derive(Debug, Clone)]
-struct Stored<'a> {
-    store: &'a dyn Store,
-    name: &'a str,
-}
-
-impl ReadRange for Stored<'_> {
-    fn length(&self) -> io::Result<u64> {
-        self.store.length(self.name).map_err(io::Error::other)
-    }
-
-    fn read_range(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let bytes = self.store.get_range(self.name, range);
-        bytes.map_err(io::Error::other)
-    }
 }
 
 fn write_group<'w>(

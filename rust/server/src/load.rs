@@ -282,3 +282,180 @@ fn slice<'a>(column: &'a ColumnRows<'_>, rows: usize) -> Option<ColumnSlice<'a>>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{
+        Cell, Cells, Precision, RowBatch, Suid, Uid, Version, VgId,
+        catalogue::{Column, Schema},
+    };
+    use rows::arrow::{Layout, Origin, TablesOf, encode};
+    use std::sync::Arc;
+
+    /// Tables with so many rows each, of a key and a column of this type, that has these values one after the other.
+    fn tables(column_type: &str, rows: &[usize], values: &[Option<&[u8]>]) -> TablesOf {
+        let column = |(name, sql, id): (&str, &str, i64)| Column {
+            name: name.to_owned(),
+            column_type: sql.parse().unwrap(),
+            id: Some(id),
+            key: false,
+            coding: None,
+        };
+        let schema = Schema {
+            columns: [("ts", "TIMESTAMP", 1), ("v", column_type, 2)]
+                .map(column)
+                .into(),
+            tags: Vec::new(),
+            options: String::new(),
+        };
+        let origin = Origin {
+            stable: None,
+            suid: Suid(0),
+            vgroup: VgId(2),
+            file_set: None,
+            precision: Precision::Milliseconds,
+        };
+        let all = rows.iter().sum();
+        let data_type = schema.columns[1].column_type.data_type;
+        let mut cells = Cells::new(model::ColumnId(2), data_type);
+        for value in values.iter().cycle().take(all) {
+            cells.push(value.map_or(Cell::Null, Cell::Value)).unwrap();
+        }
+        let batch = RowBatch {
+            suid: Suid(0),
+            tables: (0..).map(Uid).zip(rows.iter().copied()).collect(),
+            keys: rows
+                .iter()
+                .flat_map(|rows| (0..*rows as i64).map(Key))
+                .collect(),
+            versions: vec![Version(1); all],
+            columns: vec![cells],
+        };
+        let layout = Layout::new(&schema, origin).unwrap();
+        let names: Vec<String> = (0..rows.len()).map(|number| format!("t{number}")).collect();
+        let name_of = |uid: Uid| names.get(uid.0 as usize).map(String::as_str);
+        let encoded = encode(&layout, batch, &name_of).unwrap();
+        TablesOf::new(Arc::new(layout.with_raw(&encoded.raw)), encoded.batch).unwrap()
+    }
+
+    /// How many rows of which tables go to the server together.
+    fn cut(of: &TablesOf, most: usize) -> Vec<Vec<(&str, usize)>> {
+        let shape = Shape::of_file(of.layout().columns());
+        let parts = of.tables().map(|rows| Part::new(rows).unwrap());
+        let loads = loads(&shape, parts, most).unwrap();
+        let parts = |load: &Vec<Part<'_>>| -> Vec<(usize, usize)> {
+            let parts = load.iter();
+            parts
+                .map(|part| (part.rows.range().start, part.rows.len()))
+                .collect()
+        };
+        let name = |row: usize| {
+            let mut tables = of.tables();
+            tables
+                .find(|rows| rows.range().contains(&row))
+                .map_or("", |rows| rows.name)
+        };
+        let named = |load| parts(load).into_iter().map(|(row, rows)| (name(row), rows));
+        loads.iter().map(|load| named(load).collect()).collect()
+    }
+
+    #[test]
+    fn small_tables_go_together_and_large_ones_in_pieces() {
+        let one = [Some(&[1_u8][..])];
+        let of = tables("TINYINT", &[3, 2, 9, 1, 1], &one);
+        assert_eq!(
+            cut(&of, 5),
+            [
+                vec![("t0", 3), ("t1", 2)],
+                vec![("t2", 4)],
+                vec![("t2", 5)],
+                vec![("t3", 1), ("t4", 1)],
+            ]
+        );
+        let many = tables("TINYINT", &[1; LOAD_TABLES + 1], &one);
+        let loads = cut(&many, 10_000);
+        assert_eq!((loads.len(), loads[1].len()), (2, 1));
+        let large = tables("TINYINT", &[100_000], &one);
+        assert!(
+            cut(&large, 1_000_000)
+                .concat()
+                .iter()
+                .all(|(_, rows)| *rows <= 32_767)
+        );
+    }
+
+    #[test]
+    fn long_values_make_small_pieces() {
+        let long = vec![0; 50_000];
+        let of = tables("VARBINARY(60000)", &[300], &[Some(&long)]);
+        let pieces = cut(&of, 16_384).concat();
+        let rows: usize = pieces.iter().map(|(_, rows)| rows).sum();
+        assert_eq!(rows, 300);
+        assert!(pieces.iter().all(|(_, rows)| rows * 50_000 <= LOAD_BYTES));
+        let longest = vec![0; LOAD_BYTES + 1];
+        let of = tables("BLOB", &[3], &[Some(&longest)]);
+        assert_eq!(cut(&of, 16_384).len(), 3);
+        // What matters to the client library is how long an NCHAR may be.
+        let of = tables("NCHAR(16000)", &[3_000], &[None]);
+        let pieces = cut(&of, 16_384).concat();
+        assert!(pieces.iter().all(|(_, rows)| rows * 4 * 16_000 <= 64 << 20));
+    }
+
+    #[test]
+    fn cells_are_what_the_client_library_reads() {
+        let sent = |column_type: &str, values: &[Option<&[u8]>], expected: &ColumnSlice<'_>| {
+            let of = tables(column_type, &[values.len()], values);
+            let rows = of.tables().next().unwrap();
+            let columns = rows.columns().unwrap();
+            let found = slice(&columns[1], rows.len()).unwrap();
+            assert_eq!(&found, expected, "{column_type}");
+        };
+        let fixed = |data_type, rows, values: &[u8], nulls| {
+            ColumnSlice::fixed(data_type, rows, values.to_vec().into(), nulls).unwrap()
+        };
+        let variable = |data_type, lengths: &[i32], values: &str, nulls| {
+            let values = values.as_bytes().to_vec().into();
+            ColumnSlice::variable(data_type, lengths.to_vec(), values, nulls).unwrap()
+        };
+        let bits = [Some(&[1_u8][..]), Some(&[0]), Some(&[1])];
+        sent("BOOL", &bits, &fixed(DataType::Bool, 3, &[1, 0, 1], None));
+        let small = 0x0102_i16.to_le_bytes();
+        let nulls = Some(vec![false, true]);
+        let expected = fixed(DataType::SmallInt, 2, &[2, 1, 0, 0], nulls.clone());
+        sent("SMALLINT", &[Some(&small), None], &expected);
+        // A DECIMAL is wider in the file, or raw if it has more digits than it may.
+        for value in [-5_i64, 99_999] {
+            let bytes = value.to_le_bytes();
+            let padded = [bytes, [0; 8]].concat();
+            let expected = fixed(DataType::Decimal64, 2, &padded, nulls.clone());
+            sent("DECIMAL(4, 1)", &[Some(&bytes), None], &expected);
+        }
+        let wide = 7_i128.to_le_bytes();
+        let expected = fixed(DataType::Decimal, 1, &wide, None);
+        sent("DECIMAL(20, 1)", &[Some(&wide)], &expected);
+        let expected = variable(DataType::Varchar, &[2, 0, 1], "abc", None);
+        sent(
+            "VARCHAR(9)",
+            &[Some(b"ab"), Some(b""), Some(b"c")],
+            &expected,
+        );
+        let nchar = |text: &str| -> Vec<u8> {
+            text.chars()
+                .flat_map(|c| u32::from(c).to_le_bytes())
+                .collect()
+        };
+        let (text, surrogate) = (nchar("\u{e9}"), 0xd800_u32.to_le_bytes());
+        let nulls = Some(vec![false, true]);
+        let expected = variable(DataType::Nchar, &[2, 0], "\u{e9}", nulls);
+        sent("NCHAR(9)", &[Some(&text), None], &expected);
+        let bytes = [0xc3, 0xa9, 0xed, 0xa0, 0x80];
+        let expected =
+            ColumnSlice::variable(DataType::Nchar, vec![2, 3], bytes.to_vec().into(), None);
+        sent(
+            "NCHAR(9)",
+            &[Some(&text), Some(&surrogate)],
+            &expected.unwrap(),
+        );
+    }
+}

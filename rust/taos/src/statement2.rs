@@ -19,7 +19,7 @@ use std::{
 pub const MOST_ROWS: usize = i16::MAX as usize;
 
 /// Cells of one column, as the library reads them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnSlice<'a> {
     data_type: DataType,
     rows: usize,

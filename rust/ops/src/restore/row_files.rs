@@ -8,7 +8,7 @@ use ::rows::{
     arrow::{RowsError, TableRows, TablesOf},
     parquet::{ParquetFile, Selection, Stored},
 };
-use model::{MayPass as _, catalogue::Schema, pool};
+use model::{Key, KeySpan, MayPass as _, catalogue::Schema, pool};
 use parking_lot::Mutex;
 use repository::link::{LinkError, RowFile, TableChange};
 use server::{
@@ -215,24 +215,20 @@ fn has_columns_of(rows: &TablesOf, schema: &Schema) -> bool {
     same && columns.len() == schema.columns.len()
 }
 
-/// The rows in the spans of the change, which ascend as the keys of the rows do.
+/// The rows in the spans of the change.
 fn in_spans<'b>(rows: &TableRows<'b>, change: &TableChange) -> Vec<TableRows<'b>> {
-    let keys: Vec<_> = rows.keys().collect();
-    let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    for span in &change.spans {
-        if span.first <= *first && *last <= span.last {
-            return vec![rows.clone()];
-        }
+    let keys: Vec<Key> = rows.keys().collect();
+    let ranges = within(&keys, &change.spans);
+    ranges.map(|range| rows.slice(range)).collect()
+}
+
+/// Where keys, which ascend, lie in spans.
+fn within<'k>(keys: &'k [Key], spans: &'k [KeySpan]) -> impl Iterator<Item = Range<usize>> + 'k {
+    let ranges = spans.iter().map(|span| {
         let before = keys.partition_point(|key| *key < span.first);
-        let through = keys.partition_point(|key| *key <= span.last);
-        if before < through {
-            found.push(rows.slice(before..through));
-        }
-    }
-    found
+        before..keys.partition_point(|key| *key <= span.last)
+    });
+    ranges.filter(|range| !range.is_empty())
 }
 
 /// Writes a load, again as long as the server can't take it. Of each table it is counted, or the table fails.
@@ -302,5 +298,24 @@ fn count(writer: &Writer<'_>, table: &str, mut sent: Sent) {
 fn fail(writer: &Writer<'_>, table: &str, problem: String) {
     if let Some(target) = writer.tables.get(table) {
         writer.fail(target.change, problem);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_keys_in_the_spans_are_taken() {
+        let keys: Vec<Key> = [1, 3, 3, 5, 9].map(Key).to_vec();
+        let span = |first, last| KeySpan {
+            first: Key(first),
+            last: Key(last),
+        };
+        let found = |spans: &[KeySpan]| within(&keys, spans).collect::<Vec<_>>();
+        assert_eq!(found(&[KeySpan::ALL]), [0..5]);
+        assert_eq!(found(&[]), []);
+        assert_eq!(found(&[span(3, 3), span(4, 4), span(5, 20)]), [1..3, 3..5]);
+        assert_eq!(found(&[span(-9, 0), span(10, 20)]), []);
     }
 }

@@ -13,6 +13,7 @@
 //! | `schema` | creates and alters super tables and tables |
 //! | `tags` | sets the tags of children that are there |
 //! | `rows` | deletes ranges and writes rows |
+//! | `row_files` | writes the rows of files with many tables |
 //! | `failures` | keeps what went wrong |
 //! | `blocks` | restores a coordinator's archives |
 //! | `error` | says why a restore failed |
@@ -22,6 +23,7 @@ mod claim;
 mod error;
 mod failures;
 mod plan;
+mod row_files;
 mod rows;
 mod schema;
 mod tags;

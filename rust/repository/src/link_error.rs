@@ -2,7 +2,7 @@
 
 use crate::manifest::MANIFEST;
 use model::{Cancelled, MayPass, sealed::NewerFormat};
-use rows::avro::DataFileError;
+use rows::{avro::DataFileError, parquet::ParquetError};
 use store::StoreError;
 
 /// A link that can't be used.
@@ -30,6 +30,9 @@ pub enum LinkError {
     /// A data file can't be written or read.
     #[error(transparent)]
     Data(#[from] DataFileError),
+    /// A file with rows of many tables can't be read.
+    #[error(transparent)]
+    Rows(#[from] ParquetError),
     /// A file can't be written or read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -42,6 +45,7 @@ impl MayPass for LinkError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Data(error) => error.may_pass(),
+            Self::Rows(error) => error.may_pass(),
             Self::Store(error) => error.may_pass(),
             Self::NotALink { .. } | Self::Damaged { .. } | Self::Newer(_) | Self::Cancelled(_) => {
                 false

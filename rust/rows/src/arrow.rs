@@ -16,12 +16,14 @@
 //! | `layout` | which columns a file has, and how that is said in Arrow's schema |
 //! | `encode` | a row batch → a record batch |
 //! | `rows` | a record batch, table by table and column by column |
+//! | `shown` | the columns of a record batch as a server's answer would have them |
 //! | `decode` | a record batch → a row batch |
 
 mod decode;
 mod encode;
 mod layout;
 mod rows;
+pub(crate) mod shown;
 
 pub use decode::decode;
 pub use encode::{EncodeError, Encoded, encode};

@@ -1,12 +1,19 @@
 //! Writing rows to a table, batch by batch.
 
 use crate::{Connection, SqlError, sql};
-use model::{DataType, Key, OwnedValue, catalogue::Schema};
+use model::{
+    DataType, Key, MayPass, OwnedValue,
+    catalogue::{ColumnSize, ColumnType, Schema},
+};
+use rows::arrow::FileColumn;
 use taos::Column;
 
 /// A batch is sent when it holds this many bytes, or rows: the client library takes no more at a time.
 const BATCH_BYTES: usize = 4 << 20;
 const MOST_ROWS: usize = 32_767;
+
+/// The client library keeps room for the longest NCHAR in every row of a table. It gets no more than this.
+const NCHAR_BYTES: usize = 64 << 20;
 
 /// A statement of SQL text is sent when it holds this many bytes; the server takes 1 MiB.
 pub const STATEMENT_BYTES: usize = 512 << 10;
@@ -15,7 +22,7 @@ pub const STATEMENT_BYTES: usize = 512 << 10;
 const OUT_OF_RANGE: u32 = 0x060b;
 
 /// Rows that could not be written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum InsertError {
     /// The server refused.
     #[error(transparent)]
@@ -33,6 +40,17 @@ impl InsertError {
             Self::Value(_) => true,
         }
     }
+
+    /// Whether a row is older than the server keeps, or newer.
+    pub(crate) fn is_out_of_range(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.code & 0xffff == OUT_OF_RANGE)
+    }
+}
+
+impl MayPass for InsertError {
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.may_pass())
+    }
 }
 
 /// How many rows a batch came to.
@@ -46,6 +64,21 @@ pub struct Sent {
     pub refused: u64,
     /// Why the first of these is refused.
     pub problem: Option<String>,
+}
+
+impl Sent {
+    /// So many rows were written.
+    pub(crate) fn written(rows: usize) -> Self {
+        Self {
+            rows: rows as u64,
+            ..Self::default()
+        }
+    }
+
+    /// How many rows there were.
+    pub fn all(&self) -> u64 {
+        self.rows + self.expired + self.refused
+    }
 }
 
 impl std::ops::AddAssign for Sent {
@@ -68,6 +101,7 @@ pub struct Shape {
     /// Empty ones, to bind.
     columns: Vec<Column>,
     way: Way,
+    most_rows: usize,
 }
 
 /// How rows go to the server.
@@ -82,23 +116,48 @@ enum Way {
 impl Shape {
     /// The columns of this schema.
     pub fn of(schema: &Schema) -> Self {
-        let columns = &schema.columns;
-        let names: Vec<String> = columns.iter().map(|c| sql::name(&c.name)).collect();
-        let types: Vec<DataType> = columns.iter().map(|c| c.column_type.data_type).collect();
+        let columns = schema.columns.iter();
+        Self::new(columns.map(|column| (column.name.as_str(), column.column_type)))
+    }
+
+    /// The columns of a file of rows.
+    pub fn of_file(columns: &[FileColumn]) -> Self {
+        let columns = columns.iter();
+        Self::new(columns.map(|column| (column.name.as_str(), column.column_type)))
+    }
+
+    fn new<'c>(columns: impl Iterator<Item = (&'c str, ColumnType)>) -> Self {
+        let (names, types): (Vec<&str>, Vec<ColumnType>) = columns.unzip();
+        let quoted: Vec<String> = names.iter().copied().map(sql::name).collect();
+        let column =
+            |column_type: &ColumnType| Column::decimal(column_type.data_type, column_type.scale());
+        let nchar = |column_type: &ColumnType| match (column_type.data_type, column_type.size) {
+            (DataType::Nchar, ColumnSize::Length(characters)) => 4 * characters as usize,
+            _ => 1,
+        };
+        let longest = types.iter().map(nchar).max().unwrap_or(1).max(1);
         Self {
-            key: columns.first().map(|c| c.name.clone()).unwrap_or_default(),
-            names: names.join(", "),
-            columns: columns
-                .iter()
-                .zip(&types)
-                .map(|(column, data_type)| Column::decimal(*data_type, column.column_type.scale()))
-                .collect(),
-            way: match types.iter().any(is_blob) {
+            key: names.first().map_or_else(String::new, ToString::to_string),
+            names: quoted.join(", "),
+            columns: types.iter().map(column).collect(),
+            way: match types.iter().any(|kind| is_blob(&kind.data_type)) {
                 true => Way::BoundWithBlobs,
                 false => Way::Bound,
             },
-            types,
+            most_rows: NCHAR_BYTES / longest,
+            types: types.iter().map(|kind| kind.data_type).collect(),
         }
+    }
+
+    /// An INSERT of rows of any table with this shape, to be prepared.
+    pub(crate) fn insert(&self) -> String {
+        let marks = vec!["?"; self.columns.len()].join(", ");
+        format!("INSERT INTO ? ({}) VALUES ({marks})", self.names)
+    }
+
+    /// How many rows of a table the client library takes.
+    pub(crate) fn most_rows(&self) -> usize {
+        MOST_ROWS.min(self.most_rows)
     }
 
     /// The name of the first column.
@@ -124,6 +183,7 @@ impl Shape {
                 true => Way::BoundWithBlobs,
                 false => Way::Bound,
             },
+            most_rows: MOST_ROWS,
             types,
         }
     }
@@ -199,23 +259,19 @@ impl<'a> Batch<'a> {
         oldest: Option<Key>,
         rows: &[Vec<OwnedValue>],
     ) -> Result<Sent, InsertError> {
-        let written = |rows: usize| Sent {
-            rows: rows as u64,
-            ..Sent::default()
-        };
         let error = match self.try_send(connection, rows) {
-            Ok(()) => return Ok(written(rows.len())),
+            Ok(()) => return Ok(Sent::written(rows.len())),
             Err(error) => error,
         };
         match error {
-            InsertError::Sql(error) if error.code & 0xffff == OUT_OF_RANGE && oldest.is_some() => {
+            error if error.is_out_of_range() && oldest.is_some() => {
                 let is_kept = |row: &&Vec<OwnedValue>| match row.first() {
                     Some(OwnedValue::Int(key)) => Some(Key(*key)) >= oldest,
                     _ => true,
                 };
                 let kept: Vec<Vec<OwnedValue>> = rows.iter().filter(is_kept).cloned().collect();
                 if kept.len() == rows.len() {
-                    return Err(error.into());
+                    return Err(error);
                 }
                 let mut sent = self.send_some(connection, oldest, &kept)?;
                 sent.expired += (rows.len() - kept.len()) as u64;
@@ -264,8 +320,7 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        let marks = vec!["?"; columns.len()].join(", ");
-        let insert = format!("INSERT INTO ? ({}) VALUES ({marks})", self.shape.names);
+        let insert = self.shape.insert();
         if self.shape.way == Way::BoundWithBlobs {
             return Ok(connection.insert_with_blobs(&insert, &self.table, &columns)?);
         }

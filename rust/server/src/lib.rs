@@ -10,6 +10,7 @@
 //! | [`ddl`] | the statements that create, alter and drop |
 //! | [`select`] | reading rows and tags |
 //! | [`insert`] | writing rows |
+//! | [`load`] | writing rows column by column, to several tables at a time |
 //! | [`topics`] | topics and consumer groups |
 //! | [`restore_claim`] | who restores to a database |
 //! | [`restore_lacks`] | which tables of a restored database lack something |
@@ -22,6 +23,7 @@ pub mod cluster;
 pub mod database;
 pub mod ddl;
 pub mod insert;
+pub mod load;
 mod login;
 pub mod restore_claim;
 pub mod restore_lacks;

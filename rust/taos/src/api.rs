@@ -149,7 +149,7 @@ pub(crate) struct RawBinds2 {
 }
 
 functions! {
-    /// Prepared statements that take BLOBs, of 3.3.5 and later.
+    /// Prepared statements that take BLOBs and rows of several tables, of 3.3.5 and later.
     Stmt2Functions
     init = "taos_stmt2_init": fn(Handle, *const RawOption2) -> Handle;
     prepare = "taos_stmt2_prepare": fn(Handle, *const c_char, c_ulong) -> c_int;

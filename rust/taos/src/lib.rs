@@ -9,7 +9,7 @@
 //! | [`library`] | finding the library's functions |
 //! | [`connection`] | statements and their results |
 //! | [`statement`] | prepared INSERTs |
-//! | [`statement2`] | prepared INSERTs of rows with BLOBs |
+//! | [`statement2`] | prepared INSERTs by the newer functions: of several tables, also with BLOBs |
 //! | [`tmq`] | subscriptions |
 //! | `api` | the functions as C declares them |
 //! | `umask` | the process's umask, kept from the library |

@@ -273,6 +273,9 @@ impl OneHistory<'_> {
                 .choose(&mut self.rng)
                 .unwrap_or(&"null"),
         ]);
+        // A chain may have links of both kinds.
+        let format = ["avro", "parquet"].choose(&mut self.rng);
+        command.args(["--format", format.unwrap_or(&"avro")]);
         if self.rng.random_ratio(2, 5) && history.has_wal() {
             command.arg("--no-flush");
         }

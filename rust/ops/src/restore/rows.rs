@@ -1,6 +1,6 @@
 //! Deleting ranges and writing rows, over several connections.
 
-use super::{Apply, Failures, RestoreError, RestoreJob, target::SAID};
+use super::{Apply, Failures, RestoreError, RestoreJob, row_files, target::SAID};
 use ::rows::{
     avro::{DataFileError, FileReader},
     source::{Row as _, RowSource as _},
@@ -44,8 +44,11 @@ pub(super) fn write(
     changes: &[TableChange],
 ) -> Result<Written, RestoreError> {
     let mut jobs = Vec::new();
+    let mut of_row_files = row_files::Tables::new();
+    let mut count = 0;
     for change in changes {
-        if change.file.is_none() && (change.create || change.deletes.is_empty()) {
+        let deletes = !change.create && !change.deletes.is_empty();
+        if change.file.is_none() && change.rows == 0 && !deletes {
             continue;
         }
         let Some(table) = tables.get(&change.name) else {
@@ -54,22 +57,28 @@ pub(super) fn write(
         if apply.failures.is_absent(&change.name) {
             continue;
         }
-        match apply.schema_of(table) {
-            Some(schema) => jobs.push((change, Shape::of(schema))),
-            None => apply.fail(
-                &change.name,
-                FailedId::Table(table.uid),
-                "the link does not know its columns",
-            ),
+        let Some(schema) = apply.schema_of(table) else {
+            let problem = "the link does not know its columns";
+            apply.fail(&change.name, FailedId::Table(table.uid), problem);
+            continue;
+        };
+        count += 1;
+        if change.file.is_some() || deletes {
+            jobs.push((change, Shape::of(schema)));
+        }
+        if change.rows > 0 {
+            let target = row_files::Target::new(change, schema);
+            of_row_files.insert(&change.name, target);
         }
     }
     let step = format!("restoring {} to {}", apply.link.place(), apply.target);
-    apply.progress.step(&step, Unit::Tables, jobs.len() as u64);
+    apply.progress.step(&step, Unit::Tables, count);
     let writer = Writer {
         job: apply.job,
         library: apply.library,
         link: apply.link,
         target: apply.target,
+        tables: of_row_files,
         oldest: oldest_key(apply.connection, apply.target),
         sent: Mutex::default(),
         failures: &apply.failures,
@@ -83,24 +92,28 @@ pub(super) fn write(
         no_connection,
         |slot, (change, shape)| writer.table(slot, change, shape),
     )?;
+    row_files::write(&writer, &apply.database.row_files)?;
     let sent = writer.sent.into_inner();
     Ok(Written {
         rows: sent.rows,
-        tables: jobs.len() as u64,
+        tables: count,
         expired: sent.expired,
     })
 }
 
-struct Writer<'a> {
-    job: &'a RestoreJob,
+/// What all connections share that write a link's rows.
+pub(super) struct Writer<'a> {
+    pub(super) job: &'a RestoreJob,
     library: &'a Library,
-    link: &'a Link,
-    target: &'a str,
-    oldest: Option<Key>,
+    pub(super) link: &'a Link,
+    pub(super) target: &'a str,
+    /// Those whose rows are in files of many tables.
+    pub(super) tables: row_files::Tables<'a>,
+    pub(super) oldest: Option<Key>,
     sent: Mutex<Sent>,
     failures: &'a Failures,
     trouble: Mutex<Trouble>,
-    progress: &'a dyn Progress,
+    pub(super) progress: &'a dyn Progress,
 }
 
 /// Since when the server does not answer, or can't take rows; and when that was said last.
@@ -151,6 +164,9 @@ impl Writer<'_> {
         let problem = loop {
             match self.try_table(slot, change, shape) {
                 Ok(sent) => {
+                    // With rows in files of many tables, it is not done yet.
+                    let done = !self.tables.contains_key(change.name.as_str());
+                    self.progress.advance(done.into(), sent.rows);
                     self.written(change, sent);
                     return Ok(());
                 }
@@ -158,15 +174,8 @@ impl Writer<'_> {
                 Err(TableError::Cancelled(error)) => return Err(error.into()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     *slot = None;
-                    if self.waits(&error) {
-                        pause(RETRY_PAUSE, self.progress)?;
-                    } else if error.is_disconnected() {
-                        return Err(RestoreError::NoAnswer {
-                            server: self.job.login.to_string(),
-                            source: error,
-                        });
-                    } else {
-                        // One vgroup without a leader: the tables of the others can be written.
+                    // One vgroup without a leader: the tables of the others can be written.
+                    if !self.waits_after(&error)? {
                         break error.to_string();
                     }
                 }
@@ -174,6 +183,16 @@ impl Writer<'_> {
                 Err(TableError::Value(problem)) => break problem,
             }
         };
+        self.fail(change, problem);
+        Ok(())
+    }
+
+    /// A table's rows can't be written. That is kept once.
+    pub(super) fn fail(&self, change: &TableChange, problem: String) {
+        let target = self.tables.get(change.name.as_str());
+        if !target.is_none_or(row_files::Target::give_up) {
+            return;
+        }
         let failed = FailedTable {
             database: self.target.to_owned(),
             name: change.name.clone(),
@@ -182,11 +201,22 @@ impl Writer<'_> {
         };
         self.failures.add(failed.to_string());
         self.progress.advance(1, 0);
-        Ok(())
+    }
+
+    /// Why rows can't be left out although they are refused: the target of an export is anybody's, and what does not fit
+    /// it is no fault of the rows.
+    pub(super) fn misfit(&self, sent: &mut Sent) -> Option<String> {
+        let export = self.link.manifest.export;
+        sent.problem.take_if(|_| export)
+    }
+
+    /// A further connection.
+    pub(super) fn connect(&self) -> Result<Connection, SqlError> {
+        self.library.connect(&self.job.login)
     }
 
     /// A table is written, but for rows that can't be.
-    fn written(&self, change: &TableChange, sent: Sent) {
+    pub(super) fn written(&self, change: &TableChange, sent: Sent) {
         if let Some(problem) = &sent.problem {
             let problem = format!(
                 "{} of its rows can't be written, and are not there: {problem}",
@@ -194,8 +224,25 @@ impl Writer<'_> {
             );
             self.failures.lacks(&change.name, Lacks::Rows, problem);
         }
-        self.progress.advance(1, sent.rows);
         *self.sent.lock() += sent;
+    }
+
+    /// Waits after an error that may pass; false once it has been waited for long enough.
+    ///
+    /// # Errors
+    /// The server can't be reached for too long, or the work is cancelled.
+    pub(super) fn waits_after(&self, error: &SqlError) -> Result<bool, RestoreError> {
+        if self.waits(error) {
+            pause(RETRY_PAUSE, self.progress)?;
+            return Ok(true);
+        }
+        match error.is_disconnected() {
+            true => Err(RestoreError::NoAnswer {
+                server: self.job.login.to_string(),
+                source: error.clone(),
+            }),
+            false => Ok(false),
+        }
     }
 
     /// Whether to try again after an error that may pass. Says so, from the fifth second on.
@@ -236,7 +283,7 @@ impl Writer<'_> {
     ) -> Result<Sent, TableError> {
         let connection = match slot {
             Some(connection) => connection,
-            None => slot.insert(self.library.connect(&self.job.login)?),
+            None => slot.insert(self.connect()?),
         };
         if !change.create {
             for span in &change.deletes {
@@ -259,11 +306,10 @@ impl Writer<'_> {
             }
         }
         sent += batch.send(connection, self.oldest)?;
-        // The target of an export is anybody's: what does not fit it is no fault of the rows.
-        if let Some(problem) = sent.problem.take_if(|_| self.link.manifest.export) {
+        if let Some(problem) = self.misfit(&mut sent) {
             return Err(TableError::Value(problem));
         }
-        let rows = sent.rows + sent.expired + sent.refused;
+        let rows = sent.all();
         if rows != file.rows {
             return Err(TableError::Value(format!(
                 "{} holds {rows} rows, the manifest says {}",

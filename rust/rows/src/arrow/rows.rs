@@ -1,6 +1,9 @@
 //! A record batch, table by table and column by column.
 
-use super::layout::{FileColumn, LEADING, Layout, TABLE, VERSION};
+use super::{
+    layout::{FileColumn, LEADING, Layout, TABLE, VERSION},
+    shown,
+};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch, StringArray,
     cast::AsArray as _,
@@ -12,8 +15,8 @@ use arrow_array::{
 };
 use arrow_buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType as Arrow, TimeUnit};
-use model::{Key, KeySpan, Version};
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use model::{DataType, Key, KeySpan, OwnedValue, Version};
+use std::{borrow::Cow, collections::BTreeSet, ops::Range, sync::Arc};
 
 /// A record batch that is not of the layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -198,6 +201,35 @@ impl<'a> TableRows<'a> {
         self.rows.clone()
     }
 
+    /// Some of the rows, counted from the first of these.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let end = |place: usize| self.rows.start.saturating_add(place).min(self.rows.end);
+        Self {
+            of: self.of,
+            name: self.name,
+            rows: end(rows.start)..end(rows.end).max(end(rows.start)),
+        }
+    }
+
+    /// The rows one by one, as a server's answer would have them: NCHAR as UTF-8, DECIMAL as text. Their values are in the
+    /// order of [`Self::columns`].
+    pub fn shown(&self) -> impl Iterator<Item = Vec<OwnedValue>> + use<> {
+        let columns = self.of.columns.iter().filter_map(|(at, place)| {
+            let column = self.of.layout.columns().get(*place)?;
+            let array = self.of.batch.column(*at);
+            let array = array.slice(self.rows.start, self.rows.len());
+            Some(shown::column(column, &array))
+        });
+        let columns: Vec<ArrayRef> = columns.collect();
+        (0..self.rows.len()).map(move |row| {
+            let values = columns.iter();
+            values
+                .map(|array| shown::value(array, row).into())
+                .collect()
+        })
+    }
+
     /// The keys, ascending.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = Key> + use<'a> {
         let keys = self.of.keys.get(self.rows.clone());
@@ -247,6 +279,19 @@ impl ColumnRows<'_> {
             .is_some_and(|valid| i >= valid.len() || valid.is_null(i))
     }
 
+    /// How many bytes the values take.
+    pub fn value_bytes(&self) -> usize {
+        match &self.values {
+            Values::Bits(bits) => bits.len(),
+            Values::Fixed { bytes, .. } => bytes.len(),
+            Values::Decimal(values) => size_of_val(*values),
+            Values::Variable { starts, .. } => match (starts.first(), starts.last()) {
+                (Some(first), Some(last)) => usize::try_from(last - first).unwrap_or(0),
+                _ => 0,
+            },
+        }
+    }
+
     /// The bytes of the value of row `i`, where values lie in memory as bytes.
     #[inline]
     pub fn bytes(&self, i: usize) -> Option<&[u8]> {
@@ -258,6 +303,19 @@ impl ColumnRows<'_> {
             },
             Values::Bits(_) | Values::Decimal(_) => None,
         }
+    }
+}
+
+impl ColumnRows<'_> {
+    /// The value of row `i` as a server's answer would have it, where values have any length: NCHAR is UTF-8, also if the
+    /// column is raw.
+    pub fn text(&self, i: usize) -> Option<Cow<'_, [u8]>> {
+        let bytes = self.bytes(i)?;
+        let is_raw = self.column.raw && self.column.column_type.data_type == DataType::Nchar;
+        Some(match is_raw {
+            true => shown::characters(bytes).into(),
+            false => bytes.into(),
+        })
     }
 }
 

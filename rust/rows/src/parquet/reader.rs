@@ -233,10 +233,20 @@ impl<R: ReadRange> ParquetFile<R> {
 
     /// The rows of a selection, in the order of the file.
     pub fn read(&self, selection: Selection) -> Batches<R> {
+        self.read_groups(0..self.row_groups(), selection)
+    }
+
+    /// How many row groups it has.
+    pub fn row_groups(&self) -> usize {
+        self.groups().len()
+    }
+
+    /// The rows of a selection that these row groups have.
+    pub fn read_groups(&self, groups: Range<usize>, selection: Selection) -> Batches<R> {
         Batches {
             file: self.clone(),
             selection,
-            next_group: 0,
+            next_groups: groups,
             current: None,
         }
     }
@@ -359,7 +369,7 @@ impl<R: ReadRange> ParquetFile<R> {
 pub struct Batches<R> {
     file: ParquetFile<R>,
     selection: Selection,
-    next_group: usize,
+    next_groups: Range<usize>,
     current: Option<(usize, ParquetRecordBatchReader)>,
 }
 
@@ -367,7 +377,7 @@ impl<R> std::fmt::Debug for Batches<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Batches")
             .field("place", &self.file.0.place)
-            .field("next_group", &self.next_group)
+            .field("next_groups", &self.next_groups)
             .finish_non_exhaustive()
     }
 }
@@ -404,9 +414,10 @@ impl<R: ReadRange> Batches<R> {
     /// Begins the next row group that has rows of the selection; false if there is none.
     fn next_group(&mut self) -> Result<bool, ParquetError> {
         let file = self.file.clone();
-        while let Some(metadata) = file.groups().get(self.next_group) {
-            let group = self.next_group;
-            self.next_group += 1;
+        while let Some(group) = self.next_groups.next() {
+            let Some(metadata) = file.groups().get(group) else {
+                break;
+            };
             if !file.may_have(metadata, &self.selection) {
                 continue;
             }

@@ -250,7 +250,7 @@ impl Making {
             uid: Uid(uid),
             vgroup: VgId(2),
             stable: stable.map(str::to_owned),
-            tags: stable.map(|_| TagsDigest("00".repeat(16))),
+            tags: stable.map(|_| TagsDigest([0; 16])),
             schema: stable.is_none().then(|| schema(columns)),
             ttl: 0,
             comment: None,

@@ -148,7 +148,7 @@ fn a_commit_that_a_killed_server_left_half_done_is_read_as_done() {
         fs::rename(&config, here.join("vnode_tmp.json")).unwrap();
         fs::copy(data_dir("base").join(&vnode).join("vnode.json"), config).unwrap();
     }
-    assert!(committed() == recorded::live_cells(&data_dir("base")).unwrap());
+    assert!(committed() == recorded::live_cells(&data_dir("incr_wal")).unwrap());
 }
 
 #[test]

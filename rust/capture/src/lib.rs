@@ -28,6 +28,7 @@
 pub mod catalogue;
 mod change;
 mod data_dirs;
+pub mod database;
 mod error;
 mod merge;
 mod retry;

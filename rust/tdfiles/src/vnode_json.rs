@@ -206,6 +206,12 @@ impl VnodeJson {
             2 => Precision::Nanoseconds,
             other => return wrong("precision", other),
         };
+        // The file counts the database's name and a point with it, as names of tables are hashed with them in front.
+        let mut options = config.options;
+        let named = config.dbname.len() as i64 + 1;
+        options.table_prefix = options
+            .table_prefix
+            .map(|stored| stored.saturating_sub(named * stored.signum()));
         let database = match config.dbname.split_once('.') {
             Some((account, name)) if account.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
             _ => config.dbname,
@@ -227,7 +233,7 @@ impl VnodeJson {
             hash_range: (config.hash_begin, config.hash_end),
             committed: Version(state.committed),
             commit_id: state.commit_id.unwrap_or(0),
-            options: config.options,
+            options,
         })
     }
 
@@ -280,6 +286,18 @@ mod tests {
             (parsed.database.as_str(), parsed.committed),
             ("my.db", Version(25))
         );
+    }
+
+    #[test]
+    fn a_table_prefix_is_told_as_it_was_given() {
+        // The name with its account has 7 bytes.
+        for (stored, given) in [("10", 2), ("-10", -2), ("0", 0)] {
+            let with = format!(r#""precision":"1","hashPrefix":"{stored}""#);
+            let text = text(&[(r#""precision":"1""#, &with)]);
+            let parsed = VnodeJson::parse(text.as_bytes()).unwrap();
+            assert_eq!(parsed.options.table_prefix, Some(given));
+            assert_eq!(parsed.options.table_suffix, None);
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::Arc,
+    thread,
+    time::Duration,
 };
 use store::Directory;
 
@@ -128,7 +130,7 @@ fn restore(
     }
 }
 
-/// A full link of a stopped server; one of a server that was killed, which follows it; and one of the server as it runs again,
+/// A full link of a stopped server; one of a server that was killed, often in a commit, which follows it; and one of the server as it runs again,
 /// which follows that.
 fn histories(installation: &Installation, taosdump: &Taosdump) -> Result<(), String> {
     let count: u64 = setting("E2E_HISTORIES", 2);
@@ -216,6 +218,13 @@ impl One<'_> {
 
         self.steps(server, history)?;
         let killed = content(server, self.database)?;
+        if self.rng.random() {
+            // It is killed somewhere in a commit, or just behind it.
+            let c = server.connect().map_err(text)?;
+            c.execute(&format!("flush database {}", quoted(self.database)))
+                .map_err(text)?;
+            thread::sleep(Duration::from_millis(self.rng.random_range(0..150)));
+        }
         server.kill();
         self.link(server, Some(&links[0]), &links[1], false)?;
         server.restart().map_err(text)?;

@@ -79,13 +79,18 @@ pub enum Kind {
 impl VnodeDir {
     /// Reads the catalogue as it was last committed.
     pub fn catalogue(&self) -> Result<Catalogue, CaptureError> {
+        self.read_catalogue(&|vnode, meta| collect(vnode.clone(), meta))
+    }
+
+    /// Reads something of the catalogue as it was last committed; `read` may be called several times.
+    pub(crate) fn read_catalogue<T>(&self, read: &ReadMeta<'_, T>) -> Result<T, CaptureError> {
         for attempt in 0..ATTEMPTS {
             let before = State::of(self)?;
             if !before.is_commit_ending(self)? {
-                let catalogue = before.read(self);
+                let outcome = before.read(self, read);
                 // An error may come from what changed meanwhile.
                 if State::of(self)? == before {
-                    return catalogue;
+                    return outcome;
                 }
             }
             pause(attempt);
@@ -102,6 +107,9 @@ impl VnodeDir {
         })
     }
 }
+
+/// Takes what is wanted from the catalogue that belongs to a configuration.
+type ReadMeta<'r, T> = dyn Fn(&VnodeJson, &mut Meta<File>) -> Result<T, FormatError> + 'r;
 
 /// What must stay as it is while the catalogue is read.
 #[derive(Debug, PartialEq)]
@@ -137,7 +145,7 @@ impl State {
         Ok(self.journals.len() > 1 && !exists(&dir.primary.join("vnode_tmp.json"))?)
     }
 
-    fn read(&self, dir: &VnodeDir) -> Result<Catalogue, CaptureError> {
+    fn read<T>(&self, dir: &VnodeDir, read: &ReadMeta<'_, T>) -> Result<T, CaptureError> {
         let meta = dir.primary.join("meta");
         let path = meta.join(MAIN);
         let damage = |source| CaptureError::format(&path)(source);
@@ -153,7 +161,7 @@ impl State {
         let journals = journals.collect::<Result<_, _>>()?;
         let tdb = Tdb::open(open(&path)?, journals, self.vnode.meta_page_size);
         let mut meta = Meta::open(tdb.map_err(damage)?).map_err(damage)?;
-        collect(self.vnode.clone(), &mut meta).map_err(damage)
+        read(&self.vnode, &mut meta).map_err(damage)
     }
 }
 

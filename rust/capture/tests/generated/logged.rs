@@ -10,6 +10,11 @@ use tdwriter::{
     wal::{self, BatchDelete, CreateTable, Form, TableKind, TableRows},
 };
 
+/// Values by table and key.
+type Values = BTreeMap<(i64, i64), i32>;
+/// A table, and the first and last of its keys that are left to others.
+type Left = (i64, i64, i64);
+
 struct Case {
     dir: tempfile::TempDir,
     builder: VnodeBuilder,
@@ -57,7 +62,7 @@ impl Case {
     }
 
     /// The values by table and key, and what is left unread.
-    fn read(&mut self) -> (BTreeMap<(i64, i64), i32>, Vec<(i64, i64, i64)>) {
+    fn read(&mut self) -> (Values, Vec<Left>) {
         let view = self.view().unwrap();
         let truth: Truth = self.builder.truth().clone();
         let (rows, unread) = rows_of(&view, &truth, &[KeySpan::ALL]);

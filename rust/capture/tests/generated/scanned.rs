@@ -122,9 +122,12 @@ impl Scanned {
     }
 }
 
+/// Rows by key, each with the version that last wrote to it.
+pub(crate) type Rows = BTreeMap<Key, (i64, Row)>;
+
 /// The rows of a vnode's committed files in these spans of every table that exists, each with the version that last wrote
 /// to it. They must come in order, each once.
-pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> BTreeMap<Key, (i64, Row)> {
+pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> Rows {
     let view = RowView::open(&vnode(dir).unwrap()).unwrap();
     assert_eq!(view.version().0, truth.commit_version);
     let (rows, unread) = rows_of(&view, truth, spans);
@@ -137,7 +140,7 @@ pub(crate) fn rows_of(
     view: &RowView,
     truth: &Truth,
     spans: &[KeySpan],
-) -> (BTreeMap<Key, (i64, Row)>, Vec<(TableId, KeySpan)>) {
+) -> (Rows, Vec<(TableId, KeySpan)>) {
     let existing = truth.tables.iter().filter(|(uid, _)| truth.exists(**uid));
     let wanted: WantedRows = existing
         .map(|(uid, table)| {

@@ -1,6 +1,6 @@
 //! Rows of submit messages in every form and type against what was written.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use model::{
     Cell, ColumnId, DataType, Key, KeySpan, PkText, PkValue, SchemaVersion, Suid, TableId, Uid,

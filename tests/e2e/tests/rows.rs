@@ -537,20 +537,32 @@ fn under_load(installation: &Installation, taosdump: &Taosdump) -> Result<(), Fa
             while written.load(Ordering::Relaxed) < 2 * TABLES * SLOTS {
                 thread::sleep(Duration::from_millis(50));
             }
-            for format in ["avro", "parquet", "parquet", "avro"] {
+            let flush = [&[][..], &["--no-flush"]];
+            for (format, how) in [
+                ("avro", 0),
+                ("parquet", 1),
+                ("avro", 1),
+                ("parquet", 0),
+                ("parquet", 1),
+                ("avro", 0),
+                ("avro", 1),
+            ] {
+                let flags = flush[how];
                 let before = written.load(Ordering::Relaxed);
                 let out = bench.path(&format!("link{}", bench.links.len()));
                 bench
-                    .try_link(&out, &["--format", format])?
+                    .try_link(&out, &[&["--format", format], flags].concat())?
                     .expect_code(0)?;
                 bench.links.push(out);
                 let last = bench.links.len() - 1;
                 bench.try_restore(&bench.links[last..])?.expect_code(0)?;
                 let newest = state_of(&bench.c, &bench.target())?;
-                println!("{format}: {before} rows were written before it, {newest} are in it");
+                println!(
+                    "{format} {flags:?}: {before} rows were written before it, {newest} are in it"
+                );
                 if newest < before {
                     return Err(format!(
-                        "{format}: {before} rows were written, it has {newest}"
+                        "{format} {flags:?}: {before} rows were written, it has {newest}"
                     ));
                 }
             }

@@ -168,7 +168,17 @@ impl VnodeDir {
             ));
         }
         let known_compactions = start.known.as_ref().map(|known| known.compactions.clone());
-        let mut opened = self.open_sources(since, known_compactions, choice, files)?;
+        let mut opened = match self.open_sources(since, known_compactions.clone(), choice, files) {
+            // What changed may be found without those files that are older than the start.
+            Err(
+                CaptureError::Io { .. }
+                | CaptureError::Format { .. }
+                | CaptureError::NeverStable { .. },
+            ) if files == Files::OfOneVersion && choice == SourceChoice::Auto => {
+                self.open_sources(since, known_compactions, choice, Files::Later)?
+            }
+            opened => opened?,
+        };
         let Opened { tsdb, wal, .. } = &mut opened;
         let committed = tsdb.snapshot().vnode.committed;
 

@@ -158,10 +158,11 @@ impl WalSource {
         after: Version,
         each: &mut dyn FnMut(usize, &Record<'_>) -> bool,
     ) -> Result<bool, CaptureError> {
-        if self.first().is_none_or(|first| first > after.next()) {
+        let holds_next = |segment: &Segment| segment.name.first <= after.next();
+        let Some(from) = self.segments.iter().rposition(holds_next) else {
             return Ok(false);
-        }
-        for (i, segment) in self.segments.iter().enumerate() {
+        };
+        for (i, segment) in self.segments.iter().enumerate().skip(from) {
             let mut reader = self.reader(segment)?;
             let end = loop {
                 match reader.next_record() {

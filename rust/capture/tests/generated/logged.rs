@@ -1,8 +1,8 @@
 //! Rows that only the log has: of which requests they are told, and which are left to others.
 
 use crate::scanned::{rows_of, vnode};
-use capture::RowView;
-use model::{Key, KeySpan, Suid, TableId, Uid};
+use capture::{Change, RowView, SourceChoice, Start};
+use model::{Key, KeySpan, Suid, TableId, Uid, Version};
 use std::{collections::BTreeMap, fs, path::Path};
 use tdwriter::{
     Row,
@@ -255,4 +255,44 @@ fn a_log_with_a_hole_says_nothing_for_sure() {
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     let view = RowView::open_with_whole_log(&vnode(case.dir.path()).unwrap());
     assert!(view.unwrap().is_none());
+}
+
+#[test]
+fn what_changed_is_found_without_files_that_only_its_rows_need() {
+    let mut case = Case::new();
+    case.builder.commit().unwrap();
+    let since = case.builder.truth().commit_version;
+    let tables = case.tables;
+    case.builder.write(&[(tables[0], at(&[2]))]);
+    case.builder.save().unwrap();
+    let tsdb = case.builder.path().join("tsdb");
+    for file in fs::read_dir(tsdb).unwrap() {
+        let path = file.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension != "json")
+        {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let start = Start {
+        version: Version(since),
+        known: None,
+    };
+    let mut named = Vec::new();
+    let vnode = vnode(case.dir.path()).unwrap();
+    let (report, view) = vnode
+        .scan_and_keep(&start, SourceChoice::Auto, &mut |change| {
+            if let Change::Rows(rows) = change {
+                rows.for_each(|key, _, _| named.push((rows.table.uid.0, key)))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(view.is_none());
+    assert!(report.is_complete(), "{:?}", report.coverage);
+    assert_eq!(named, [(tables[0], Key(2))]);
+    // Where only committed files are read, all of them have to be there.
+    let by_files = vnode.scan_and_keep(&start, SourceChoice::Tsdb, &mut |_| Ok(()));
+    assert!(by_files.is_err());
 }

@@ -1,7 +1,7 @@
 //! Rows that only the log has: of which requests they are told, and which are left to others.
 
 use crate::scanned::{rows_of, vnode};
-use capture::{Change, RowView, SourceChoice, Start};
+use capture::{Change, RowView, SourceChoice, Start, Unread};
 use model::{Key, KeySpan, Suid, TableId, Uid, Version};
 use std::{collections::BTreeMap, fs, path::Path};
 use tdwriter::{
@@ -295,4 +295,31 @@ fn what_changed_is_found_without_files_that_only_its_rows_need() {
     // Where only committed files are read, all of them have to be there.
     let by_files = vnode.scan_and_keep(&start, SourceChoice::Tsdb, &mut |_| Ok(()));
     assert!(by_files.is_err());
+}
+
+#[test]
+fn many_rows_of_one_table_are_handed_on_piece_by_piece() {
+    const MANY: i64 = 150_000;
+    let mut case = Case::new();
+    let uid = case.tables[0];
+    for first in (0..MANY).step_by(10_000) {
+        let rows = (first..first + 10_000).map(|ts| Row::new(ts, 1)).collect();
+        case.builder.write(&[(uid, rows)]);
+    }
+    let view = case.view().unwrap();
+    let table = TableId {
+        suid: Suid(case.suid),
+        uid: Uid(uid),
+    };
+    let wanted = [(table, vec![KeySpan::ALL])].into();
+    let mut keys = Vec::new();
+    for (set, _) in view.file_sets() {
+        let unread = view.read(set, &wanted, &mut |batch| {
+            assert!(batch.len() <= 1 << 16, "{} rows at once", batch.len());
+            keys.extend(batch.keys);
+            Ok(())
+        });
+        assert_eq!(unread.unwrap(), Unread::Spans(Vec::new()));
+    }
+    assert!(keys.iter().copied().eq((0..MANY).map(Key)));
 }

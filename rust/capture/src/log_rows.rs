@@ -147,12 +147,13 @@ impl LogRows {
     pub(crate) fn of_whole(
         log: &WalSource,
         vnode: &VnodeJson,
+        oldest: Key,
     ) -> Result<Option<Self>, CaptureError> {
         let mut forgotten = Self::none(Version::BEGINNING);
         let mut replay = Replay {
             vnode,
             tables: KnownTables::none(Version::BEGINNING),
-            oldest: Key(i64::MIN),
+            oldest,
             rows: &mut forgotten,
         };
         let known = log.each_record(Version::BEGINNING, &mut |segment, record| {
@@ -161,7 +162,7 @@ impl LogRows {
         let mut tables = replay.tables;
         tables.at = vnode.committed;
         match known {
-            true => Self::of(log, vnode, tables, Key(i64::MIN)),
+            true => Self::of(log, vnode, tables, oldest),
             false => Ok(None),
         }
     }

@@ -73,13 +73,17 @@ impl RowView {
         Self { snapshot, log }
     }
 
-    /// As [`Self::open_with_log`], without the catalogue: the log must reach back to the first request.
+    /// As [`Self::open_with_log`], without the catalogue: the log must reach back to the first request. Keys before `oldest`
+    /// are past KEEP.
     #[cfg(feature = "internals")]
-    pub fn open_with_whole_log(dir: &VnodeDir) -> Result<Option<Self>, CaptureError> {
+    pub fn open_with_whole_log(
+        dir: &VnodeDir,
+        oldest: model::Key,
+    ) -> Result<Option<Self>, CaptureError> {
         let snapshot = Snapshot::open(dir, Version::BEGINNING)?;
         let vnode = &snapshot.vnode;
         let log = crate::WalSource::open(dir, vnode, Version::BEGINNING, Version::BEGINNING)?;
-        let log = LogRows::of_whole(&log, vnode)?;
+        let log = LogRows::of_whole(&log, vnode, oldest)?;
         Ok(log.map(|log| Self::of(snapshot, Some(log))))
     }
 

@@ -136,7 +136,8 @@ pub fn live_cells(dir: &Path) -> Result<Cells> {
 /// The same by the committed files and what only the log has.
 pub fn live_cells_with_log(dir: &Path) -> Result<Cells> {
     cells_of(dir, SourceChoice::Auto, &|vnode| {
-        RowView::open_with_whole_log(vnode)?.ok_or_else(|| "the log can't be read".into())
+        RowView::open_with_whole_log(vnode, Key(i64::MIN))?
+            .ok_or_else(|| "the log can't be read".into())
     })
 }
 

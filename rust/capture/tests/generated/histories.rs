@@ -1,7 +1,7 @@
 //! Random histories in every format against the writer's truth.
 
-use crate::scanned::{Scanned, normalised, rows_in, rows_of, scan, vnode};
-use capture::{RowView, SourceChoice};
+use crate::scanned::{Scanned, normalised, rows_in, rows_of, scan, view_with_log};
+use capture::SourceChoice;
 use model::{Key as Key64, KeySpan};
 use proptest::prelude::*;
 use std::{collections::BTreeMap, path::Path};
@@ -276,7 +276,7 @@ proptest! {
         }).collect();
         let mut builder = build(dir.path(), config, &ops);
         let truth = builder.save().unwrap();
-        let view = RowView::open_with_whole_log(&vnode(dir.path()).unwrap()).unwrap().unwrap();
+        let view = view_with_log(dir.path()).unwrap();
         prop_assert_eq!(view.version().0, truth.last_version);
         let (first, last) = (cut.0, cut.0 + cut.1);
         let spans = [

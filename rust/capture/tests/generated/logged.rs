@@ -1,6 +1,6 @@
 //! Rows that only the log has: of which requests they are told, and which are left to others.
 
-use crate::scanned::{rows_of, vnode};
+use crate::scanned::{rows_of, view_with_log, vnode};
 use capture::{Change, RowView, SourceChoice, Start, Unread};
 use model::{Key, KeySpan, Suid, TableId, Uid, Version};
 use std::{collections::BTreeMap, fs, path::Path};
@@ -58,14 +58,18 @@ impl Case {
 
     fn view(&mut self) -> Option<RowView> {
         self.builder.save().unwrap();
-        RowView::open_with_whole_log(&vnode(self.dir.path()).unwrap()).unwrap()
+        view_with_log(self.dir.path())
     }
 
     /// The values by table and key, and what is left unread.
     fn read(&mut self) -> (Values, Vec<Left>) {
         let view = self.view().unwrap();
+        self.read_view(&view)
+    }
+
+    fn read_view(&self, view: &RowView) -> (Values, Vec<Left>) {
         let truth: Truth = self.builder.truth().clone();
-        let (rows, unread) = rows_of(&view, &truth, &[KeySpan::ALL]);
+        let (rows, unread) = rows_of(view, &truth, &[KeySpan::ALL]);
         let rows = rows.into_iter();
         let values = rows.map(|(key, (_, row))| ((key.uid, key.ts), row.value.unwrap()));
         let unread = unread
@@ -136,6 +140,28 @@ fn rows_that_are_not_in_order_are_left_to_others() {
         let of_other = (0..5).map(|key| ((case.tables[1], key), 2));
         assert_eq!(values, expected.chain(of_other).collect());
     }
+}
+
+#[test]
+fn a_request_with_a_row_that_is_past_keep_is_left_to_others_as_a_whole() {
+    let mut case = Case::new();
+    case.builder.save().unwrap();
+    let vnode = vnode(case.dir.path()).unwrap();
+    // Those of the first two requests begin at 0.
+    let view = RowView::open_with_whole_log(&vnode, Key(1))
+        .unwrap()
+        .unwrap();
+    let [a, b] = case.tables;
+    let (values, unread) = case.read_view(&view);
+    assert_eq!(
+        (values, unread),
+        (Values::new(), vec![(a, 0, 4), (b, 0, 4)])
+    );
+    let view = RowView::open_with_whole_log(&vnode, Key(0))
+        .unwrap()
+        .unwrap();
+    let (values, unread) = case.read_view(&view);
+    assert_eq!((values.len(), unread), (10, vec![]));
 }
 
 #[test]
@@ -217,8 +243,7 @@ fn a_record_that_is_cut_off_at_the_end_is_the_end() {
     let whole = fs::read(case.segment()).unwrap();
     for end in [size, size + 1, size + 60, whole.len() as u64 - 1] {
         cut(&case.segment(), &whole, end);
-        let view = RowView::open_with_whole_log(&vnode(case.dir.path()).unwrap());
-        let view = view.unwrap().unwrap();
+        let view = view_with_log(case.dir.path()).unwrap();
         assert_eq!(view.version(), before, "cut to {end} bytes");
         let wanted = TableId {
             suid: Suid(case.suid),
@@ -235,8 +260,8 @@ fn a_record_that_is_cut_off_at_the_end_is_the_end() {
         assert_eq!(keys, (0..5).map(Key).collect::<Vec<_>>());
     }
     cut(&case.segment(), &whole, whole.len() as u64);
-    let view = RowView::open_with_whole_log(&vnode(case.dir.path()).unwrap());
-    assert_eq!(view.unwrap().unwrap().version(), before.next());
+    let view = view_with_log(case.dir.path()).unwrap();
+    assert_eq!(view.version(), before.next());
 }
 
 fn cut(path: &Path, whole: &[u8], end: u64) {
@@ -253,8 +278,7 @@ fn a_log_with_a_hole_says_nothing_for_sure() {
     let path = case.segment();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    let view = RowView::open_with_whole_log(&vnode(case.dir.path()).unwrap());
-    assert!(view.unwrap().is_none());
+    assert!(view_with_log(case.dir.path()).is_none());
 }
 
 #[test]
@@ -292,9 +316,6 @@ fn what_changed_is_found_without_files_that_only_its_rows_need() {
     assert!(view.is_none());
     assert!(report.is_complete(), "{:?}", report.coverage);
     assert_eq!(named, [(tables[0], Key(2))]);
-    // Where only committed files are read, all of them have to be there.
-    let by_files = vnode.scan_and_keep(&start, SourceChoice::Tsdb, &mut |_| Ok(()));
-    assert!(by_files.is_err());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use capture::{
     CaptureError, Change, DataDirs, RowView, ScanReport, SourceChoice, Start, TableChange, Unread,
     VnodeDir, WantedRows,
 };
-use model::{Cell, KeySpan, PkValue, RowBatch, Suid, TableId, Uid, Value, Version};
+use model::{Cell, Key as Key64, KeySpan, PkValue, RowBatch, Suid, TableId, Uid, Value, Version};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -133,6 +133,11 @@ pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> Rows {
     let (rows, unread) = rows_of(&view, truth, spans);
     assert_eq!(unread, []);
     rows
+}
+
+/// What files and log say together; `None` if they don't for sure. KEEP is for ever.
+pub(crate) fn view_with_log(dir: &Path) -> Option<RowView> {
+    RowView::open_with_whole_log(&vnode(dir).unwrap(), Key64(i64::MIN)).unwrap()
 }
 
 /// The same of a view, and what it left unread.

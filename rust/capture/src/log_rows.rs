@@ -495,7 +495,7 @@ impl Replay<'_> {
                 }
             }
         };
-        fits && request.rows.is_empty() | self.are_taken(request)
+        fits && (request.rows.is_empty() || self.are_taken(request))
     }
 
     /// Whether each key comes after the one before and none is too old.

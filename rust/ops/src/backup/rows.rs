@@ -428,8 +428,8 @@ impl Work<'_> {
     /// Copies one table, again if the connection is lost.
     fn table(&self, slot: &mut Option<Connection>, table: &TableJob) -> Result<(), BackupError> {
         let Some(server) = &self.server else {
-            let problem = "the files do not tell some of its rows (a BLOB, an encoding that loses digits, or a type that is \
-                           not known), and there is no server to ask";
+            let problem = "the files do not tell some of its rows (damage, a BLOB, an encoding that loses digits, or a type \
+                           that is not known), and there is no server to ask";
             self.report(&table.name, TableResult::Unread(problem.to_owned()));
             return Ok(());
         };

@@ -42,6 +42,63 @@ pub struct VnodeJson {
     pub committed: Version,
     /// How many commits the vnode has done.
     pub commit_id: i64,
+    /// What else the database was created with.
+    pub options: DatabaseOptions,
+}
+
+/// Options of CREATE DATABASE that only matter to whoever makes the database anew. Those that this server does not write
+/// are `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct DatabaseOptions {
+    /// BUFFER, in bytes.
+    #[serde(rename = "szBuf", deserialize_with = "optional_number")]
+    pub buffer: Option<i64>,
+    /// PAGES.
+    #[serde(rename = "szCache", deserialize_with = "optional_number")]
+    pub pages: Option<i64>,
+    /// CACHEMODEL: 0 for none, 1 for the last row, 2 for the last values, 3 for both.
+    #[serde(rename = "cacheLast", deserialize_with = "optional_number")]
+    pub cache_model: Option<i64>,
+    /// CACHESIZE, in MB.
+    #[serde(rename = "cacheLastSize", deserialize_with = "optional_number")]
+    pub cache_size: Option<i64>,
+    /// COMP.
+    #[serde(rename = "compression", deserialize_with = "optional_number")]
+    pub compression: Option<i64>,
+    /// MINROWS.
+    #[serde(rename = "minRows", deserialize_with = "optional_number")]
+    pub min_rows: Option<i64>,
+    /// The first part of KEEP, in minutes.
+    #[serde(deserialize_with = "optional_number")]
+    pub keep0: Option<i64>,
+    /// The second part of KEEP, in minutes.
+    #[serde(deserialize_with = "optional_number")]
+    pub keep1: Option<i64>,
+    /// The last part of KEEP, in minutes: what is older is deleted.
+    #[serde(deserialize_with = "optional_number")]
+    pub keep2: Option<i64>,
+    /// KEEP_TIME_OFFSET, in hours.
+    #[serde(rename = "keepTimeOffset", deserialize_with = "optional_number")]
+    pub keep_time_offset: Option<i64>,
+    /// STT_TRIGGER.
+    #[serde(rename = "sstTrigger", deserialize_with = "optional_number")]
+    pub stt_trigger: Option<i64>,
+    /// WAL_FSYNC_PERIOD, in milliseconds.
+    #[serde(rename = "wal.fsyncPeriod", deserialize_with = "optional_number")]
+    pub wal_fsync_period: Option<i64>,
+    /// WAL_RETENTION_PERIOD, in seconds.
+    #[serde(rename = "wal.retentionPeriod", deserialize_with = "optional_number")]
+    pub wal_retention_period: Option<i64>,
+    /// WAL_RETENTION_SIZE, in KB.
+    #[serde(rename = "wal.retentionSize", deserialize_with = "optional_number")]
+    pub wal_retention_size: Option<i64>,
+    /// TABLE_PREFIX.
+    #[serde(rename = "hashPrefix", deserialize_with = "optional_number")]
+    pub table_prefix: Option<i64>,
+    /// TABLE_SUFFIX.
+    #[serde(rename = "hashSuffix", deserialize_with = "optional_number")]
+    pub table_suffix: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +154,8 @@ struct Config {
     hash_begin: i64,
     #[serde(rename = "hashEnd", deserialize_with = "number")]
     hash_end: i64,
+    #[serde(flatten)]
+    options: DatabaseOptions,
 }
 
 #[derive(Deserialize)]
@@ -168,6 +227,7 @@ impl VnodeJson {
             hash_range: (config.hash_begin, config.hash_end),
             committed: Version(state.committed),
             commit_id: state.commit_id.unwrap_or(0),
+            options: config.options,
         })
     }
 

@@ -400,7 +400,7 @@ fn a_manifest_that_names_a_file_outside_of_the_link_is_refused() {
 #[test]
 fn files_of_a_newer_format_are_named_as_such() {
     let chain = Chain::new().unwrap();
-    chain.forge("full", |manifest| manifest.format = 2).unwrap();
+    chain.forge("full", |manifest| manifest.format = 3).unwrap();
     let blocks = chain.path("blocks.json");
     let newer = serde_json::json!({"format": 2, "vgroups": "of another kind"});
     fs::write(&blocks, model::sealed::seal(&newer).unwrap()).unwrap();

@@ -1,6 +1,9 @@
 //! Restoring links whose rows are in files of many tables: every type, whatever the server does not take, and many small
 //! tables. The links are made here, value by value.
 
+// Rows are made by hand here; whatever of them is wrong is a mistake of the test.
+#![allow(clippy::expect_used)]
+
 use e2e::{Cell, Connection, Installation, Server, quoted};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{
@@ -180,7 +183,10 @@ struct Making {
 fn schema(columns: &[(&str, &str)]) -> Schema {
     let column = |((name, sql), id): (&(&str, &str), i64)| Column {
         name: (*name).to_owned(),
-        column_type: sql.trim_end_matches(" key").parse().unwrap(),
+        column_type: sql
+            .trim_end_matches(" key")
+            .parse()
+            .expect("a type of TDengine"),
         id: Some(id),
         key: sql.ends_with(" key"),
         coding: None,
@@ -253,7 +259,7 @@ impl Making {
             uid: Uid(uid),
             vgroup: VgId(2),
             stable: stable.map(str::to_owned),
-            tags: stable.map(|_| TagsDigest("00".repeat(16))),
+            tags: stable.map(|_| TagsDigest([0; 16])),
             schema: stable.is_none().then(|| schema(columns)),
             ttl: 0,
             comment: None,
@@ -419,13 +425,16 @@ fn batch(schema: &Schema, uid: Uid, rows: &[Vec<Cell>]) -> RowBatch {
     let columns = schema.columns.iter().enumerate().skip(1);
     let columns = columns.map(|(at, column)| {
         let data_type = column.column_type.data_type;
-        let mut cells = Cells::new(ColumnId(column.id.unwrap() as i16), data_type);
+        let mut cells = Cells::new(
+            ColumnId(column.id.expect("columns here have ids") as i16),
+            data_type,
+        );
         for row in rows {
             let stored = stored(&row[at], data_type, column.column_type.scale());
             let cell = stored
                 .as_deref()
                 .map_or(model::Cell::Null, model::Cell::Value);
-            cells.push(cell).unwrap();
+            cells.push(cell).expect("short cells");
         }
         cells
     });
@@ -450,11 +459,11 @@ fn stored(cell: &Cell, data_type: DataType, scale: u8) -> Option<Vec<u8>> {
         Cell::Decimal(text) => {
             let (whole, part) = text.split_once('.').unwrap_or((text, ""));
             let digits = format!("{whole}{part:0<width$}", width = usize::from(scale));
-            let digits: i128 = digits.parse().unwrap();
+            let digits: i128 = digits.parse().expect("digits");
             digits.to_le_bytes()[..width].to_vec()
         }
         Cell::Text(bytes) if data_type == DataType::Nchar => {
-            let text = std::str::from_utf8(bytes).unwrap();
+            let text = std::str::from_utf8(bytes).expect("UTF-8");
             text.chars()
                 .flat_map(|c| u32::from(c).to_le_bytes())
                 .collect()
@@ -819,7 +828,7 @@ fn gone(bench: &Bench<'_>) -> Result<(), Failed> {
         full.created(name, uid, 0);
     }
     let full = full.finish()?;
-    bench.restore_all(&[full.clone()])?;
+    bench.restore_all(std::slice::from_ref(&full))?;
     bench
         .c
         .execute(&format!("drop table {}.b", quoted(&bench.database)))?;

@@ -13,6 +13,7 @@ use plan::{
 use recorded::{BASE, Truth, check_every_checksum, data_dir, find, live_keys, vnodes};
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -100,6 +101,63 @@ fn live_keys_rebuilt_from_files_are_what_sql_found() {
     let incr = Truth::load("incr").unwrap();
     assert_eq!((incr.keys.len(), incr.rows()), (21, 95_610));
     assert!(live_keys(&data_dir("incr_flushed")).unwrap() == incr.keys);
+}
+
+/// The state of `incr_flushed`, as the commit that led to it from `base` leaves the directory when the server is killed before
+/// the last rename.
+fn cut_off() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let after = data_dir("incr_flushed");
+    for entry in walkdir(&after) {
+        let to = dir.path().join(entry.strip_prefix(&after).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&entry, to).unwrap();
+    }
+    for vnode in ["vnode2", "vnode3"] {
+        let tsdb = Path::new("vnode").join(vnode).join("tsdb");
+        let current = dir.path().join(&tsdb).join("current.json");
+        fs::rename(&current, current.with_file_name("current.c.json")).unwrap();
+        fs::copy(data_dir("base").join(&tsdb).join("current.json"), current).unwrap();
+    }
+    dir
+}
+
+fn walkdir(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(walkdir(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+#[test]
+fn a_commit_that_a_killed_server_left_half_done_is_read_as_done() {
+    let dir = cut_off();
+    let committed = || recorded::live_cells(dir.path()).unwrap();
+    assert!(committed() == recorded::live_cells(&data_dir("incr_flushed")).unwrap());
+
+    // The rename of vnode.json had not come yet: the server takes such a commit back.
+    for vnode in ["vnode2", "vnode3"] {
+        let vnode = Path::new("vnode").join(vnode);
+        let here = dir.path().join(&vnode);
+        let config = here.join("vnode.json");
+        fs::rename(&config, here.join("vnode_tmp.json")).unwrap();
+        fs::copy(data_dir("base").join(&vnode).join("vnode.json"), config).unwrap();
+    }
+    assert!(committed() == recorded::live_cells(&data_dir("incr_wal")).unwrap());
+}
+
+#[test]
+fn a_commit_that_a_server_is_ending_is_not_read() {
+    let dir = cut_off();
+    let lock = fs::File::create(dir.path().join(".running")).unwrap();
+    lock.lock().unwrap();
+    let error = live_keys(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("current.c.json"), "{error}");
 }
 
 #[test]

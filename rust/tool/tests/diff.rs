@@ -30,8 +30,11 @@ fn diff<P: AsRef<Path>>(links: &[P], options: &[&str]) -> (i32, String, String) 
     )
 }
 
-/// Each table with its state and its numbers of new, dirty and deleted blocks; the exit code; and what is inexact.
-fn tables<P: AsRef<Path>>(links: &[P]) -> (Vec<(String, String, [u64; 3])>, i32, usize) {
+/// A table's name, its state, and its numbers of new, dirty and deleted blocks.
+type Found = (String, String, [u64; 3]);
+
+/// The tables; the exit code; and what is inexact.
+fn tables<P: AsRef<Path>>(links: &[P]) -> (Vec<Found>, i32, usize) {
     let (code, json, error) = diff(links, &["--json"]);
     assert_eq!(error, "");
     let json: Value = serde_json::from_str(&json).unwrap();
@@ -49,7 +52,7 @@ fn tables<P: AsRef<Path>>(links: &[P]) -> (Vec<(String, String, [u64; 3])>, i32,
     (tables, code, list(&json["inexact"]).len())
 }
 
-fn table(name: &str, state: &str, blocks: [u64; 3]) -> (String, String, [u64; 3]) {
+fn table(name: &str, state: &str, blocks: [u64; 3]) -> Found {
     (name.to_owned(), state.to_owned(), blocks)
 }
 
@@ -114,7 +117,8 @@ fn no_row_and_nothing_of_the_first_link_but_its_names_is_read() {
             let read = ["manifest.json", "tables.zst"]
                 .iter()
                 .any(|end| name.ends_with(end));
-            if !read && !(name.ends_with("bitmaps") && link != "full") {
+            let is_later = link != "full" && name.ends_with("bitmaps");
+            if !read && !is_later {
                 fs::remove_file(chain.path(link).join(file)).unwrap();
             }
         }

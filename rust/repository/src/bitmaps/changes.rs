@@ -88,9 +88,11 @@ impl TableBlocks {
             emptied,
             version,
         };
-        if last.0 - first.0 >= MOST_WINDOWS {
+        let more = last.0.checked_sub(first.0);
+        if more.is_some_and(|more| more >= MOST_WINDOWS) {
             self.ranges.push(range);
         } else {
+            // None where a damaged list has a span that ends before it begins.
             for window in first.0..=last.0 {
                 self.put(WindowNumber(window), range.state(), version);
             }

@@ -80,14 +80,19 @@ pub enum Kind {
 impl VnodeDir {
     /// Reads the catalogue as it was last committed.
     pub fn catalogue(&self) -> Result<Catalogue, CaptureError> {
+        self.read_catalogue(&|vnode, meta| collect(vnode.clone(), meta))
+    }
+
+    /// Reads something of the catalogue as it was last committed; `read` may be called several times.
+    pub(crate) fn read_catalogue<T>(&self, read: &ReadMeta<'_, T>) -> Result<T, CaptureError> {
         for attempt in 0..ATTEMPTS {
             let before = State::of(self)?;
             let was_cut_off = before.is_commit_ending(self)?;
             if !was_cut_off || !is_in_use(self.data_dir())? {
-                let catalogue = before.read(self, was_cut_off);
+                let outcome = before.read(self, was_cut_off, read);
                 // An error may come from what changed meanwhile.
                 if State::of(self)? == before {
-                    return catalogue;
+                    return outcome;
                 }
             }
             pause(attempt);
@@ -104,6 +109,9 @@ impl VnodeDir {
         })
     }
 }
+
+/// Takes what is wanted from the catalogue that belongs to a configuration.
+type ReadMeta<'r, T> = dyn Fn(&VnodeJson, &mut Meta<File>) -> Result<T, FormatError> + 'r;
 
 /// What must stay as it is while the catalogue is read.
 #[derive(Debug, PartialEq)]
@@ -140,7 +148,12 @@ impl State {
     }
 
     /// Reads the catalogue. Where a commit was cut off after it had replaced `vnode.json`, only the newest journal counts.
-    fn read(&self, dir: &VnodeDir, was_cut_off: bool) -> Result<Catalogue, CaptureError> {
+    fn read<T>(
+        &self,
+        dir: &VnodeDir,
+        was_cut_off: bool,
+        read: &ReadMeta<'_, T>,
+    ) -> Result<T, CaptureError> {
         let meta = dir.primary.join("meta");
         let path = meta.join(MAIN);
         let damage = |source| CaptureError::format(&path)(source);
@@ -161,7 +174,7 @@ impl State {
         let journals = journals.collect::<Result<_, _>>()?;
         let tdb = Tdb::open(open(&path)?, journals, self.vnode.meta_page_size);
         let mut meta = Meta::open(tdb.map_err(damage)?).map_err(damage)?;
-        collect(self.vnode.clone(), &mut meta).map_err(damage)
+        read(&self.vnode, &mut meta).map_err(damage)
     }
 }
 

@@ -26,6 +26,8 @@ pub struct VnodeJson {
     pub meta_page_size: usize,
     /// The most rows a block may hold (MAXROWS).
     pub max_rows: usize,
+    /// How old a row may be, in minutes (KEEP); `None` where the file does not say it.
+    pub keep_minutes: Option<i64>,
     /// TSDB files are encrypted.
     pub tsdb_encrypted: bool,
     /// The catalogue's file is encrypted.
@@ -124,6 +126,8 @@ struct Config {
     meta_page_size: Option<i64>,
     #[serde(rename = "maxRows", deserialize_with = "number")]
     max_rows: i64,
+    #[serde(rename = "keep2", default, deserialize_with = "optional_number")]
+    keep_minutes: Option<i64>,
     #[serde(
         rename = "tsdb.encryptAlgorithm",
         default,
@@ -206,6 +210,12 @@ impl VnodeJson {
             2 => Precision::Nanoseconds,
             other => return wrong("precision", other),
         };
+        // The file counts the database's name and a point with it, as names of tables are hashed with them in front.
+        let mut options = config.options;
+        let named = config.dbname.len() as i64 + 1;
+        options.table_prefix = options
+            .table_prefix
+            .map(|stored| stored.saturating_sub(named * stored.signum()));
         let database = match config.dbname.split_once('.') {
             Some((account, name)) if account.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
             _ => config.dbname,
@@ -219,6 +229,7 @@ impl VnodeJson {
             page_size: page_size as usize,
             meta_page_size: meta_page_size as usize,
             max_rows: config.max_rows as usize,
+            keep_minutes: config.keep_minutes,
             tsdb_encrypted: config.tsdb_encryption.unwrap_or(0) != 0,
             meta_encrypted: config.meta_encryption.unwrap_or(0) != 0,
             wal_encrypted: config.wal_encryption.unwrap_or(0) != 0,
@@ -227,7 +238,7 @@ impl VnodeJson {
             hash_range: (config.hash_begin, config.hash_end),
             committed: Version(state.committed),
             commit_id: state.commit_id.unwrap_or(0),
-            options: config.options,
+            options,
         })
     }
 
@@ -236,10 +247,20 @@ impl VnodeJson {
         self.max_rows.max(4096)
     }
 
+    /// The ticks in `minutes_per_file`.
+    fn ticks_per_file(&self) -> i128 {
+        i128::from(self.minutes_per_file) * 60 * i128::from(self.precision.ticks_per_second())
+    }
+
+    /// The file set that holds a key.
+    pub fn file_set_of(&self, key: Key) -> FileSetId {
+        let fid = i128::from(key.0).div_euclid(self.ticks_per_file());
+        FileSetId(fid.clamp(i32::MIN.into(), i32::MAX.into()) as i32)
+    }
+
     /// The keys that file set `fid` can hold: `[fid·m, (fid+1)·m − 1]`, m = ticks in `minutes_per_file`.
     pub fn key_range(&self, fid: FileSetId) -> KeySpan {
-        let length =
-            i128::from(self.minutes_per_file) * 60 * i128::from(self.precision.ticks_per_second());
+        let length = self.ticks_per_file();
         let clamp = |key: i128| Key(key.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
         let first = i128::from(fid.0) * length;
         KeySpan {
@@ -280,6 +301,18 @@ mod tests {
             (parsed.database.as_str(), parsed.committed),
             ("my.db", Version(25))
         );
+    }
+
+    #[test]
+    fn a_table_prefix_is_told_as_it_was_given() {
+        // The name with its account has 7 bytes.
+        for (stored, given) in [("10", 2), ("-10", -2), ("0", 0)] {
+            let with = format!(r#""precision":"1","hashPrefix":"{stored}""#);
+            let text = text(&[(r#""precision":"1""#, &with)]);
+            let parsed = VnodeJson::parse(text.as_bytes()).unwrap();
+            assert_eq!(parsed.options.table_prefix, Some(given));
+            assert_eq!(parsed.options.table_suffix, None);
+        }
     }
 
     #[test]

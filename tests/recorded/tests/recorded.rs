@@ -49,20 +49,58 @@ fn every_checksum_of_the_six_vnodes_is_valid() {
 #[test]
 fn every_cell_in_the_committed_files_is_what_sql_showed() {
     for (state, truth) in [("base", "base"), ("incr_flushed", "incr")] {
-        let truth = Truth::load(truth).unwrap();
         let cells = recorded::live_cells(&data_dir(state)).unwrap();
-        assert_eq!(cells.len(), truth.cells.len(), "{state}");
-        for (uid, rows) in &truth.cells {
-            for (key, row) in rows {
-                let found = cells[uid].get(key).map(|found| &found[..row.len()]);
-                assert_eq!(
-                    found,
-                    Some(row.as_slice()),
-                    "{state}: table {uid}, key {key}"
-                );
-            }
-            assert_eq!(cells[uid].len(), rows.len(), "{state}: table {uid}");
+        are_those_of_sql(state, &cells, truth);
+    }
+}
+
+#[test]
+fn every_cell_in_files_and_log_together_is_what_sql_showed() {
+    for (state, truth) in [
+        ("base", "base"),
+        ("incr_wal", "incr"),
+        ("incr_flushed", "incr"),
+    ] {
+        let cells = recorded::live_cells_with_log(&data_dir(state)).unwrap();
+        are_those_of_sql(state, &cells, truth);
+    }
+}
+
+#[test]
+fn the_log_alone_has_the_same_cells_as_the_files_that_were_made_of_it() {
+    for state in ["base", "incr_wal", "incr_flushed"] {
+        let dir = copied(state);
+        for vnode in ["vnode2", "vnode3"] {
+            let vnode = dir.path().join("vnode").join(vnode);
+            let json = vnode.join("vnode.json");
+            let text = std::fs::read_to_string(&json).unwrap();
+            let at = text.find("\"commit version\"").unwrap();
+            let end = at + text[at..].find(',').unwrap();
+            let nothing = "\"commit version\": \"-1\"";
+            std::fs::write(&json, text.replace(&text[at..end], nothing)).unwrap();
+            let current = vnode.join("tsdb/current.json");
+            let none = r#"{"fmtv":1,"fset":[]}"#;
+            std::fs::write(current, none).unwrap();
         }
+        let truth = if state == "base" { "base" } else { "incr" };
+        let cells = recorded::live_cells_with_log(dir.path()).unwrap();
+        are_those_of_sql(state, &cells, truth);
+    }
+}
+
+fn are_those_of_sql(state: &str, cells: &recorded::Cells, truth: &str) {
+    let truth = Truth::load(truth).unwrap();
+    assert_eq!(cells.len(), truth.cells.len(), "{state}");
+    for (uid, rows) in &truth.cells {
+        for (key, row) in rows {
+            let found = cells[uid].get(key).map(|found| &found[..row.len()]);
+            assert_eq!(
+                found,
+                Some(row.as_slice()),
+                "{state}: table {uid}, key {key}"
+            );
+        }
+        assert_eq!(cells[uid].len(), rows.len(), "{state}: table {uid}");
     }
 }
 

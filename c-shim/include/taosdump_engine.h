@@ -33,7 +33,8 @@ typedef enum {
   TAOSDUMP_OPTION_JSON          = 0x106,
   TAOSDUMP_OPTION_OPTION        = 0x107,
   TAOSDUMP_OPTION_CHECK_BASE    = 0x108,
-  TAOSDUMP_OPTION_FORMAT        = 0x109
+  TAOSDUMP_OPTION_FORMAT        = 0x109,
+  TAOSDUMP_OPTION_DRY_RUN       = 0x10a
 } EIncrementalOption;
 
 /* One option of the command line, in the order given; an option given twice comes twice. */

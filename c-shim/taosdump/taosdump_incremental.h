@@ -32,6 +32,8 @@
    "With -i: create databases with this REPLICA, VGROUPS or DNODES instead of their own.", 20},                        \
   {"format", TAOSDUMP_OPTION_FORMAT, "avro|parquet", 0,                                                                \
    "With -o: keep rows in an Avro file for each table (default), or in Parquet files with many tables each.", 20},     \
+  {"dry-run", TAOSDUMP_OPTION_DRY_RUN, 0, 0,                                                                           \
+   "With -i: check everything and say what would be done, without writing anything.", 20},                             \
   {"json", TAOSDUMP_OPTION_JSON, 0, 0, "Print the result as JSON.", 20},
 
 /* First thing in main. With --incremental it does the whole job and ends the process; else it returns. */

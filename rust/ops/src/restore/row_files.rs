@@ -44,6 +44,11 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// How many rows it has in these files.
+    pub(super) fn rows(&self) -> u64 {
+        self.change.rows
+    }
+
     /// No further row of the table is written. Whether that is new.
     pub(super) fn give_up(&self) -> bool {
         !std::mem::replace(&mut self.state.lock().failed, true)
@@ -287,6 +292,7 @@ fn count(writer: &Writer<'_>, table: &str, mut sent: Sent) {
         return fail(writer, table, problem);
     }
     writer.progress.advance(0, sent.rows);
+    writer.left.written(sent.all());
     let mut state = target.state.lock();
     state.sent += sent;
     if !state.failed && state.sent.all() == target.change.rows {

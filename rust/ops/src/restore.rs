@@ -257,7 +257,9 @@ impl Restore<'_> {
             let create = with_options(&database.database.create, &self.job.options);
             let loaded = match makes_target {
                 true => loading::of(&create, self.job, rows_of.get(target)),
-                false => loading::then_of(&create, &restore_loading::read(self.connection, target)?),
+                false => {
+                    loading::then_of(&create, &restore_loading::read(self.connection, target)?)
+                }
             };
             if !loaded.is_empty() {
                 restore_loading::write(self.connection, target, &loaded)?;

@@ -114,7 +114,10 @@ impl<'d> Loader<'d> {
             .connection()
             .meet_tables(self.database, tables)
         {
-            tracing::debug!("tables of {} are asked for one by one: {error}", self.database);
+            tracing::debug!(
+                "tables of {} are asked for one by one: {error}",
+                self.database
+            );
         }
     }
 

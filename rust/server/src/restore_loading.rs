@@ -79,7 +79,10 @@ pub fn write(connection: &Connection, target: &str, options: &[Loaded]) -> Resul
         connection.execute(&text)?;
     }
     connection
-        .execute(&format!("DELETE FROM {table} WHERE ts >= {}", options.len()))
+        .execute(&format!(
+            "DELETE FROM {table} WHERE ts >= {}",
+            options.len()
+        ))
         .map(drop)
 }
 

@@ -306,7 +306,8 @@ impl Found {
                 }
                 if self.dry_run {
                     return Err(
-                        "--dry-run is for restoring (-i): it says what would be restored".to_owned(),
+                        "--dry-run is for restoring (-i): it says what would be restored"
+                            .to_owned(),
                     );
                 }
                 if !self.rename.is_empty() {

@@ -126,13 +126,7 @@ fn at_rest(server: &Server) -> Duration {
     server.cpu().unwrap()
 }
 
-fn link(
-    patched: &Taosdump,
-    server: &Server,
-    database: &str,
-    format: &str,
-    dir: &Path,
-) -> PathBuf {
+fn link(patched: &Taosdump, server: &Server, database: &str, format: &str, dir: &Path) -> PathBuf {
     let out = dir.join(format!("{database}-{format}"));
     let mut command = patched.link_command(server, &[database], None, &out);
     Run::of(command.args(["--format", format]))
@@ -175,9 +169,15 @@ fn rows(installation: &Installation, stock: &Taosdump, patched: &Taosdump) {
     };
     let ways = [
         Way::new("published", published),
-        Way::new("link, Parquet", restore_link(patched, &server, &parquet, "b")),
-        Way::new("the same, STT_TRIGGER 1", restore_link(patched, &server, &parquet, "b"))
-            .into("vgroups 2 stt_trigger 1"),
+        Way::new(
+            "link, Parquet",
+            restore_link(patched, &server, &parquet, "b"),
+        ),
+        Way::new(
+            "the same, STT_TRIGGER 1",
+            restore_link(patched, &server, &parquet, "b"),
+        )
+        .into("vgroups 2 stt_trigger 1"),
         Way::new("link, Avro", restore_link(patched, &server, &avro, "b")),
     ];
     by_turns(&server, &c, rows * meters::TABLES, &ways);
@@ -197,7 +197,10 @@ fn sets(installation: &Installation, patched: &Taosdump) {
         ["one", "many"].map(|name| link(patched, &server, name, "parquet", dir.path()));
     let ways = [
         Way::new("one file set", restore_link(patched, &server, &one, "one")),
-        Way::new("104 file sets", restore_link(patched, &server, &many, "many")),
+        Way::new(
+            "104 file sets",
+            restore_link(patched, &server, &many, "many"),
+        ),
     ];
     by_turns(&server, &c, rows * meters::TABLES, &ways);
 }
@@ -207,8 +210,10 @@ fn tables(installation: &Installation, patched: &Taosdump) {
     let server = Server::start(installation).unwrap();
     let c = server.connect().unwrap();
     c.execute("create database b vgroups 2").unwrap();
-    c.execute("create table b.s (ts timestamp, current float, voltage int, phase float) tags (t int)")
-        .unwrap();
+    c.execute(
+        "create table b.s (ts timestamp, current float, voltage int, phase float) tags (t int)",
+    )
+    .unwrap();
     let names: Vec<i64> = (0..tables).collect();
     for names in names.chunks(300) {
         let rows: String = (0..100)
@@ -222,6 +227,9 @@ fn tables(installation: &Installation, patched: &Taosdump) {
     let dir = tempfile::tempdir().unwrap();
     let parquet = link(patched, &server, "b", "parquet", dir.path());
     let what = format!("{tables} tables, Parquet");
-    let ways = [Way::new(what, restore_link(patched, &server, &parquet, "b"))];
+    let ways = [Way::new(
+        what,
+        restore_link(patched, &server, &parquet, "b"),
+    )];
     by_turns(&server, &c, tables * 100, &ways);
 }

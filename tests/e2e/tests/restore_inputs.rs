@@ -83,8 +83,14 @@ const STORIES: &[(&str, Story)] = &[
         loading_options,
     ),
     ("options_that_were_not_given_for_loading_stay", own_options),
-    ("a_dry_run_says_what_is_to_be_done_and_writes_nothing", dry_run),
-    ("options_that_a_database_cannot_have_are_refused_first", refused_options),
+    (
+        "a_dry_run_says_what_is_to_be_done_and_writes_nothing",
+        dry_run,
+    ),
+    (
+        "options_that_a_database_cannot_have_are_refused_first",
+        refused_options,
+    ),
     ("the_keep_of_a_super_table_is_carried_over", stable_keep),
     ("new_tags_of_many_children_are_set", many_tags),
     (
@@ -640,14 +646,19 @@ fn is_loaded(bench: &Workbench) -> Result<bool, String> {
 
 fn loading_options(mut bench: Workbench) -> Result<(), String> {
     many(&mut bench)?;
-    all(&bench, &["alter database $ stt_trigger 4 wal_retention_period 7200"])?;
+    all(
+        &bench,
+        &["alter database $ stt_trigger 4 wal_retention_period 7200"],
+    )?;
     bench.link(&[])?;
     let noted = |bench: &Workbench| -> Result<bool, String> {
         let found = restore_loading::read(&connected(bench)?, &bench.target());
         Ok(!found.map_err(text)?.is_empty())
     };
     // Not killed.
-    Run::of(&mut loader(&bench)?).map_err(text)?.expect_code(0)?;
+    Run::of(&mut loader(&bench)?)
+        .map_err(text)?
+        .expect_code(0)?;
     bench.expect_target(&bench.contents[2])?;
     if noted(&bench)? {
         return Err("what was put back is still noted".to_owned());
@@ -693,7 +704,8 @@ fn own_options(mut bench: Workbench) -> Result<(), String> {
         meanwhile: "1".to_owned(),
         then: "2".to_owned(),
     };
-    let note = || restore_loading::write(&connection, &target, slice::from_ref(&loaded)).map_err(text);
+    let note =
+        || restore_loading::write(&connection, &target, slice::from_ref(&loaded)).map_err(text);
     let restored = |options: &str, expected: &str| -> Result<(), String> {
         bench.drop_target().map_err(text)?;
         // A restore was killed before it had made the database, or just after.
@@ -716,18 +728,33 @@ fn dry_run(mut bench: Workbench) -> Result<(), String> {
     let target = bench.target();
     let try_dry = |links: &[PathBuf], options: &[&str]| {
         let rename = [(bench.database.as_str(), target.as_str())];
-        let mut command = bench
-            .taosdump
-            .restore_command(bench.server, links, &rename);
+        let mut command = bench.taosdump.restore_command(bench.server, links, &rename);
         Run::of(command.arg("--dry-run").args(options)).map_err(text)
     };
     let create = format!("CREATE DATABASE IF NOT EXISTS `{target}`");
-    let words = [create.as_str(), "creates 60", "writes 300000 rows", "nothing was written"];
+    let words = [
+        create.as_str(),
+        "creates 60",
+        "writes 300000 rows",
+        "nothing was written",
+    ];
     says(try_dry(&bench.links, &[])?, 0, &words)?;
-    says(try_dry(&bench.links, &["--json"])?, 0, &["\"rows\":300000", "\"tables_created\":60"])?;
+    says(
+        try_dry(&bench.links, &["--json"])?,
+        0,
+        &["\"rows\":300000", "\"tables_created\":60"],
+    )?;
     // What a restore refuses is refused.
-    says(try_dry(&bench.links[1..], &[])?, 1, &["from its first link on"])?;
-    says(try_dry(&bench.links, &["--option", "REPLICA=3"])?, 1, &["REPLICA=1"])?;
+    says(
+        try_dry(&bench.links[1..], &[])?,
+        1,
+        &["from its first link on"],
+    )?;
+    says(
+        try_dry(&bench.links, &["--option", "REPLICA=3"])?,
+        1,
+        &["REPLICA=1"],
+    )?;
     if bench.target_exists().map_err(text)? {
         return Err("a dry run made the database".to_owned());
     }
@@ -740,7 +767,13 @@ fn dry_run(mut bench: Workbench) -> Result<(), String> {
 }
 
 fn refused_options(mut bench: Workbench) -> Result<(), String> {
-    all(&bench, &["create database $", "create table $.t (ts timestamp, i int)"])?;
+    all(
+        &bench,
+        &[
+            "create database $",
+            "create table $.t (ts timestamp, i int)",
+        ],
+    )?;
     bench.link(&[])?;
     let target = bench.target();
     let restore = |option: &str| {
@@ -750,7 +783,11 @@ fn refused_options(mut bench: Workbench) -> Result<(), String> {
             .restore_command(bench.server, &bench.links, &rename);
         Run::of(command.args(["--option", option])).map_err(text)
     };
-    says(restore("KEEP=29")?, 1, &["KEEP 29d,29d,29d is shorter", "DURATION"])?;
+    says(
+        restore("KEEP=29")?,
+        1,
+        &["KEEP 29d,29d,29d is shorter", "DURATION"],
+    )?;
     says(restore("KEEP=1h")?, 2, &["from 1d to 365000d"])?;
     if bench.target_exists().map_err(text)? {
         return Err("a refused restore made the database".to_owned());

@@ -171,7 +171,10 @@ mod tests {
         let own = "CREATE DATABASE `a` STT_TRIGGER 1";
         assert_eq!(those_of(own), []);
         let later = then_of("CREATE DATABASE `a` STT_TRIGGER 8", &loaded);
-        assert_eq!((later[0].then.as_str(), later[1].then.as_str()), ("8", "3600"));
+        assert_eq!(
+            (later[0].then.as_str(), later[1].then.as_str()),
+            ("8", "3600")
+        );
     }
 
     #[test]

@@ -116,7 +116,11 @@ impl PreviewStep {
 }
 
 /// What would be done by this plan.
-pub(super) fn of(job: &RestoreJob, plan: Plan<'_>, links: &[Link]) -> Result<Preview, RestoreError> {
+pub(super) fn of(
+    job: &RestoreJob,
+    plan: Plan<'_>,
+    links: &[Link],
+) -> Result<Preview, RestoreError> {
     let rows = plan.rows();
     let rows_of = |step: &Step<'_>| rows.get(step.target).copied().unwrap_or_default();
     let steps = plan.steps.iter();

@@ -80,7 +80,8 @@ pub(super) fn write(
     }
     let step = format!("restoring {} to {}", apply.link.place(), apply.target);
     apply.progress.step(&step, Unit::Tables, count);
-    let rows = |(change, _): &(&TableChange, Shape)| change.file.as_ref().map_or(0, |file| file.rows);
+    let rows =
+        |(change, _): &(&TableChange, Shape)| change.file.as_ref().map_or(0, |file| file.rows);
     let in_files: u64 = jobs.iter().map(rows).sum();
     let in_row_files: u64 = of_row_files.values().map(row_files::Target::rows).sum();
     let (near_end, is_near) = mpsc::sync_channel(1);

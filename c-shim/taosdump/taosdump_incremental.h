@@ -28,6 +28,8 @@
    "Do not ask the server to flush the database first; read its log instead.", 20},                                   \
   {"bitmap-plugin", TAOSDUMP_OPTION_BITMAP_PLUGIN, "PATH", 0,                                                         \
    "Use the engine in this library (libincremental_bitmap_plugin.so) instead of the built-in one.", 20},              \
+  {"offline", TAOSDUMP_OPTION_OFFLINE, 0, 0,                                                                          \
+   "With -o and --data-dir: ask no server; read the directories of one that is stopped or does not start.", 20},      \
   {"option", TAOSDUMP_OPTION_OPTION, "NAME=VALUE", 0,                                                                  \
    "With -i: create databases with this REPLICA, VGROUPS or DNODES instead of their own.", 20},                        \
   {"format", TAOSDUMP_OPTION_FORMAT, "avro|parquet", 0,                                                                \

@@ -4,12 +4,13 @@
 //! transaction that is open, and during a commit that of the transaction which is committed. With the journals laid over it,
 //! the file is what the last commit left, as long as they stay. A commit makes its journal, renames `vnode_tmp.json` to
 //! `vnode.json`, and then removes the journal; between the two the file's committed state is already that of the new
-//! `vnode.json`, which can't be told from the journals. So while there are two journals and no `vnode_tmp.json`, and
-//! whenever journals or `vnode.json` changed meanwhile, the read starts over. (Observed on server 3.3.7.)
+//! `vnode.json`, and the older journal must not be laid over the file any more. So while there are two journals and no
+//! `vnode_tmp.json`, and whenever journals or `vnode.json` changed meanwhile, the read starts over. Where no server runs
+//! nothing will change, and the newer journal alone gives the state. (Observed on server 3.3.7.)
 
 use crate::{
     CaptureError, VnodeDir,
-    data_dirs::exists,
+    data_dirs::{exists, is_in_use},
     retry::{ATTEMPTS, pause},
 };
 use model::{OwnedValue, SchemaVersion, Suid, Uid, Version};
@@ -79,13 +80,19 @@ pub enum Kind {
 impl VnodeDir {
     /// Reads the catalogue as it was last committed.
     pub fn catalogue(&self) -> Result<Catalogue, CaptureError> {
+        self.read_catalogue(&|vnode, meta| collect(vnode.clone(), meta))
+    }
+
+    /// Reads something of the catalogue as it was last committed; `read` may be called several times.
+    pub(crate) fn read_catalogue<T>(&self, read: &ReadMeta<'_, T>) -> Result<T, CaptureError> {
         for attempt in 0..ATTEMPTS {
             let before = State::of(self)?;
-            if !before.is_commit_ending(self)? {
-                let catalogue = before.read(self);
+            let was_cut_off = before.is_commit_ending(self)?;
+            if !was_cut_off || !is_in_use(self.data_dir())? {
+                let outcome = before.read(self, was_cut_off, read);
                 // An error may come from what changed meanwhile.
                 if State::of(self)? == before {
-                    return catalogue;
+                    return outcome;
                 }
             }
             pause(attempt);
@@ -102,6 +109,9 @@ impl VnodeDir {
         })
     }
 }
+
+/// Takes what is wanted from the catalogue that belongs to a configuration.
+type ReadMeta<'r, T> = dyn Fn(&VnodeJson, &mut Meta<File>) -> Result<T, FormatError> + 'r;
 
 /// What must stay as it is while the catalogue is read.
 #[derive(Debug, PartialEq)]
@@ -137,7 +147,13 @@ impl State {
         Ok(self.journals.len() > 1 && !exists(&dir.primary.join("vnode_tmp.json"))?)
     }
 
-    fn read(&self, dir: &VnodeDir) -> Result<Catalogue, CaptureError> {
+    /// Reads the catalogue. Where a commit was cut off after it had replaced `vnode.json`, only the newest journal counts.
+    fn read<T>(
+        &self,
+        dir: &VnodeDir,
+        was_cut_off: bool,
+        read: &ReadMeta<'_, T>,
+    ) -> Result<T, CaptureError> {
         let meta = dir.primary.join("meta");
         let path = meta.join(MAIN);
         let damage = |source| CaptureError::format(&path)(source);
@@ -148,12 +164,17 @@ impl State {
                 why: Unreadable::Encrypted,
             }));
         }
-        let journals = self.journals.keys();
+        let ended = if was_cut_off {
+            self.journals.len().saturating_sub(1)
+        } else {
+            0
+        };
+        let journals = self.journals.keys().skip(ended);
         let journals = journals.map(|number| open(&meta.join(format!("{JOURNAL}{number}"))));
         let journals = journals.collect::<Result<_, _>>()?;
         let tdb = Tdb::open(open(&path)?, journals, self.vnode.meta_page_size);
         let mut meta = Meta::open(tdb.map_err(damage)?).map_err(damage)?;
-        collect(self.vnode.clone(), &mut meta).map_err(damage)
+        read(&self.vnode, &mut meta).map_err(damage)
     }
 }
 

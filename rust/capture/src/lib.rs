@@ -18,7 +18,8 @@
 //! | `tsdb_source`, `merge`, `unreadable` | changes from the committed files; their sorted runs as one; blocks that can't be read |
 //! | `snapshot` | a consistent view of the committed files |
 //! | `wal_source`, `wal_scan`, `wal_segments` | changes from the log; one pass over it; its segments |
-//! | `row_view` | the rows of a vnode as they were at one commit |
+//! | `row_view` | the rows of a vnode as they were at one version |
+//! | `log_rows`, `known_tables` | those that only the log has; the tables that it writes to |
 //! | `row_choice`, `row_merge`, `row_batches` | which of them are handed on; their sorted runs as one; rows on their way out |
 //! | `table_names` | which table a name stands for, as far as the log tells |
 //! | [`catalogue`] | the tables of a vnode, their columns and tag values |
@@ -28,7 +29,10 @@
 pub mod catalogue;
 mod change;
 mod data_dirs;
+pub mod database;
 mod error;
+mod known_tables;
+mod log_rows;
 mod merge;
 mod retry;
 mod row_batches;

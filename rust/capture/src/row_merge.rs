@@ -156,6 +156,9 @@ fn lowest(runs: &[RowRun<'_>], but: Option<usize>) -> Option<usize> {
     rows.min_by_key(|(_, place)| *place).map(|(i, _)| i)
 }
 
+/// The most rows handed on at once. Blocks of files have fewer; what the log has of a table is one block, however long.
+const MOST: usize = 1 << 16;
+
 /// Hands on the rows of one run up to where another one has a row, or to where a key repeats.
 fn stretch(
     runs: &mut [RowRun<'_>],
@@ -170,7 +173,7 @@ fn stretch(
     };
     let rows = &block.rows;
     let bound = other.and_then(|other| runs[other].place());
-    let mut end = rows.len();
+    let mut end = rows.len().min(run.at + MOST);
     if let Some(bound) = bound
         && rows.place(end - 1).is_some_and(|last| last >= bound)
     {

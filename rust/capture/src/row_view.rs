@@ -1,7 +1,8 @@
-//! The rows of a vnode as they were at one commit.
+//! The rows of a vnode as they were at one version: at a commit, or at the end of its log.
 
 use crate::{
     CaptureError, Snapshot, VnodeDir,
+    log_rows::LogRows,
     retry::{ATTEMPTS, pause, read_racing},
     row_batches::{BatchSink, Batches},
     row_choice::{RowChoice, WantedRows},
@@ -9,18 +10,24 @@ use crate::{
     tsdb_source::{shared_storage, tables_of},
 };
 use model::{FileSetId, KeySpan, TableId, Version};
-use std::{fs::File, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    path::{Path, PathBuf},
+};
 use tdfiles::{
     FormatError,
     current_json::{FileEntry, FileSet},
     tsdb::{BrinRecord, HeadFile, SttFile, TombFile, TombRecord},
 };
 
-/// The rows of a vnode as they were at one commit, for as long as this exists: its files are open, and a server that
+/// The rows of a vnode as they were at one version, for as long as this exists: its files are open, and a server that
 /// deletes or replaces them does not change what is read.
 #[derive(Debug)]
 pub struct RowView {
     snapshot: Snapshot,
+    /// What is later than the files.
+    log: Option<LogRows>,
 }
 
 /// What [`RowView::read`] could not read, so that another source has to be asked for it.
@@ -42,7 +49,7 @@ impl RowView {
         for attempt in 0..ATTEMPTS {
             let snapshot = Snapshot::open(dir, Version::BEGINNING)?;
             if snapshot.is_exact(dir)? {
-                return Ok(Self { snapshot });
+                return Ok(Self::of(snapshot, None));
             }
             pause(attempt);
         }
@@ -52,20 +59,47 @@ impl RowView {
         })
     }
 
-    /// The rows of files that are open, all of them, and of one commit.
-    pub(crate) fn of(snapshot: Snapshot) -> Self {
-        Self { snapshot }
+    /// Opens the committed files of a vnode and its log; `None` if they can't tell for sure which rows there are, as the log
+    /// is encrypted or has gaps, or says something that this build does not know.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_log(dir: &VnodeDir) -> Result<Option<Self>, CaptureError> {
+        dir.rows_with_log()
     }
 
-    /// Every row up to this version is in the files, and none that is later.
-    pub fn committed(&self) -> Version {
-        self.snapshot.vnode.committed
+    /// The rows of files that are open, all of them, and of one commit, and those that are later.
+    pub(crate) fn of(snapshot: Snapshot, log: Option<LogRows>) -> Self {
+        Self { snapshot, log }
     }
 
-    /// The file sets, ascending, each with the keys that it can hold.
+    /// As [`Self::open_with_log`], without the catalogue: the log must reach back to the first request. Keys before `oldest`
+    /// are past KEEP.
+    #[cfg(feature = "internals")]
+    pub fn open_with_whole_log(
+        dir: &VnodeDir,
+        oldest: model::Key,
+    ) -> Result<Option<Self>, CaptureError> {
+        let snapshot = Snapshot::open(dir, Version::BEGINNING)?;
+        let vnode = &snapshot.vnode;
+        let log = crate::WalSource::open(dir, vnode, Version::BEGINNING, Version::BEGINNING)?;
+        let log = LogRows::of_whole(&log, vnode, oldest)?;
+        Ok(log.map(|log| Self::of(snapshot, Some(log))))
+    }
+
+    /// Every row up to this version is there, and none that is later.
+    pub fn version(&self) -> Version {
+        let committed = self.snapshot.vnode.committed;
+        self.log.as_ref().map_or(committed, LogRows::last)
+    }
+
+    /// The file sets, ascending, each with the keys that it can hold. Some may not have been written yet.
     pub fn file_sets(&self) -> Vec<(FileSetId, KeySpan)> {
-        let sets = self.snapshot.current.file_sets.iter();
-        sets.map(|set| (set.fid, self.snapshot.vnode.key_range(set.fid)))
+        let written = self.snapshot.current.file_sets.iter().map(|set| set.fid);
+        let mut sets: BTreeSet<FileSetId> = written.collect();
+        sets.extend(self.log.iter().flat_map(LogRows::file_sets));
+        sets.into_iter()
+            .map(|set| (set, self.snapshot.vnode.key_range(set)))
             .collect()
     }
 
@@ -99,19 +133,21 @@ impl RowView {
         sink: &mut BatchSink<'_>,
     ) -> Result<Vec<(TableId, KeySpan)>, CaptureError> {
         let sets = &self.snapshot.current.file_sets;
-        let Some(set) = sets.iter().find(|set| set.fid == fid) else {
-            return Ok(Vec::new());
-        };
+        let set = sets.iter().find(|set| set.fid == fid);
         let mut stt_files = Vec::new();
-        for entry in &set.stt {
+        for entry in set.iter().flat_map(|set| &set.stt) {
             if let Some((file, path)) = self.snapshot.paged(entry)? {
                 let opened = SttFile::open(file).map_err(CaptureError::format(path))?;
                 stt_files.push((opened, path));
             }
         }
         let range = self.snapshot.vnode.key_range(fid);
-        let choice = RowChoice::new(wanted, range, self.deletes(set, &stt_files)?);
-        let head = match &set.merged {
+        let mut deletes = self.deletes(set, &stt_files)?;
+        if let Some(log) = &self.log {
+            deletes.extend(log.deletes(|table| wanted.contains_key(&table)));
+        }
+        let choice = RowChoice::new(wanted, range, deletes);
+        let head = match set.and_then(|set| set.merged.as_ref()) {
             Some((head, data)) => self.snapshot.paged(head)?.map(|head| (head, data)),
             None => None,
         };
@@ -129,13 +165,18 @@ impl RowView {
         for (file, path) in &stt_files {
             runs.push(self.stt_run(file, path, &choice));
         }
+        if let Some(log) = &self.log {
+            log.note_doubts(&choice, range);
+            let path = PathBuf::from("the rows of the log");
+            runs.push(RowRun::new(path, log.blocks(&choice, range)));
+        }
         merge_rows(runs, &choice, &mut Batches::new(sink))?;
         Ok(choice.unread())
     }
 
     fn deletes(
         &self,
-        set: &FileSet,
+        set: Option<&FileSet>,
         stt_files: &[(SttFile<&File>, &Path)],
     ) -> Result<Vec<TombRecord>, CaptureError> {
         let max = self.snapshot.vnode.max_records();
@@ -145,7 +186,7 @@ impl RowView {
                 tombs.extend(file.tombs(blk, max).map_err(CaptureError::format(*path))?);
             }
         }
-        if let Some(entry) = &set.tomb
+        if let Some(entry) = set.and_then(|set| set.tomb.as_ref())
             && let Some((file, path)) = self.snapshot.paged(entry)?
         {
             let file = TombFile::open(file).map_err(CaptureError::format(path))?;

@@ -4,6 +4,7 @@ use crate::{
     CaptureError, Change, Coverage, Reason, ReasonCode, RowView, SourceKind, TsdbSource, VnodeDir,
     WalSource,
     change::Sink,
+    log_rows::{InLog, LogRows},
     retry::{ATTEMPTS, pause},
 };
 use model::{DbId, FileSetId, KeySpan, TableId, Version};
@@ -46,8 +47,34 @@ pub enum SourceChoice {
 enum Files {
     /// Those with something later than the start. What a commit adds meanwhile may be seen, too.
     Later,
-    /// All of them, as they are after one commit and before the next one.
-    OfOneCommit,
+    /// All of them, as they are after one commit and before the next one; and the log, if it is read, from there on.
+    OfOneVersion,
+}
+
+/// What a scan reads.
+struct Opened {
+    tsdb: TsdbSource,
+    wal: WalSource,
+    rows: KeptRows,
+}
+
+/// Whether the files that are open tell which rows there are.
+enum KeptRows {
+    /// They need not.
+    NotAsked,
+    /// They do, together with these.
+    Known(Option<LogRows>),
+    /// They do not.
+    Unknown,
+}
+
+impl Opened {
+    fn into_view(self) -> Option<RowView> {
+        match self.rows {
+            KeptRows::Known(log) => Some(self.tsdb.into_view(log)),
+            KeptRows::NotAsked | KeptRows::Unknown => None,
+        }
+    }
 }
 
 /// The outcome of a scan.
@@ -84,20 +111,30 @@ impl VnodeDir {
         choice: SourceChoice,
         sink: &mut dyn FnMut(Change<'_>) -> Result<(), FormatError>,
     ) -> Result<ScanReport, CaptureError> {
-        let files = Files::Later;
-        let (report, _) = self.scan_files(start, choice, files, sink)?;
+        let (report, _) = self.scan_files(start, choice, Files::Later, sink)?;
         Ok(report)
     }
 
-    /// Does the same by the committed files only, and gives their rows: both are of one and the same commit.
+    /// Does the same, and gives the rows at the version up to which it says everything; `None` where the files can't tell
+    /// for sure which rows these are.
     pub fn scan_and_keep(
         &self,
         start: &Start,
+        choice: SourceChoice,
         sink: &mut dyn FnMut(Change<'_>) -> Result<(), FormatError>,
-    ) -> Result<(ScanReport, RowView), CaptureError> {
-        let (report, tsdb) =
-            self.scan_files(start, SourceChoice::Tsdb, Files::OfOneCommit, sink)?;
-        Ok((report, tsdb.into_view()))
+    ) -> Result<(ScanReport, Option<RowView>), CaptureError> {
+        let (report, opened) = self.scan_files(start, choice, Files::OfOneVersion, sink)?;
+        let to = report.coverage.to;
+        let view = opened.into_view().filter(|view| view.version() <= to);
+        Ok((report, view))
+    }
+
+    /// The rows at the end of the log; `None` where the files can't tell for sure which rows these are.
+    pub(crate) fn rows_with_log(&self) -> Result<Option<RowView>, CaptureError> {
+        let (choice, files) = (SourceChoice::Auto, Files::OfOneVersion);
+        // Of what is committed nothing is looked for in the log.
+        let since = Version(i64::MAX);
+        Ok(self.open_sources(since, None, choice, files)?.into_view())
     }
 
     fn scan_files(
@@ -106,7 +143,7 @@ impl VnodeDir {
         choice: SourceChoice,
         files: Files,
         sink: &mut dyn FnMut(Change<'_>) -> Result<(), FormatError>,
-    ) -> Result<(ScanReport, TsdbSource), CaptureError> {
+    ) -> Result<(ScanReport, Opened), CaptureError> {
         let vgroup = self.vgroup;
         let sink: &mut Sink<'_> =
             &mut |change| sink(change).map_err(|source| CaptureError::Rows { vgroup, source });
@@ -131,7 +168,18 @@ impl VnodeDir {
             ));
         }
         let known_compactions = start.known.as_ref().map(|known| known.compactions.clone());
-        let (mut tsdb, mut wal) = self.open_sources(since, known_compactions, choice, files)?;
+        let mut opened = match self.open_sources(since, known_compactions.clone(), choice, files) {
+            // What changed may be found without those files that are older than the start.
+            Err(
+                CaptureError::Io { .. }
+                | CaptureError::Format { .. }
+                | CaptureError::NeverStable { .. },
+            ) if files == Files::OfOneVersion && choice == SourceChoice::Auto => {
+                self.open_sources(since, known_compactions, choice, Files::Later)?
+            }
+            opened => opened?,
+        };
+        let Opened { tsdb, wal, .. } = &mut opened;
         let committed = tsdb.snapshot().vnode.committed;
 
         let (source, mut coverage) = match choice {
@@ -173,7 +221,7 @@ impl VnodeDir {
         if choice != SourceChoice::Wal
             && let Some(known) = &start.known
         {
-            reasons.extend(gone(known, &tsdb));
+            reasons.extend(gone(known, tsdb));
         }
         reasons.append(&mut coverage.reasons);
         coverage.reasons = reasons;
@@ -190,7 +238,7 @@ impl VnodeDir {
             coverage,
             known,
         };
-        Ok((report, tsdb))
+        Ok((report, opened))
     }
 
     /// The version up to which everything was ingested before `time_us` (µs since the epoch), by the log.
@@ -230,17 +278,18 @@ impl VnodeDir {
         compactions: Option<BTreeMap<FileSetId, i64>>,
         choice: SourceChoice,
         files: Files,
-    ) -> Result<(TsdbSource, WalSource), CaptureError> {
+    ) -> Result<Opened, CaptureError> {
+        let with_log = files == Files::OfOneVersion && choice == SourceChoice::Auto;
         for attempt in 0..ATTEMPTS {
             let files_since = match (choice, files) {
                 // Where only the log is asked for, no committed file has to be opened.
                 (SourceChoice::Wal, _) => Version(i64::MAX),
                 (_, Files::Later) => since,
-                (_, Files::OfOneCommit) => Version::BEGINNING,
+                (_, Files::OfOneVersion) => Version::BEGINNING,
             };
             let tsdb = TsdbSource::open(self, files_since, compactions.clone())?;
             let vnode = &tsdb.snapshot().vnode;
-            if files == Files::OfOneCommit && !tsdb.snapshot().is_exact(self)? {
+            if files == Files::OfOneVersion && !tsdb.snapshot().is_exact(self)? {
                 pause(attempt);
                 continue;
             }
@@ -248,19 +297,53 @@ impl VnodeDir {
                 SourceChoice::Auto if !vnode.tsdb_encrypted => vnode.committed.max(since),
                 _ => since,
             };
-            let mut wal = WalSource::open(self, vnode, since, rows_after)?;
+            // Rows are in the files or in the log, whatever the start is.
+            let log_since = if with_log {
+                since.min(vnode.committed)
+            } else {
+                since
+            };
+            let mut wal = WalSource::open(self, vnode, log_since, rows_after)?;
             wal.compactions_show(tsdb.compactions_show());
-            let meet = wal
-                .first()
-                .is_none_or(|first| first <= vnode.committed.max(since).next());
+            let begins = if with_log {
+                vnode.committed
+            } else {
+                vnode.committed.max(since)
+            };
+            let meet = wal.first().is_none_or(|first| first <= begins.next());
             if meet || self.config()?.committed == vnode.committed {
-                return Ok((tsdb, wal));
+                let rows = match (files, choice) {
+                    (Files::Later, _) => Some(KeptRows::NotAsked),
+                    (Files::OfOneVersion, SourceChoice::Auto) => self.kept_rows(&tsdb, &wal)?,
+                    (Files::OfOneVersion, SourceChoice::Tsdb) => Some(KeptRows::Known(None)),
+                    (Files::OfOneVersion, SourceChoice::Wal) => Some(KeptRows::Unknown),
+                };
+                if let Some(rows) = rows {
+                    return Ok(Opened { tsdb, wal, rows });
+                }
             }
             pause(attempt);
         }
         Err(CaptureError::NeverStable {
             path: self.primary.clone(),
             attempts: ATTEMPTS,
+        })
+    }
+
+    /// The rows that only the log has; `None` if the vnode was committed meanwhile.
+    fn kept_rows(
+        &self,
+        tsdb: &TsdbSource,
+        wal: &WalSource,
+    ) -> Result<Option<KeptRows>, CaptureError> {
+        let vnode = &tsdb.snapshot().vnode;
+        if vnode.tsdb_encrypted {
+            return Ok(Some(KeptRows::Unknown));
+        }
+        Ok(match LogRows::read(self, wal, vnode)? {
+            InLog::Rows(log) => Some(KeptRows::Known(Some(log))),
+            InLog::Unknown => Some(KeptRows::Unknown),
+            InLog::Committed => None,
         })
     }
 

@@ -4,11 +4,12 @@
 //! So `vnode.json` is read first. If it is the old one, any later `current.json` holds at least as much. If it
 //! is the new one, the state is complete once `current.c.json` is gone. A merge renames `current.m.json` over
 //! `current.json` and deletes the files it replaced, so all files are opened at once and an open that finds
-//! none starts over. (Observed on server 3.3.7.)
+//! none starts over. A server that was killed between the two renames of a commit does the second one when it starts again;
+//! where none runs, `current.c.json` is read in place of `current.json`. (Observed on server 3.3.7.)
 
 use crate::{
     CaptureError, VnodeDir,
-    data_dirs::{exists, read},
+    data_dirs::{exists, is_in_use, read},
     retry::{ATTEMPTS, pause},
 };
 use model::Version;
@@ -67,15 +68,20 @@ impl Snapshot {
         })
     }
 
-    /// One attempt; `None` while a commit is between its two renames.
+    /// One attempt; `None` while a commit is between its two renames, or a server starts.
     fn try_open(dir: &VnodeDir, since: Version) -> Result<Option<Self>, CaptureError> {
         let vnode = dir.config()?;
         let tsdb = dir.primary.join("tsdb");
         let commit_ending = exists(&tsdb.join("current.c.json"))?;
-        if commit_ending && !exists(&dir.primary.join("vnode_tmp.json"))? {
+        let half_done = commit_ending && !exists(&dir.primary.join("vnode_tmp.json"))?;
+        if half_done && is_in_use(dir.data_dir())? {
             return Ok(None);
         }
-        let path = tsdb.join("current.json");
+        let path = tsdb.join(if half_done {
+            "current.c.json"
+        } else {
+            "current.json"
+        });
         let current = CurrentJson::parse(&read(&path)?).map_err(CaptureError::format(&path))?;
         let mut opened = HashMap::new();
         if !vnode.tsdb_encrypted {
@@ -84,6 +90,10 @@ impl Snapshot {
                 let file = open_in(&dir.tsdb, &name, entry, vnode.page_size)?;
                 opened.insert(name, file);
             }
+        }
+        // A server that was started meanwhile ends the commit, and removes what it replaces.
+        if half_done && (is_in_use(dir.data_dir())? || !exists(&path)?) {
+            return Ok(None);
         }
         Ok(Some(Self {
             vnode,

@@ -7,6 +7,7 @@
 use crate::{
     CaptureError, Change, Coverage, ReasonCode, RowView, Snapshot, VnodeDir,
     change::Sink,
+    log_rows::LogRows,
     merge::{Run, merge},
     retry::read_racing,
     unreadable::{Reasons, Unreadables},
@@ -107,9 +108,9 @@ impl TsdbSource {
         &self.snapshot
     }
 
-    /// The rows of the files, which must all have been opened.
-    pub(crate) fn into_view(self) -> RowView {
-        RowView::of(self.snapshot)
+    /// The rows of the files, which must all have been opened, and those that are later.
+    pub(crate) fn into_view(self, log: Option<LogRows>) -> RowView {
+        RowView::of(self.snapshot, log)
     }
 
     /// Each file set's `last compact` time, ms since the epoch; 0 for never.

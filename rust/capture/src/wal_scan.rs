@@ -6,7 +6,10 @@ use crate::{
 };
 use model::{KeySpan, Suid, TableId, Version};
 use std::{collections::BTreeMap, fs::File, path::Path};
-use tdfiles::wal::{Message, Opaque, Record, SegmentEnd, SegmentReader, SubmitTable};
+use tdfiles::{
+    Beginning,
+    wal::{Message, Opaque, Record, SegmentEnd, SegmentReader, SubmitTable},
+};
 
 /// The state of one pass over the log.
 pub(crate) struct Scan {
@@ -47,7 +50,7 @@ impl Scan {
     /// still be rolled back and is left out.
     pub(crate) fn segment(
         &mut self,
-        mut reader: SegmentReader<&File>,
+        mut reader: SegmentReader<Beginning<&File>>,
         path: &Path,
         next: Option<Version>,
         final_version: Option<Version>,
@@ -159,7 +162,7 @@ impl Scan {
 
     /// Learns names from records before the start. Their other content was told before, so a record that this build does
     /// not understand does no harm there.
-    pub(crate) fn learn_names_in(&mut self, reader: &mut SegmentReader<&File>) {
+    pub(crate) fn learn_names_in(&mut self, reader: &mut SegmentReader<Beginning<&File>>) {
         while let Ok(record) = reader.next_record() {
             self.learn_names_of(&record);
         }

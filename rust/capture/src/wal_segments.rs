@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
 };
-use tdfiles::{FormatError, vnode_json::VnodeJson, wal::SegmentName};
+use tdfiles::{Beginning, FormatError, vnode_json::VnodeJson, wal::SegmentName};
 
 /// An open segment.
 #[derive(Debug)]
@@ -15,6 +15,16 @@ pub(crate) struct Segment {
     pub(crate) name: SegmentName,
     pub(crate) path: PathBuf,
     pub(crate) file: File,
+    /// How long it was when it was opened. What is appended later is left for the next reader, so that everything that is
+    /// read of a log is of one and the same moment.
+    pub(crate) size: u64,
+}
+
+impl Segment {
+    /// Its bytes at the moment when it was opened.
+    pub(crate) fn bytes(&self) -> Beginning<&File> {
+        Beginning::new(&self.file, self.size)
+    }
 }
 
 /// The segment before, and those that are needed.
@@ -60,7 +70,13 @@ fn open_segments(wal: &Path, since: Version) -> Result<Opened, CaptureError> {
     let open = |(name, path): &(SegmentName, PathBuf)| {
         let (name, path) = (*name, path.clone());
         let file = File::open(&path).map_err(CaptureError::io(&path))?;
-        Ok(Segment { name, path, file })
+        let size = file.metadata().map_err(CaptureError::io(&path))?.len();
+        Ok(Segment {
+            name,
+            path,
+            file,
+            size,
+        })
     };
     let (before, needed) = names.split_at(first_needed);
     let is_near = |first: Version| since.0.saturating_sub(first.0) < UNDER_WAY;

@@ -13,8 +13,9 @@ use crate::{
 use model::Version;
 use std::{fs::File, io, path::PathBuf};
 use tdfiles::{
+    Beginning,
     vnode_json::VnodeJson,
-    wal::{Record, SegmentReader},
+    wal::{Record, SegmentEnd, SegmentReader},
 };
 
 /// The log of one vnode.
@@ -144,6 +145,49 @@ impl WalSource {
         self.final_version.map_or(version, |last| last.min(version))
     }
 
+    /// The opened segments.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Calls `each` with every record later than `after` that no replica can roll back, each with the number of its segment,
+    /// and tells whether these are all that there are: from there on without a gap up to the end of the log, where a record
+    /// may be cut off. `each` may end it by `false`, which it tells as well.
+    pub(crate) fn each_record(
+        &self,
+        after: Version,
+        each: &mut dyn FnMut(usize, &Record<'_>) -> bool,
+    ) -> Result<bool, CaptureError> {
+        let holds_next = |segment: &Segment| segment.name.first <= after.next();
+        let Some(from) = self.segments.iter().rposition(holds_next) else {
+            return Ok(false);
+        };
+        for (i, segment) in self.segments.iter().enumerate().skip(from) {
+            let mut reader = self.reader(segment)?;
+            let end = loop {
+                match reader.next_record() {
+                    Ok(record) => {
+                        let version = record.header.version;
+                        let wanted = version > after
+                            && self.final_version.is_none_or(|last| version <= last);
+                        if wanted && !each(i, &record) {
+                            return Ok(false);
+                        }
+                    }
+                    Err(end) => break end,
+                }
+            };
+            let next = self.segments.get(i + 1);
+            let follows = next.is_none_or(|next| {
+                matches!(end, SegmentEnd::Clean) && next.name.first == reader.next_version()
+            });
+            if !follows {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Makes the log's tail survive a crash of the machine. With WAL_LEVEL 1 the server does not wait for the
     /// disk; if a crash took records that were already reported, the server would give their versions to other
     /// requests, and the next scan, which starts after them, would miss those.
@@ -163,8 +207,11 @@ impl WalSource {
         Ok(())
     }
 
-    fn reader<'a>(&self, segment: &'a Segment) -> Result<SegmentReader<&'a File>, CaptureError> {
-        SegmentReader::new(&segment.file, segment.name, self.encrypted)
+    fn reader<'a>(
+        &self,
+        segment: &'a Segment,
+    ) -> Result<SegmentReader<Beginning<&'a File>>, CaptureError> {
+        SegmentReader::new(segment.bytes(), segment.name, self.encrypted)
             .map_err(CaptureError::format(&segment.path))
     }
 

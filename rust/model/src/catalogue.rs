@@ -425,6 +425,11 @@ pub fn database_options(create: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// A name in backticks, as SQL takes it.
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
 /// The statement that creates a database, with some of its options replaced, or added.
 pub fn with_options(create: &str, options: &BTreeMap<String, String>) -> String {
     let rest = create

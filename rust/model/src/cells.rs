@@ -336,6 +336,40 @@ impl Cells {
         Ok(())
     }
 
+    /// Puts a cell behind those that are there, as it is: one that is not set stays so.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn keep(&mut self, cell: Cell<'_>) -> Result<(), TooLong> {
+        let rows = self.len();
+        let is_unset = cell == Cell::Unset;
+        if is_unset || self.unset.is_some() {
+            let unset = self.unset.get_or_insert_with(|| Bits::filled(false, rows));
+            unset.push(is_unset);
+        }
+        self.push(cell)
+    }
+
+    /// Puts `count` cells that are not set behind those that are there.
+    pub fn extend_with_unset(&mut self, count: usize) {
+        let rows = self.len();
+        let unset = self.unset.get_or_insert_with(|| Bits::filled(false, rows));
+        unset.push_many(true, count);
+        self.extend_with_null(count);
+    }
+
+    /// The cells of these rows in this order, as they are.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn picked(&self, rows: &[usize]) -> Result<Self, TooLong> {
+        let mut picked = Self::new(self.column, self.data_type);
+        for row in rows {
+            picked.keep(self.cell(*row))?;
+        }
+        Ok(picked)
+    }
+
     /// Puts `count` NULLs behind the cells that are there.
     pub fn extend_with_null(&mut self, count: usize) {
         let rows = self.len();
@@ -473,6 +507,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn cells_that_are_kept_or_picked_stay_what_they_are() {
+        let value = 7i32.to_le_bytes();
+        let all = [Cell::Value(&value), Cell::Unset, Cell::Null, Cell::Unset];
+        let mut cells = Cells::new(ColumnId(2), DataType::Int);
+        for cell in all {
+            cells.keep(cell).unwrap();
+        }
+        cells.extend_with_unset(2);
+        cells.keep(Cell::Value(&value)).unwrap();
+        let kept: Vec<_> = (0..cells.len()).map(|i| cells.cell(i)).collect();
+        let (first, rest) = kept.split_at(4);
+        assert_eq!(first, all);
+        assert_eq!(rest, [Cell::Unset, Cell::Unset, Cell::Value(&value)]);
+
+        let picked = cells.picked(&[2, 0, 1, 0]).unwrap();
+        let picked: Vec<_> = (0..picked.len()).map(|i| picked.cell(i)).collect();
+        assert_eq!(picked, [all[2], all[0], all[1], all[0]]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `base` | looks at the link that this one follows |
 //! | `found` | finds what changed |
+//! | `offline` | makes a link without a server, from what its directories hold |
 //! | `sources` | chooses the vnodes that are read, and waits until they are complete |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
 //! | `deletes` | joins many deletes of a table where that is cheaper |
@@ -28,6 +29,7 @@ mod deletes;
 mod error;
 mod file_rows;
 mod found;
+mod offline;
 mod origin;
 pub(crate) mod output;
 mod row_files;
@@ -39,14 +41,13 @@ mod tries;
 pub(crate) use base::Known;
 pub(crate) use changes::Changes;
 pub use error::BackupError;
-pub(crate) use sources::Replicated;
 
 use crate::{
     watch::{self, Watch, Work},
     watermark::{self, WatermarkError},
 };
 use ::rows::avro::Compression;
-use capture::{ReasonCode, RowView};
+use capture::{ReasonCode, RowView, database::FileTags};
 use model::{
     FailedId, FailedTable, Key, KeySpan, Progress, Unit, VgId,
     catalogue::{self, Catalogue},
@@ -60,6 +61,7 @@ use server::{
     catalogue::{CatalogueError, schema},
     cluster, database as databases, restore_record, tables, uncovered,
 };
+use sources::Replicated;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use store::{Directory, FileEntry, Store, StoreError};
 
@@ -80,6 +82,8 @@ pub struct BackupJob {
     pub data_dirs: Vec<PathBuf>,
     /// Whether to take what is not committed from the log, instead of flushing.
     pub no_flush: bool,
+    /// Whether no server is asked: everything comes from the data directories, on which none may run.
+    pub offline: bool,
     /// How many connections read rows.
     pub threads: usize,
     /// How data files of tags, and of rows in Avro, are compressed.
@@ -113,7 +117,8 @@ pub enum Databases {
 pub struct BackupOutcome {
     /// The finished link.
     pub link: Link,
-    /// Whether it was known exactly what to copy, and no dropped table can be missing; if not, the notes say why.
+    /// Whether it was known exactly what to copy, no dropped table can be missing, and nothing is known that only a server that
+    /// does not run could tell; if not, the notes say why.
     pub exact: bool,
     /// Things the operator should know.
     pub notes: Vec<String>,
@@ -128,6 +133,9 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<BackupOutcome, BackupError> {
     let out = Output::open(&job.out)?;
+    if job.offline {
+        return offline::make(job, out, progress);
+    }
     let watch = Watch::new(Work::Dump, job.login.to_string());
     let question = watch::question(library, &job.login);
     let outcome = watch.over(progress, question, |progress| {
@@ -248,15 +256,40 @@ fn databases(connection: &Connection, wanted: &Databases) -> Result<Vec<String>,
 }
 
 /// What a backup of one database needs.
-pub(crate) struct Backup<'a> {
+struct Backup<'a> {
+    job: &'a BackupJob,
+    library: &'a Library,
+    connection: &'a Connection,
+    watch: &'a Watch,
+    base: Option<&'a Link>,
+    dirs: &'a [PathBuf],
+    replicated: &'a Replicated,
+    progress: &'a dyn Progress,
+}
+
+/// What is needed to write what changed in a database, once that is known.
+pub(crate) struct Writing<'a> {
     pub(crate) job: &'a BackupJob,
+    pub(crate) base: Option<&'a Link>,
+    pub(crate) source: Source<'a>,
+    pub(crate) progress: &'a dyn Progress,
+}
+
+/// Where tags come from, and those rows that the server's committed files can't give.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// A server is asked.
+    Server(Server<'a>),
+    /// There is none. Tags come from the files as well, and rows that these can't give are missing.
+    Files(&'a FileTags),
+}
+
+/// A server that is asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Server<'a> {
     pub(crate) library: &'a Library,
     pub(crate) connection: &'a Connection,
     pub(crate) watch: &'a Watch,
-    pub(crate) base: Option<&'a Link>,
-    pub(crate) dirs: &'a [PathBuf],
-    pub(crate) replicated: &'a Replicated,
-    pub(crate) progress: &'a dyn Progress,
 }
 
 /// What is known to have changed in a database.
@@ -290,14 +323,21 @@ pub(crate) struct Done {
     pub(crate) has_blobs: bool,
 }
 
+/// Does it, and again while the server is busy with something that it needs: while a vgroup moves to another dnode, or has
+/// no leader yet.
+fn patiently<T>(
+    progress: &dyn Progress,
+    attempt: impl FnMut() -> Result<T, BackupError>,
+) -> Result<T, BackupError> {
+    while_busy(progress, is_busy, attempt)
+}
+
 impl Backup<'_> {
-    /// Does it, and again while the server is busy with something that it needs: while a vgroup moves to another dnode, or
-    /// has no leader yet.
     fn patiently<T>(
         &self,
         attempt: impl FnMut() -> Result<T, BackupError>,
     ) -> Result<T, BackupError> {
-        while_busy(self.progress, is_busy, attempt)
+        patiently(self.progress, attempt)
     }
 
     fn database(
@@ -306,7 +346,7 @@ impl Backup<'_> {
         number: usize,
         database: &str,
     ) -> Result<Done, BackupError> {
-        let known = self.known(database)?;
+        let known = known(self.base, database)?;
         self.progress.go_on()?;
         let step = format!("finding what changed in {database}");
         self.progress.step(&step, Unit::Vnodes, 0);
@@ -331,11 +371,42 @@ impl Backup<'_> {
             checkpoint: &found.checkpoint,
             rows: &found.rows,
         };
-        let mut done = self.write(out, number, catalogue, known.as_ref(), changed)?;
+        let writing = Writing {
+            job: self.job,
+            base: self.base,
+            source: Source::Server(Server {
+                library: self.library,
+                connection: self.connection,
+                watch: self.watch,
+            }),
+            progress: self.progress,
+        };
+        let mut done = writing.write(out, number, catalogue, known.as_ref(), changed)?;
         done.notes.extend(found.notes);
         done.notes
             .extend(blobs::note(&done, &found.vnodes, &found.plan)?);
         Ok(done)
+    }
+}
+
+impl Writing<'_> {
+    fn patiently<T>(
+        &self,
+        attempt: impl FnMut() -> Result<T, BackupError>,
+    ) -> Result<T, BackupError> {
+        patiently(self.progress, attempt)
+    }
+
+    fn server(&self) -> Option<&Server<'_>> {
+        match &self.source {
+            Source::Server(server) => Some(server),
+            Source::Files(_) => None,
+        }
+    }
+
+    /// When the database was created; `None` if it is gone.
+    fn created(&self, server: &Server<'_>, database: &str) -> Result<Option<i64>, BackupError> {
+        self.patiently(|| Ok(databases::created(server.connection, database)?))
     }
 
     /// Writes what a plan says of a database, and what differs from `known`.
@@ -372,7 +443,10 @@ impl Backup<'_> {
             }
         }
         failed.extend(keep_unreadable_stables(&mut catalogue, known));
-        let created = self.patiently(|| Ok(databases::created(self.connection, database)?))?;
+        let created = match self.server() {
+            Some(server) => self.created(server, database)?,
+            None => None,
+        };
         let reappeared = known.and_then(|known| self.reappeared(known, &catalogue));
         let mut changes = Changes::between(known, &catalogue, plan, reappeared)?;
         changes
@@ -382,13 +456,16 @@ impl Backup<'_> {
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
         let copied = rows::copy(self, store, &layout, &catalogue, &mut changes, changed.rows)?;
         notes.extend(changes.notes.iter().cloned());
-        notes.extend(origin::note(self.connection, &catalogue, known)?);
         failed.extend(copied.failed);
-        failed.extend(self.patiently(|| self.altered_meanwhile(&catalogue, &changes))?);
-        if created.is_none() || databases::created(self.connection, database)? != created {
-            return Err(BackupError::DatabaseGone {
-                database: database.to_owned(),
-            });
+        if let Some(server) = self.server() {
+            let connection = server.connection;
+            notes.extend(origin::note(connection, &catalogue, known)?);
+            failed.extend(self.patiently(|| altered_meanwhile(connection, &catalogue, &changes))?);
+            if created.is_none() || self.created(server, database)? != created {
+                return Err(BackupError::DatabaseGone {
+                    database: database.to_owned(),
+                });
+            }
         }
 
         let full = known.is_none();
@@ -450,78 +527,79 @@ impl Backup<'_> {
             last: Key(last.saturating_mul(ticks)),
         })
     }
+}
 
-    /// Super and normal tables whose schema is not any more what it was when the catalogue was read: their rows may
-    /// not fit what the link says of them.
-    fn altered_meanwhile(
-        &self,
-        catalogue: &Catalogue,
-        changes: &Changes,
-    ) -> Result<Vec<FailedTable>, BackupError> {
-        let database = &catalogue.database.name;
-        tables::reset_cache(self.connection)?;
-        let mut copied = BTreeMap::new();
-        for change in changes
-            .tables
-            .values()
-            .filter(|change| change.uid.is_some())
-        {
-            let Some(table) = catalogue.tables.get(&change.name) else {
-                continue;
-            };
-            match (&table.stable, &table.schema) {
-                (Some(stable), _) => {
-                    if let Some(stable) = catalogue.stables.get(stable) {
-                        let id = FailedId::SuperTable(stable.suid);
-                        copied.insert(&stable.name, (id, &stable.schema, &stable.comment));
-                    }
+/// Super and normal tables whose schema is not any more what it was when the catalogue was read: their rows may
+/// not fit what the link says of them.
+fn altered_meanwhile(
+    connection: &Connection,
+    catalogue: &Catalogue,
+    changes: &Changes,
+) -> Result<Vec<FailedTable>, BackupError> {
+    let database = &catalogue.database.name;
+    tables::reset_cache(connection)?;
+    let mut copied = BTreeMap::new();
+    for change in changes
+        .tables
+        .values()
+        .filter(|change| change.uid.is_some())
+    {
+        let Some(table) = catalogue.tables.get(&change.name) else {
+            continue;
+        };
+        match (&table.stable, &table.schema) {
+            (Some(stable), _) => {
+                if let Some(stable) = catalogue.stables.get(stable) {
+                    let id = FailedId::SuperTable(stable.suid);
+                    copied.insert(&stable.name, (id, &stable.schema, &stable.comment));
                 }
-                (None, Some(schema)) if change.file.is_some() || change.rows > 0 => {
-                    let id = FailedId::Table(table.uid);
-                    copied.insert(&table.name, (id, schema, &table.comment));
-                }
-                _ => {}
             }
-        }
-        let mut altered = Vec::new();
-        for (name, (id, before, comment)) in copied {
-            let now = schema(self.connection, database, name, comment.as_deref());
-            let same = match now {
-                // Dropped: the next link drops it too.
-                Ok(None) => true,
-                Ok(Some(now)) => now.looks_like(before),
-                Err(CatalogueError::NotUnderstood { .. }) => false,
-                Err(error) => return Err(error.into()),
-            };
-            if !same {
-                altered.push(FailedTable {
-                    database: database.clone(),
-                    name: name.clone(),
-                    id,
-                    problem: "it was altered while it was dumped; run the dump again".to_owned(),
-                });
+            (None, Some(schema)) if change.file.is_some() || change.rows > 0 => {
+                let id = FailedId::Table(table.uid);
+                copied.insert(&table.name, (id, schema, &table.comment));
             }
+            _ => {}
         }
-        Ok(altered)
     }
+    let mut altered = Vec::new();
+    for (name, (id, before, comment)) in copied {
+        let now = schema(connection, database, name, comment.as_deref());
+        let same = match now {
+            // Dropped: the next link drops it too.
+            Ok(None) => true,
+            Ok(Some(now)) => now.looks_like(before),
+            Err(CatalogueError::NotUnderstood { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if !same {
+            altered.push(FailedTable {
+                database: database.clone(),
+                name: name.clone(),
+                id,
+                problem: "it was altered while it was dumped; run the dump again".to_owned(),
+            });
+        }
+    }
+    Ok(altered)
+}
 
-    fn known(&self, database: &str) -> Result<Option<Known>, BackupError> {
-        let Some(base) = self.base else {
-            return Ok(None);
-        };
-        let Some(link) = base.database(database) else {
-            return Ok(None);
-        };
-        let mut tables = BTreeMap::new();
-        base.tables(link, &mut |table| {
-            tables.insert(table.name.clone(), table);
-            Ok(())
-        })?;
-        Ok(Some(Known {
-            link: link.clone(),
-            tables,
-        }))
-    }
+/// What the base says of a database.
+fn known(base: Option<&Link>, database: &str) -> Result<Option<Known>, BackupError> {
+    let Some(base) = base else {
+        return Ok(None);
+    };
+    let Some(link) = base.database(database) else {
+        return Ok(None);
+    };
+    let mut tables = BTreeMap::new();
+    base.tables(link, &mut |table| {
+        tables.insert(table.name.clone(), table);
+        Ok(())
+    })?;
+    Ok(Some(Known {
+        link: link.clone(),
+        tables,
+    }))
 }
 
 /// Super tables that can't be read stay what they were in the base, with those children that were there.

@@ -6,8 +6,8 @@
 
 use crate::{
     backup::{
-        self, Backup, BackupError, BackupJob, BackupOutcome, Changed, Databases, Known, Replicated,
-        RowsFormat, output::Output,
+        self, BackupError, BackupJob, BackupOutcome, Changed, Databases, Known, RowsFormat, Server,
+        Source, Writing, output::Output,
     },
     watch::{self, Watch, Work},
     watermark,
@@ -99,6 +99,7 @@ fn copy(
         check_base: false,
         data_dirs: Vec::new(),
         no_flush: true,
+        offline: false,
         threads: job.threads,
         compression: job.compression,
         rows: RowsFormat::Avro,
@@ -109,14 +110,14 @@ fn copy(
     let cluster = cluster::id(&connection)?;
     let mut manifest = Manifest::new(cluster, cluster::version(&connection), None);
     manifest.export = true;
-    let backup = Backup {
+    let writing = Writing {
         job: &job,
-        library,
-        connection: &connection,
-        watch,
         base: None,
-        dirs: &[],
-        replicated: &Replicated::default(),
+        source: Source::Server(Server {
+            library,
+            connection: &connection,
+            watch,
+        }),
         progress,
     };
     // What was found in the log is not applied yet for sure: queries would not see it, and nobody would look for it again.
@@ -145,7 +146,7 @@ fn copy(
         checkpoint: &checkpoint,
         rows: &BTreeMap::new(),
     };
-    let done = backup.write(&mut out, 0, catalogue, Some(&known), changed)?;
+    let done = writing.write(&mut out, 0, catalogue, Some(&known), changed)?;
     manifest.failures = done.failed.iter().map(ToString::to_string).collect();
     manifest.not_covered = done.not_covered;
     manifest.files = done.files;

@@ -324,20 +324,24 @@ struct Trouble {
 struct Saying {
     next: Option<Instant>,
     pause: Duration,
+    /// Whom what was said last is about.
+    about: Option<String>,
 }
 
 impl Saying {
-    /// What is to be said now: every fifth second what is going to be given up, and ever more rarely what may just need
-    /// long.
+    /// What is to be said now: every fifth second what is going to be given up, at once whom it is given up for if that is
+    /// news, and ever more rarely what may just need long.
     fn now(&mut self, trouble: Option<Trouble>) -> Option<String> {
         let Some(trouble) = trouble else {
             self.pause = SAY;
             return None;
         };
         let now = Instant::now();
-        if self.next.is_some_and(|next| now < next) {
+        let is_news = trouble.who.is_some() && trouble.who != self.about;
+        if !is_news && self.next.is_some_and(|next| now < next) {
             return None;
         }
+        self.about = trouble.who.clone();
         self.pause = match trouble.who {
             Some(_) => SAY,
             None => (self.pause * 2).max(SAY),
@@ -407,6 +411,24 @@ pub(crate) fn question(library: &Library, login: &Login) -> impl FnMut() -> Answ
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn that_nobody_answers_is_said_at_once_after_it_was_said_that_work_takes_long() {
+        let trouble = |who: Option<&str>| {
+            Some(Trouble {
+                lasts: SAY,
+                text: format!("about {who:?}"),
+                who: who.map(str::to_owned),
+            })
+        };
+        let mut say = Saying::default();
+        assert!(say.now(trouble(None)).is_some());
+        assert!(say.now(trouble(None)).is_none());
+        assert!(say.now(trouble(Some("all"))).is_some());
+        assert!(say.now(trouble(Some("all"))).is_none());
+        assert!(say.now(trouble(Some("dnode 2"))).is_some());
+        assert!(say.now(trouble(None)).is_none());
+    }
 
     struct Told(Mutex<Vec<String>>);
 

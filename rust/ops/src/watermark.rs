@@ -46,6 +46,20 @@ pub enum WatermarkError {
         /// The server's.
         wanted: String,
     },
+    /// Data directories are of several clusters.
+    #[error(
+        "data directory {first} belongs to cluster {cluster}, and {second} to cluster {other}: give the data directories of one cluster"
+    )]
+    SeveralClusters {
+        /// A directory.
+        first: PathBuf,
+        /// Its cluster.
+        cluster: String,
+        /// Another directory.
+        second: PathBuf,
+        /// Its cluster.
+        other: String,
+    },
     /// The cluster that a data directory belongs to can't be told.
     #[error("{path}: {problem}; is it a dataDir of taos.cfg, and may this user read it?")]
     NoCluster {
@@ -242,9 +256,54 @@ pub(crate) fn data_dirs(
     } else {
         given.to_vec()
     };
-    for dir in &dirs {
-        // Only the primary directory of a server says which cluster it is of.
-        let path = dir.join("dnode").join("dnode.json");
+    for (dir, found) in clusters(&dirs)? {
+        if found != cluster {
+            return Err(WatermarkError::OtherCluster {
+                path: dir.to_owned(),
+                found,
+                wanted: cluster.to_owned(),
+            });
+        }
+    }
+    Ok(dirs)
+}
+
+/// The cluster that data directories belong to.
+///
+/// # Errors
+/// They are of several, or do not say.
+pub(crate) fn cluster_of_dirs(dirs: &[PathBuf]) -> Result<String, WatermarkError> {
+    let mut clusters = clusters(dirs)?.into_iter();
+    let Some((first, cluster)) = clusters.next() else {
+        let path = dirs
+            .first()
+            .map_or_else(PathBuf::new, |dir| dnode_json(dir));
+        return Err(WatermarkError::NoCluster {
+            path,
+            problem: "there is no such file".to_owned(),
+        });
+    };
+    match clusters.find(|(_, other)| *other != cluster) {
+        None => Ok(cluster),
+        Some((path, found)) => Err(WatermarkError::SeveralClusters {
+            first: first.to_owned(),
+            cluster,
+            second: path.to_owned(),
+            other: found,
+        }),
+    }
+}
+
+/// What says which cluster a server is of. Only its primary directory has it.
+fn dnode_json(dir: &Path) -> PathBuf {
+    dir.join("dnode").join("dnode.json")
+}
+
+/// The clusters that primary data directories belong to.
+fn clusters(dirs: &[PathBuf]) -> Result<Vec<(&Path, String)>, WatermarkError> {
+    let mut clusters = Vec::new();
+    for dir in dirs {
+        let path = dnode_json(dir);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && dirs.len() > 1 => {
@@ -257,19 +316,13 @@ pub(crate) fn data_dirs(
                 });
             }
         };
-        let found = cluster_of(&text).ok_or_else(|| WatermarkError::NoCluster {
-            path: path.clone(),
+        let cluster = cluster_of(&text).ok_or_else(|| WatermarkError::NoCluster {
+            path,
             problem: "it names no cluster".to_owned(),
         })?;
-        if found != cluster {
-            return Err(WatermarkError::OtherCluster {
-                path: dir.clone(),
-                found,
-                wanted: cluster.to_owned(),
-            });
-        }
+        clusters.push((dir.as_path(), cluster));
     }
-    Ok(dirs)
+    Ok(clusters)
 }
 
 fn reported_dirs(connection: &Connection) -> Result<Vec<PathBuf>, WatermarkError> {

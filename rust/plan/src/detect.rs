@@ -112,7 +112,8 @@ pub fn of_vnodes(
     scan(vnodes, request, None, progress)
 }
 
-/// Does the run by the committed files alone, and gives the rows of each vnode as of the commit that was looked at.
+/// Does the same, and gives the rows of each vnode at the version up to which it was looked at; not of those whose files
+/// can't tell for sure which rows these are.
 ///
 /// # Errors
 /// As [`of_vnodes`].
@@ -180,8 +181,8 @@ fn scan(
         let mut report = match &mut rows {
             None => vnode.scan(&start, request.source, &mut sink)?,
             Some(rows) => {
-                let (report, view) = vnode.scan_and_keep(&start, &mut sink)?;
-                rows.insert(vnode.vgroup, view);
+                let (report, view) = vnode.scan_and_keep(&start, request.source, &mut sink)?;
+                rows.extend(view.map(|view| (vnode.vgroup, view)));
                 report
             }
         };

@@ -5,7 +5,7 @@ use model::{DataType, Value};
 
 /// A name in backticks.
 pub fn name(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
+    model::catalogue::quoted(name)
 }
 
 /// A table's name with its database's.

@@ -26,7 +26,8 @@ const JSON: i32 = 0x106;
 const OPTION: i32 = 0x107;
 const CHECK_BASE: i32 = 0x108;
 const FORMAT: i32 = 0x109;
-const DRY_RUN: i32 = 0x10a;
+const OFFLINE: i32 = 0x10a;
+const DRY_RUN: i32 = 0x10b;
 
 /// Keys from here on are argp's own messages, not options.
 const ARGP_MESSAGES: i32 = 0x0100_0000;
@@ -63,6 +64,7 @@ struct Found {
     check_base: bool,
     data_dirs: Vec<PathBuf>,
     no_flush: bool,
+    offline: bool,
     dry_run: bool,
     json: bool,
     has_password: bool,
@@ -175,6 +177,7 @@ impl Found {
             (CHECK_BASE, _) => self.check_base = true,
             (DATA_DIR, _) => self.data_dirs.push(place(arg, "--data-dir")?),
             (NO_FLUSH, _) => self.no_flush = true,
+            (OFFLINE, _) => self.offline = true,
             (JSON, _) => self.json = true,
             (DRY_RUN, _) => self.dry_run = true,
             (FORMAT, _) => self.rows = Some(rows_format(&text("--format")?)?),
@@ -315,6 +318,19 @@ impl Found {
                         "-W renames databases when they are restored; it needs -i".to_owned()
                     );
                 }
+                if self.offline {
+                    if self.data_dirs.is_empty() {
+                        return Err(
+                            "--offline reads the files of a server that does not run; name its data directories with --data-dir"
+                                .to_owned(),
+                        );
+                    }
+                    if self.no_flush || self.login.host.is_some() {
+                        return Err(
+                            "--offline asks no server; leave -h and --no-flush out".to_owned()
+                        );
+                    }
+                }
                 if self.check_base && self.base.is_none() {
                     return Err(
                         "--check-base checks the link that --base gives; give both".to_owned()
@@ -338,6 +354,7 @@ impl Found {
                     check_base: self.check_base,
                     data_dirs: self.data_dirs,
                     no_flush: self.no_flush,
+                    offline: self.offline,
                     threads,
                     compression: self.compression,
                     rows: self.rows.unwrap_or_default(),
@@ -349,6 +366,7 @@ impl Found {
                     (self.check_base, "--check-base"),
                     (!self.data_dirs.is_empty(), "--data-dir"),
                     (self.no_flush, "--no-flush"),
+                    (self.offline, "--offline"),
                     (self.rows.is_some(), "--format"),
                     (self.all, "-A"),
                 ];
@@ -564,6 +582,18 @@ mod tests {
             (vec![out, (key('A'), ""), (CHECK_BASE, "")], "give both"),
             (vec![(key('i'), "x"), (CHECK_BASE, "")], "--check-base"),
             (vec![(key('i'), "x"), (FORMAT, "avro")], "--format"),
+            (vec![(key('i'), "x"), (OFFLINE, "")], "--offline"),
+            (vec![out, (key('A'), ""), (OFFLINE, "")], "--data-dir"),
+            (
+                vec![
+                    out,
+                    (key('A'), ""),
+                    (OFFLINE, ""),
+                    (DATA_DIR, "d"),
+                    (NO_FLUSH, ""),
+                ],
+                "--no-flush",
+            ),
             (vec![out, (key('A'), ""), (DRY_RUN, "")], "--dry-run"),
             (
                 vec![out, (key('D'), "a"), (FORMAT, "json")],

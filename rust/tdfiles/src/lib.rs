@@ -43,7 +43,7 @@ pub mod wal;
 
 pub use error::{FormatError, Unreadable};
 pub use name::Name;
-pub use read_at::ReadAt;
+pub use read_at::{Beginning, ReadAt};
 
 /// Parts of the parsers that fuzz targets drive by themselves.
 #[cfg(feature = "internals")]

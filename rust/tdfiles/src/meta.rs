@@ -22,7 +22,7 @@ use crate::{
     schema::Schema,
     tdb::{Entry, Length, Tdb, Tree},
 };
-use model::{SchemaVersion, Suid, Uid, Version};
+use model::{SchemaVersion, Suid, TableId, Uid, Version};
 
 const WHAT: &str = "catalogue";
 
@@ -91,6 +91,15 @@ impl<S: ReadAt> Meta<S> {
     /// Whether there is no table.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
+    }
+
+    /// The ids of all tables, ascending by their own; a super table has its own as that of its super table.
+    pub fn ids(&self) -> impl Iterator<Item = TableId> + '_ {
+        let live = self.live.iter();
+        live.map(|live| TableId {
+            suid: live.suid,
+            uid: live.uid,
+        })
     }
 
     /// The super tables.

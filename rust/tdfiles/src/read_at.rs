@@ -47,6 +47,32 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     }
 }
 
+/// The beginning of a source: what follows is not there.
+#[derive(Debug, Clone, Copy)]
+pub struct Beginning<S> {
+    source: S,
+    size: u64,
+}
+
+impl<S> Beginning<S> {
+    /// The first `size` bytes.
+    pub fn new(source: S, size: u64) -> Self {
+        Self { source, size }
+    }
+}
+
+impl<S: ReadAt> ReadAt for Beginning<S> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = self.size.saturating_sub(offset);
+        let wanted = usize::try_from(left).unwrap_or(buf.len()).min(buf.len());
+        self.source.read_at(&mut buf[..wanted], offset)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size.min(self.source.size()?))
+    }
+}
+
 /// Reads until `buf` is full or the source ends, and returns how many bytes were read.
 pub(crate) fn read_full<S: ReadAt + ?Sized>(
     source: &S,

@@ -26,6 +26,8 @@ pub struct VnodeJson {
     pub meta_page_size: usize,
     /// The most rows a block may hold (MAXROWS).
     pub max_rows: usize,
+    /// How old a row may be, in minutes (KEEP); `None` where the file does not say it.
+    pub keep_minutes: Option<i64>,
     /// TSDB files are encrypted.
     pub tsdb_encrypted: bool,
     /// The catalogue's file is encrypted.
@@ -42,6 +44,63 @@ pub struct VnodeJson {
     pub committed: Version,
     /// How many commits the vnode has done.
     pub commit_id: i64,
+    /// What else the database was created with.
+    pub options: DatabaseOptions,
+}
+
+/// Options of CREATE DATABASE that only matter to whoever makes the database anew. Those that this server does not write
+/// are `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct DatabaseOptions {
+    /// BUFFER, in bytes.
+    #[serde(rename = "szBuf", deserialize_with = "optional_number")]
+    pub buffer: Option<i64>,
+    /// PAGES.
+    #[serde(rename = "szCache", deserialize_with = "optional_number")]
+    pub pages: Option<i64>,
+    /// CACHEMODEL: 0 for none, 1 for the last row, 2 for the last values, 3 for both.
+    #[serde(rename = "cacheLast", deserialize_with = "optional_number")]
+    pub cache_model: Option<i64>,
+    /// CACHESIZE, in MB.
+    #[serde(rename = "cacheLastSize", deserialize_with = "optional_number")]
+    pub cache_size: Option<i64>,
+    /// COMP.
+    #[serde(rename = "compression", deserialize_with = "optional_number")]
+    pub compression: Option<i64>,
+    /// MINROWS.
+    #[serde(rename = "minRows", deserialize_with = "optional_number")]
+    pub min_rows: Option<i64>,
+    /// The first part of KEEP, in minutes.
+    #[serde(deserialize_with = "optional_number")]
+    pub keep0: Option<i64>,
+    /// The second part of KEEP, in minutes.
+    #[serde(deserialize_with = "optional_number")]
+    pub keep1: Option<i64>,
+    /// The last part of KEEP, in minutes: what is older is deleted.
+    #[serde(deserialize_with = "optional_number")]
+    pub keep2: Option<i64>,
+    /// KEEP_TIME_OFFSET, in hours.
+    #[serde(rename = "keepTimeOffset", deserialize_with = "optional_number")]
+    pub keep_time_offset: Option<i64>,
+    /// STT_TRIGGER.
+    #[serde(rename = "sstTrigger", deserialize_with = "optional_number")]
+    pub stt_trigger: Option<i64>,
+    /// WAL_FSYNC_PERIOD, in milliseconds.
+    #[serde(rename = "wal.fsyncPeriod", deserialize_with = "optional_number")]
+    pub wal_fsync_period: Option<i64>,
+    /// WAL_RETENTION_PERIOD, in seconds.
+    #[serde(rename = "wal.retentionPeriod", deserialize_with = "optional_number")]
+    pub wal_retention_period: Option<i64>,
+    /// WAL_RETENTION_SIZE, in KB.
+    #[serde(rename = "wal.retentionSize", deserialize_with = "optional_number")]
+    pub wal_retention_size: Option<i64>,
+    /// TABLE_PREFIX.
+    #[serde(rename = "hashPrefix", deserialize_with = "optional_number")]
+    pub table_prefix: Option<i64>,
+    /// TABLE_SUFFIX.
+    #[serde(rename = "hashSuffix", deserialize_with = "optional_number")]
+    pub table_suffix: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +126,8 @@ struct Config {
     meta_page_size: Option<i64>,
     #[serde(rename = "maxRows", deserialize_with = "number")]
     max_rows: i64,
+    #[serde(rename = "keep2", default, deserialize_with = "optional_number")]
+    keep_minutes: Option<i64>,
     #[serde(
         rename = "tsdb.encryptAlgorithm",
         default,
@@ -97,6 +158,8 @@ struct Config {
     hash_begin: i64,
     #[serde(rename = "hashEnd", deserialize_with = "number")]
     hash_end: i64,
+    #[serde(flatten)]
+    options: DatabaseOptions,
 }
 
 #[derive(Deserialize)]
@@ -147,6 +210,12 @@ impl VnodeJson {
             2 => Precision::Nanoseconds,
             other => return wrong("precision", other),
         };
+        // The file counts the database's name and a point with it, as names of tables are hashed with them in front.
+        let mut options = config.options;
+        let named = config.dbname.len() as i64 + 1;
+        options.table_prefix = options
+            .table_prefix
+            .map(|stored| stored.saturating_sub(named * stored.signum()));
         let database = match config.dbname.split_once('.') {
             Some((account, name)) if account.bytes().all(|b| b.is_ascii_digit()) => name.to_owned(),
             _ => config.dbname,
@@ -160,6 +229,7 @@ impl VnodeJson {
             page_size: page_size as usize,
             meta_page_size: meta_page_size as usize,
             max_rows: config.max_rows as usize,
+            keep_minutes: config.keep_minutes,
             tsdb_encrypted: config.tsdb_encryption.unwrap_or(0) != 0,
             meta_encrypted: config.meta_encryption.unwrap_or(0) != 0,
             wal_encrypted: config.wal_encryption.unwrap_or(0) != 0,
@@ -168,6 +238,7 @@ impl VnodeJson {
             hash_range: (config.hash_begin, config.hash_end),
             committed: Version(state.committed),
             commit_id: state.commit_id.unwrap_or(0),
+            options,
         })
     }
 
@@ -176,10 +247,20 @@ impl VnodeJson {
         self.max_rows.max(4096)
     }
 
+    /// The ticks in `minutes_per_file`.
+    fn ticks_per_file(&self) -> i128 {
+        i128::from(self.minutes_per_file) * 60 * i128::from(self.precision.ticks_per_second())
+    }
+
+    /// The file set that holds a key.
+    pub fn file_set_of(&self, key: Key) -> FileSetId {
+        let fid = i128::from(key.0).div_euclid(self.ticks_per_file());
+        FileSetId(fid.clamp(i32::MIN.into(), i32::MAX.into()) as i32)
+    }
+
     /// The keys that file set `fid` can hold: `[fid·m, (fid+1)·m − 1]`, m = ticks in `minutes_per_file`.
     pub fn key_range(&self, fid: FileSetId) -> KeySpan {
-        let length =
-            i128::from(self.minutes_per_file) * 60 * i128::from(self.precision.ticks_per_second());
+        let length = self.ticks_per_file();
         let clamp = |key: i128| Key(key.clamp(i64::MIN.into(), i64::MAX.into()) as i64);
         let first = i128::from(fid.0) * length;
         KeySpan {
@@ -220,6 +301,18 @@ mod tests {
             (parsed.database.as_str(), parsed.committed),
             ("my.db", Version(25))
         );
+    }
+
+    #[test]
+    fn a_table_prefix_is_told_as_it_was_given() {
+        // The name with its account has 7 bytes.
+        for (stored, given) in [("10", 2), ("-10", -2), ("0", 0)] {
+            let with = format!(r#""precision":"1","hashPrefix":"{stored}""#);
+            let text = text(&[(r#""precision":"1""#, &with)]);
+            let parsed = VnodeJson::parse(text.as_bytes()).unwrap();
+            assert_eq!(parsed.options.table_prefix, Some(given));
+            assert_eq!(parsed.options.table_suffix, None);
+        }
     }
 
     #[test]

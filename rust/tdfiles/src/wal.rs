@@ -9,6 +9,7 @@ mod delete;
 mod message;
 mod meta;
 mod record;
+mod row_cells;
 mod segment;
 mod submit;
 
@@ -16,5 +17,6 @@ pub use delete::{BatchDelete, Delete};
 pub use message::{Ignored, Message, Opaque};
 pub use meta::{AlterTable, CreatedTable, DroppedTable, SuperTable};
 pub use record::{HEADER_SIZE, Header};
+pub use row_cells::LoggedRows;
 pub use segment::{Record, SegmentEnd, SegmentName, SegmentReader};
 pub use submit::{RowKey, Rows, SubmitTable};

@@ -72,9 +72,12 @@ pub fn dumped(outcome: &BackupOutcome, json: bool) -> Exit {
     ));
     let _ = io::stdout().write_all(text.as_bytes());
     if !outcome.exact {
-        say(
-            "the export is INCOMPLETE: it holds more than what changed, or lacks dropped tables, as the notes say",
-        );
+        say(match manifest.export {
+            true => {
+                "the export is INCOMPLETE: it holds more than what changed, or lacks dropped tables, as the notes say"
+            }
+            false => "the link is INCOMPLETE: the notes say what it lacks",
+        });
     }
     if !manifest.failures.is_empty() {
         list("not dumped", &manifest.failures);

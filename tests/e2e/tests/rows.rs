@@ -1,12 +1,12 @@
-//! Rows straight from the committed files, cell by cell against what SQL says: every type in every encoding, and random
-//! histories.
+//! Rows straight from the committed files and the log, cell by cell against what SQL says: every type in every encoding, and
+//! random histories, also of a server that was killed.
 //!
 //! `E2E_HISTORIES` sets the number of histories (default 4), `E2E_SEED` the seed of the first.
 
 use capture::{DataDirs, RowView, Unread, WantedRows};
 use e2e::{Cell, Connection, History, Installation, Server, Taosdump, Workbench, quoted, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
-use model::{ColumnId, KeySpan, Suid, TableId, Uid, Value, catalogue::Column};
+use model::{ColumnId, Key, KeySpan, RowBatch, Suid, TableId, Uid, Value, catalogue::Column};
 use rand::Rng;
 use rows::stored::ShownCells;
 use std::{
@@ -161,22 +161,30 @@ fn types(installation: &Installation) -> Result<(), Failed> {
                 }
             }
         }
+        // Before they are flushed, what was written is in the log only.
+        let logged = compare(&server, &c, "types", &lossy(&tables), View::WithLog)?;
+        if logged.left != 0 {
+            return Err(format!("{} rows can't be read from the log", logged.left).into());
+        }
         c.execute("flush database types")?;
     }
-    // The lossy form of tsz can't be read: only FLOAT and DOUBLE have it.
-    let lossy: BTreeSet<String> = tables
-        .iter()
-        .map(|(table, _)| table.trim_start_matches("types.").to_owned())
-        .filter(|table| {
-            (table.starts_with("t9_") || table.starts_with("t10_")) && table.ends_with("_4")
-        })
-        .collect();
-    let compared = compare_settled(&server, &c, "types", &lossy)?;
+    let compared = compare_settled(&server, &c, "types", &lossy(&tables))?;
     println!(
         "{} tables, {compared} rows, every cell as SQL says",
         tables.len()
     );
     Ok(())
+}
+
+/// The tables with the lossy form of tsz, which can't be read: only FLOAT and DOUBLE have it.
+fn lossy(tables: &[(String, &&[&str])]) -> BTreeSet<String> {
+    tables
+        .iter()
+        .map(|(table, _)| table.trim_start_matches("types.").to_owned())
+        .filter(|table| {
+            (table.starts_with("t9_") || table.starts_with("t10_")) && table.ends_with("_4")
+        })
+        .collect()
 }
 
 fn histories(installation: &Installation) -> Result<(), Failed> {
@@ -185,10 +193,14 @@ fn histories(installation: &Installation) -> Result<(), Failed> {
     let started = Instant::now();
     let mut server = Server::start(installation)?;
     let (mut compared, mut crashes, mut failed) = (0, 0, Vec::new());
+    let (mut logged, mut kills) = (Compared::default(), 0);
     for seed in first..first + count {
         let database = format!("r{seed}");
-        match history(&server, &database, seed) {
-            Ok(rows) => compared += rows,
+        match history(&mut server, &database, seed, &mut logged) {
+            Ok(rows) => {
+                compared += rows;
+                kills += 1;
+            }
             Err(_) if server.has_crashed() => {
                 crashes += 1;
                 server.restart()?;
@@ -200,29 +212,68 @@ fn histories(installation: &Installation) -> Result<(), Failed> {
         }
     }
     println!(
-        "{count} histories from E2E_SEED={first} in {:.1} s: {compared} rows compared; {crashes} cut short by a crash of \
-         the server; failed: {failed:?}",
-        started.elapsed().as_secs_f64()
+        "{count} histories from E2E_SEED={first} in {:.1} s: {compared} rows compared, with the log {}, and {} left to SQL; \
+         {kills} servers killed; {crashes} cut short by a crash of the server; failed: {failed:?}",
+        started.elapsed().as_secs_f64(),
+        logged.rows,
+        logged.left
     );
+    if logged.left * 4 > logged.rows {
+        return Err(format!(
+            "{} of {} rows can't be read from the log",
+            logged.left, logged.rows
+        )
+        .into());
+    }
     match failed.is_empty() && crashes * 2 <= count {
         true => Ok(()),
         false => Err(format!("failed: seeds {failed:?}, {crashes} crashes").into()),
     }
 }
 
-fn history(server: &Server, database: &str, seed: u64) -> Result<u64, Failed> {
-    let c = server.connect()?;
+fn history(
+    server: &mut Server,
+    database: &str,
+    seed: u64,
+    logged: &mut Compared,
+) -> Result<u64, Failed> {
+    let mut c = server.connect()?;
     let mut history = History::create(&c, database, seed)?;
     let mut compared = 0;
-    for _ in 0..4 {
+    for round in 0..4 {
         for _ in 0..25 {
             history.step(&c)?;
+        }
+        if history.has_wal() {
+            logged.add(compare(
+                server,
+                &c,
+                database,
+                &BTreeSet::new(),
+                View::WithLog,
+            )?);
+            if round == 2 {
+                logged.add(killed(server, &c, database)?);
+                c = server.connect()?;
+            }
         }
         c.execute(&format!("flush database {}", quoted(database)))?;
         compared += compare_settled(server, &c, database, &BTreeSet::new())?;
     }
     c.execute(&format!("drop database {}", quoted(database)))?;
     Ok(compared)
+}
+
+/// Kills the server, and holds what it left against what it said before.
+fn killed(server: &mut Server, c: &Connection, database: &str) -> Result<Compared, Failed> {
+    let tables = Tables::read(server, database)?;
+    let by_sql = tables.by_sql(c)?;
+    server.kill();
+    let dirs = DataDirs::new(vec![server.data_dir()])?;
+    let by_files = tables.by_files(&dirs, View::WithLog)?;
+    let outcome = tables.compare(by_sql, by_files, &BTreeSet::new());
+    server.restart()?;
+    outcome
 }
 
 /// Compares once everything is committed, which is not at once.
@@ -234,119 +285,218 @@ fn compare_settled(
 ) -> Result<u64, Failed> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        match compare(server, c, database, lossy) {
+        match compare(server, c, database, lossy, View::Committed) {
             Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(300)),
-            outcome => return outcome,
+            outcome => return Ok(outcome?.rows),
         }
     }
 }
 
-/// Holds every cell of every table against SQL, and returns how many rows there are. Only tables of `lossy` may be left out.
+/// What is read.
+#[derive(Clone, Copy, PartialEq)]
+enum View {
+    Committed,
+    WithLog,
+}
+
+/// How many rows there are, and how many of them were left to SQL.
+#[derive(Clone, Copy, Default)]
+struct Compared {
+    rows: u64,
+    left: u64,
+}
+
+impl Compared {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.left += other.left;
+    }
+}
+
+/// Holds every cell of every table against SQL. Of the committed files only tables of `lossy` may be left out.
 fn compare(
     server: &Server,
     c: &Connection,
     database: &str,
     lossy: &BTreeSet<String>,
-) -> Result<u64, Failed> {
-    let own = connected(server)?;
-    let catalogue = server::catalogue::read(&own, database)?;
-    let mut wanted = WantedRows::new();
-    let mut tables = BTreeMap::new();
-    for table in catalogue.tables.values() {
-        let suid = table
-            .stable
-            .as_ref()
-            .map_or(Suid(0), |stable| catalogue.stables[stable].suid);
-        let Some(schema) = catalogue.schema_of(table) else {
-            return Err(format!("table {} has no schema", table.name).into());
-        };
-        wanted.insert(
-            TableId {
-                suid,
-                uid: table.uid,
-            },
-            vec![KeySpan::ALL],
-        );
-        tables.insert(table.uid, (&table.name, &schema.columns));
+    view: View,
+) -> Result<Compared, Failed> {
+    let tables = Tables::read(server, database)?;
+    let dirs = DataDirs::new(vec![server.data_dir()])?;
+    let by_files = tables.by_files(&dirs, view)?;
+    let left = by_files.left.iter().map(|(table, _)| table.uid);
+    let unexpected = left
+        .filter_map(|uid| tables.tables.get(&uid))
+        .find(|(name, _)| !lossy.contains(name));
+    if let (View::Committed, Some((name, _))) = (view, unexpected) {
+        return Err(format!("{database}: {name} can't be read").into());
     }
-    let mut found: BTreeMap<Uid, Vec<Vec<Cell>>> = BTreeMap::new();
-    let mut unread_tables = BTreeSet::new();
-    for vnode in DataDirs::new(vec![server.data_dir()])?.vnodes()? {
-        if vnode.config()?.database != database {
-            continue;
-        }
-        let view = RowView::open(&vnode)?;
-        for (set, _) in view.file_sets() {
-            let unread = view.read(set, &wanted, &mut |batch| {
-                let mut at = 0;
-                for (uid, count) in &batch.tables {
-                    let (_, columns) = tables[uid];
-                    let shown: Vec<Option<ShownCells>> = columns
-                        .iter()
-                        .map(|column| {
-                            let id = ColumnId(column.id.unwrap_or_default() as i16);
-                            let cells = batch.columns.iter().find(|cells| cells.column == id)?;
-                            ShownCells::of(cells.clone(), column.column_type).ok()
-                        })
-                        .collect();
-                    let rows = found.entry(*uid).or_default();
-                    for row in at..at + count {
-                        let key = Cell::Time(batch.keys[row].0);
-                        let cells = shown.iter().zip(columns).skip(1).map(|(shown, column)| {
-                            let value =
-                                shown.as_ref().map_or(Value::Null, |cells| cells.value(row));
-                            cell(value, column)
-                        });
-                        rows.push(std::iter::once(key).chain(cells).collect());
-                    }
-                    at += count;
-                }
-                Ok(())
-            })?;
-            let Unread::Spans(spans) = unread else {
-                return Err(format!("{database}: file set {set} can't be read").into());
+    tables.compare(tables.by_sql(c)?, by_files, lossy)
+}
+
+/// The tables of a database.
+struct Tables {
+    database: String,
+    wanted: WantedRows,
+    /// Name and columns.
+    tables: BTreeMap<Uid, (String, Vec<Column>)>,
+}
+
+type Rows = BTreeMap<Uid, Vec<Vec<Cell>>>;
+
+/// What files and log say.
+#[derive(Default)]
+struct ByFiles {
+    rows: Rows,
+    left: Vec<(TableId, KeySpan)>,
+}
+
+impl Tables {
+    fn read(server: &Server, database: &str) -> Result<Self, Failed> {
+        let own = connected(server)?;
+        let catalogue = server::catalogue::read(&own, database)?;
+        let mut wanted = WantedRows::new();
+        let mut tables = BTreeMap::new();
+        for table in catalogue.tables.values() {
+            let suid = table
+                .stable
+                .as_ref()
+                .map_or(Suid(0), |stable| catalogue.stables[stable].suid);
+            let Some(schema) = catalogue.schema_of(table) else {
+                return Err(format!("table {} has no schema", table.name).into());
             };
-            for (table, _) in spans {
-                match tables.get(&table.uid) {
-                    Some((name, _)) if lossy.contains(*name) => unread_tables.insert(table.uid),
-                    other => return Err(format!("{database}: {other:?} can't be read").into()),
-                };
+            let uid = table.uid;
+            wanted.insert(TableId { suid, uid }, vec![KeySpan::ALL]);
+            tables.insert(uid, (table.name.clone(), schema.columns.clone()));
+        }
+        Ok(Self {
+            database: database.to_owned(),
+            wanted,
+            tables,
+        })
+    }
+
+    fn by_files(&self, dirs: &DataDirs, view: View) -> Result<ByFiles, Failed> {
+        let mut by_files = ByFiles::default();
+        for vnode in dirs.vnodes()? {
+            if vnode.config()?.database != self.database {
+                continue;
+            }
+            let view = match view {
+                View::Committed => RowView::open(&vnode)?,
+                View::WithLog => RowView::open_with_log(&vnode)?
+                    .ok_or_else(|| format!("{vnode:?}: the log can't be read"))?,
+            };
+            for (set, _) in view.file_sets() {
+                let unread = view.read(set, &self.wanted, &mut |batch| {
+                    self.take(&batch, &mut by_files.rows);
+                    Ok(())
+                })?;
+                match unread {
+                    Unread::Spans(spans) => by_files.left.extend(spans),
+                    Unread::Everything => {
+                        let database = &self.database;
+                        return Err(format!("{database}: file set {set} can't be read").into());
+                    }
+                }
             }
         }
+        Ok(by_files)
     }
-    let mut compared = 0;
-    tables.retain(|uid, _| !unread_tables.contains(uid));
-    for (uid, (name, columns)) in tables {
-        let list: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-        let by_sql = c.rows(&format!(
-            "select {} from {}.{} order by {}",
-            list.join(", "),
-            quoted(database),
-            quoted(name),
-            list[..if columns.get(1).is_some_and(|column| column.key) {
-                2
-            } else {
-                1
-            }]
-                .join(", "),
-        ))?;
-        let mut by_files = found.remove(&uid).unwrap_or_default();
-        let mut sorted = by_sql.clone();
-        // A VARCHAR as second half of a key is ordered in another way by SQL than in the files.
-        by_files.sort();
-        sorted.sort();
-        compared += by_sql.len() as u64;
-        if by_files != sorted {
-            let differs = by_files.iter().zip(&sorted).find(|(a, b)| a != b);
-            return Err(format!(
-                "table {database}.{name}: {} rows by files, {} by SQL; the first that differs: {differs:?}",
-                by_files.len(),
-                sorted.len()
-            )
-            .into());
+
+    fn take(&self, batch: &RowBatch, found: &mut Rows) {
+        let mut at = 0;
+        for (uid, count) in &batch.tables {
+            let (_, columns) = &self.tables[uid];
+            let shown: Vec<Option<ShownCells>> = columns
+                .iter()
+                .map(|column| {
+                    let id = ColumnId(column.id.unwrap_or_default() as i16);
+                    let cells = batch.columns.iter().find(|cells| cells.column == id)?;
+                    ShownCells::of(cells.clone(), column.column_type).ok()
+                })
+                .collect();
+            let rows = found.entry(*uid).or_default();
+            for row in at..at + count {
+                let key = Cell::Time(batch.keys[row].0);
+                let cells = shown.iter().zip(columns).skip(1).map(|(shown, column)| {
+                    let value = shown.as_ref().map_or(Value::Null, |cells| cells.value(row));
+                    cell(value, column)
+                });
+                rows.push(std::iter::once(key).chain(cells).collect());
+            }
+            at += count;
         }
     }
-    Ok(compared)
+
+    fn by_sql(&self, c: &Connection) -> Result<Rows, Failed> {
+        let mut all = Rows::new();
+        for (uid, (name, columns)) in &self.tables {
+            let list: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+            let keys = match columns.get(1) {
+                Some(column) if column.key => 2,
+                _ => 1,
+            };
+            let rows = c.rows(&format!(
+                "select {} from {}.{} order by {}",
+                list.join(", "),
+                quoted(&self.database),
+                quoted(name),
+                list[..keys].join(", "),
+            ))?;
+            all.insert(*uid, rows);
+        }
+        Ok(all)
+    }
+
+    fn compare(
+        &self,
+        mut by_sql: Rows,
+        mut by_files: ByFiles,
+        lossy: &BTreeSet<String>,
+    ) -> Result<Compared, Failed> {
+        let mut compared = Compared::default();
+        for (uid, (name, _)) in &self.tables {
+            if lossy.contains(name) {
+                continue;
+            }
+            let left: Vec<KeySpan> = by_files
+                .left
+                .iter()
+                .filter(|(table, _)| table.uid == *uid)
+                .map(|(_, span)| *span)
+                .collect();
+            let is_left = |row: &Vec<Cell>| match row.first() {
+                Some(Cell::Time(key)) => left
+                    .iter()
+                    .any(|span| span.overlaps(KeySpan::at(Key(*key)))),
+                _ => false,
+            };
+            // A VARCHAR as second half of a key is ordered in another way by SQL than in the files.
+            let mut by_files = by_files.rows.remove(uid).unwrap_or_default();
+            let mut by_sql = by_sql.remove(uid).unwrap_or_default();
+            compared.rows += by_sql.len() as u64;
+            if let Some(row) = by_files.iter().find(|row| is_left(row)) {
+                return Err(format!("{name}: {row:?} came although it can't be read").into());
+            }
+            let all = by_sql.len();
+            by_sql.retain(|row| !is_left(row));
+            compared.left += (all - by_sql.len()) as u64;
+            by_files.sort();
+            by_sql.sort();
+            if by_files != by_sql {
+                let differs = by_files.iter().zip(&by_sql).find(|(a, b)| a != b);
+                return Err(format!(
+                    "table {}.{name}: {} rows by files, {} by SQL; the first that differs: {differs:?}",
+                    self.database,
+                    by_files.len(),
+                    by_sql.len()
+                )
+                .into());
+            }
+        }
+        Ok(compared)
+    }
 }
 
 /// How many keys each table has, which are written over and over again.
@@ -387,20 +537,32 @@ fn under_load(installation: &Installation, taosdump: &Taosdump) -> Result<(), Fa
             while written.load(Ordering::Relaxed) < 2 * TABLES * SLOTS {
                 thread::sleep(Duration::from_millis(50));
             }
-            for format in ["avro", "parquet", "parquet", "avro"] {
+            let flush = [&[][..], &["--no-flush"]];
+            for (format, how) in [
+                ("avro", 0),
+                ("parquet", 1),
+                ("avro", 1),
+                ("parquet", 0),
+                ("parquet", 1),
+                ("avro", 0),
+                ("avro", 1),
+            ] {
+                let flags = flush[how];
                 let before = written.load(Ordering::Relaxed);
                 let out = bench.path(&format!("link{}", bench.links.len()));
                 bench
-                    .try_link(&out, &["--format", format])?
+                    .try_link(&out, &[&["--format", format], flags].concat())?
                     .expect_code(0)?;
                 bench.links.push(out);
                 let last = bench.links.len() - 1;
                 bench.try_restore(&bench.links[last..])?.expect_code(0)?;
                 let newest = state_of(&bench.c, &bench.target())?;
-                println!("{format}: {before} rows were written before it, {newest} are in it");
+                println!(
+                    "{format} {flags:?}: {before} rows were written before it, {newest} are in it"
+                );
                 if newest < before {
                     return Err(format!(
-                        "{format}: {before} rows were written, it has {newest}"
+                        "{format} {flags:?}: {before} rows were written, it has {newest}"
                     ));
                 }
             }

@@ -237,6 +237,8 @@ fn seed(dir: &Path, corpus: &mut Corpus<'_>) -> Result<(), Box<dyn Error>> {
             if body.len() < 20_000 {
                 let message = [&record.header.message_type.to_le_bytes(), body].concat();
                 corpus.add("wal_message", &message)?;
+                // FLOAT, INT, FLOAT and VARCHAR, as the recorded tables have.
+                corpus.add("logged_rows", &[&[4, 6, 4, 6, 8], body].concat())?;
             }
         }
         // Targets begin at version 0; so does a segment whose first record has it.

@@ -124,10 +124,29 @@ pub fn live_keys(dir: &Path) -> Result<BTreeMap<Uid, BTreeSet<Key>>> {
     Ok(live)
 }
 
+/// Cells by table and key.
+pub type Cells = BTreeMap<Uid, BTreeMap<Key, Vec<String>>>;
+
 /// What a query would show of each table, by its committed files alone: the columns `current`, `voltage`, `phase`, `note`
 /// and, where a row has it, `extra`, as [`Truth::cells`] has them.
-pub fn live_cells(dir: &Path) -> Result<BTreeMap<Uid, BTreeMap<Key, Vec<String>>>> {
-    let mut cells: BTreeMap<Uid, BTreeMap<Key, Vec<String>>> = BTreeMap::new();
+pub fn live_cells(dir: &Path) -> Result<Cells> {
+    cells_of(dir, SourceChoice::Tsdb, &|vnode| Ok(RowView::open(vnode)?))
+}
+
+/// The same by the committed files and what only the log has.
+pub fn live_cells_with_log(dir: &Path) -> Result<Cells> {
+    cells_of(dir, SourceChoice::Auto, &|vnode| {
+        RowView::open_with_whole_log(vnode, Key(i64::MIN))?
+            .ok_or_else(|| "the log can't be read".into())
+    })
+}
+
+fn cells_of(
+    dir: &Path,
+    source: SourceChoice,
+    open: &dyn Fn(&VnodeDir) -> Result<RowView>,
+) -> Result<Cells> {
+    let mut cells = Cells::new();
     for vnode in vnodes(dir)? {
         let dropped = find(&vnode, Version::BEGINNING, SourceChoice::Wal)?.dropped;
         let mut wanted = WantedRows::new();
@@ -135,7 +154,7 @@ pub fn live_cells(dir: &Path) -> Result<BTreeMap<Uid, BTreeMap<Key, Vec<String>>
             version: Version::BEGINNING,
             known: None,
         };
-        vnode.scan(&start, SourceChoice::Tsdb, &mut |change| {
+        vnode.scan(&start, source, &mut |change| {
             if let Change::Rows(rows) = change
                 && !dropped.contains(&rows.table.uid)
             {
@@ -143,7 +162,7 @@ pub fn live_cells(dir: &Path) -> Result<BTreeMap<Uid, BTreeMap<Key, Vec<String>>
             }
             Ok(())
         })?;
-        let view = RowView::open(&vnode)?;
+        let view = open(&vnode)?;
         for (set, _) in view.file_sets() {
             let unread = view.read(set, &wanted, &mut |batch| {
                 let mut row = 0;

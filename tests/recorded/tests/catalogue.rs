@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tdfiles::{FormatError, meta::Meta, meta::TableKind, tdb::Tdb, vnode_json::VnodeJson};
+use tempfile::TempDir;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,6 +43,16 @@ fn catalogue(journals: &[(i64, Vec<u8>)]) -> Catalogue {
 
 /// The same with further files that are empty.
 fn catalogue_with(journals: &[(i64, Vec<u8>)], files: &[&str]) -> Result<Catalogue, CaptureError> {
+    found(&vnode_with(journals, files))
+}
+
+fn found(dir: &TempDir) -> Result<Catalogue, CaptureError> {
+    let vnodes = DataDirs::new(vec![dir.path().into()])?.vnodes()?;
+    vnodes[0].catalogue()
+}
+
+/// A data directory with the vnode, these journals, and further files that are empty.
+fn vnode_with(journals: &[(i64, Vec<u8>)], files: &[&str]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let config = fs::read(path("vnode.json")).unwrap();
     let vgroup = VnodeJson::parse(&config).unwrap().vgroup;
@@ -57,14 +68,10 @@ fn catalogue_with(journals: &[(i64, Vec<u8>)], files: &[&str]) -> Result<Catalog
         )
         .unwrap();
     }
-    let vnodes = DataDirs::new(vec![dir.path().into()])
-        .unwrap()
-        .vnodes()
-        .unwrap();
     for file in files {
         fs::write(vnode.join(file), b"").unwrap();
     }
-    vnodes[0].catalogue()
+    dir
 }
 
 /// Lines that only one side has.
@@ -95,11 +102,17 @@ fn the_file_is_what_sql_said_last_and_with_the_journal_what_it_said_before() {
 }
 
 #[test]
-fn a_commit_that_is_under_way_does_not_count_and_one_that_is_ending_can_not_be_read() {
+fn a_commit_counts_once_it_has_replaced_vnode_json_and_is_not_read_while_a_server_ends_it() {
     let journals = [(17, unpacked("journal")), (18, Vec::new())];
     let under_way = catalogue_with(&journals, &["vnode_tmp.json"]).unwrap();
     assert_eq!(lines(&under_way), truth("first.txt"));
-    let ending = catalogue_with(&journals, &[]);
+    // No server runs, so nobody will end it.
+    let cut_off = catalogue_with(&journals, &[]).unwrap();
+    assert_eq!(lines(&cut_off), truth("second.txt"));
+    let dir = vnode_with(&journals, &[]);
+    let lock = fs::File::create(dir.path().join(".running")).unwrap();
+    lock.lock().unwrap();
+    let ending = found(&dir);
     assert!(matches!(ending, Err(CaptureError::CommitCutOff { .. })));
 }
 

@@ -13,6 +13,7 @@ use plan::{
 use recorded::{BASE, Truth, check_every_checksum, data_dir, find, live_keys, vnodes};
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -48,20 +49,58 @@ fn every_checksum_of_the_six_vnodes_is_valid() {
 #[test]
 fn every_cell_in_the_committed_files_is_what_sql_showed() {
     for (state, truth) in [("base", "base"), ("incr_flushed", "incr")] {
-        let truth = Truth::load(truth).unwrap();
         let cells = recorded::live_cells(&data_dir(state)).unwrap();
-        assert_eq!(cells.len(), truth.cells.len(), "{state}");
-        for (uid, rows) in &truth.cells {
-            for (key, row) in rows {
-                let found = cells[uid].get(key).map(|found| &found[..row.len()]);
-                assert_eq!(
-                    found,
-                    Some(row.as_slice()),
-                    "{state}: table {uid}, key {key}"
-                );
-            }
-            assert_eq!(cells[uid].len(), rows.len(), "{state}: table {uid}");
+        are_those_of_sql(state, &cells, truth);
+    }
+}
+
+#[test]
+fn every_cell_in_files_and_log_together_is_what_sql_showed() {
+    for (state, truth) in [
+        ("base", "base"),
+        ("incr_wal", "incr"),
+        ("incr_flushed", "incr"),
+    ] {
+        let cells = recorded::live_cells_with_log(&data_dir(state)).unwrap();
+        are_those_of_sql(state, &cells, truth);
+    }
+}
+
+#[test]
+fn the_log_alone_has_the_same_cells_as_the_files_that_were_made_of_it() {
+    for state in ["base", "incr_wal", "incr_flushed"] {
+        let dir = copied(state);
+        for vnode in ["vnode2", "vnode3"] {
+            let vnode = dir.path().join("vnode").join(vnode);
+            let json = vnode.join("vnode.json");
+            let text = std::fs::read_to_string(&json).unwrap();
+            let at = text.find("\"commit version\"").unwrap();
+            let end = at + text[at..].find(',').unwrap();
+            let nothing = "\"commit version\": \"-1\"";
+            std::fs::write(&json, text.replace(&text[at..end], nothing)).unwrap();
+            let current = vnode.join("tsdb/current.json");
+            let none = r#"{"fmtv":1,"fset":[]}"#;
+            std::fs::write(current, none).unwrap();
         }
+        let truth = if state == "base" { "base" } else { "incr" };
+        let cells = recorded::live_cells_with_log(dir.path()).unwrap();
+        are_those_of_sql(state, &cells, truth);
+    }
+}
+
+fn are_those_of_sql(state: &str, cells: &recorded::Cells, truth: &str) {
+    let truth = Truth::load(truth).unwrap();
+    assert_eq!(cells.len(), truth.cells.len(), "{state}");
+    for (uid, rows) in &truth.cells {
+        for (key, row) in rows {
+            let found = cells[uid].get(key).map(|found| &found[..row.len()]);
+            assert_eq!(
+                found,
+                Some(row.as_slice()),
+                "{state}: table {uid}, key {key}"
+            );
+        }
+        assert_eq!(cells[uid].len(), rows.len(), "{state}: table {uid}");
     }
 }
 
@@ -100,6 +139,63 @@ fn live_keys_rebuilt_from_files_are_what_sql_found() {
     let incr = Truth::load("incr").unwrap();
     assert_eq!((incr.keys.len(), incr.rows()), (21, 95_610));
     assert!(live_keys(&data_dir("incr_flushed")).unwrap() == incr.keys);
+}
+
+/// The state of `incr_flushed`, as the commit that led to it from `base` leaves the directory when the server is killed before
+/// the last rename.
+fn cut_off() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let after = data_dir("incr_flushed");
+    for entry in walkdir(&after) {
+        let to = dir.path().join(entry.strip_prefix(&after).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&entry, to).unwrap();
+    }
+    for vnode in ["vnode2", "vnode3"] {
+        let tsdb = Path::new("vnode").join(vnode).join("tsdb");
+        let current = dir.path().join(&tsdb).join("current.json");
+        fs::rename(&current, current.with_file_name("current.c.json")).unwrap();
+        fs::copy(data_dir("base").join(&tsdb).join("current.json"), current).unwrap();
+    }
+    dir
+}
+
+fn walkdir(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(walkdir(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+#[test]
+fn a_commit_that_a_killed_server_left_half_done_is_read_as_done() {
+    let dir = cut_off();
+    let committed = || recorded::live_cells(dir.path()).unwrap();
+    assert!(committed() == recorded::live_cells(&data_dir("incr_flushed")).unwrap());
+
+    // The rename of vnode.json had not come yet: the server takes such a commit back.
+    for vnode in ["vnode2", "vnode3"] {
+        let vnode = Path::new("vnode").join(vnode);
+        let here = dir.path().join(&vnode);
+        let config = here.join("vnode.json");
+        fs::rename(&config, here.join("vnode_tmp.json")).unwrap();
+        fs::copy(data_dir("base").join(&vnode).join("vnode.json"), config).unwrap();
+    }
+    assert!(committed() == recorded::live_cells(&data_dir("incr_wal")).unwrap());
+}
+
+#[test]
+fn a_commit_that_a_server_is_ending_is_not_read() {
+    let dir = cut_off();
+    let lock = fs::File::create(dir.path().join(".running")).unwrap();
+    lock.lock().unwrap();
+    let error = live_keys(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("current.c.json"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Write-ahead log: records, segments and message bodies.
 
+mod any_rows;
 mod change;
 mod meta;
 mod msg;
@@ -7,6 +8,7 @@ mod record;
 mod row_format;
 mod submit;
 
+pub use any_rows::{AnyCell, AnyColumn, AnyForm, AnyRow, AnyRows, submit_any};
 pub use change::{BatchDelete, Delete, batch_delete, commit, delete, sync_noop};
 pub use meta::{
     Alter, Column, CreateTable, DropTable, Stb, TableKind, alter_stb, alter_table, create_stb,

@@ -187,6 +187,7 @@ fn every_form_carries_every_key() {
                         text: (i % 5 > 0).then(|| vec![b'y'; i as usize]),
                     })
                     .collect(),
+                unset: usize::from(uid == 2),
                 form,
                 create: (uid == 3).then(|| CreateTable {
                     uid,

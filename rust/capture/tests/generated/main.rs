@@ -5,6 +5,7 @@
 
 mod damage;
 mod histories;
+mod logged;
 mod scanned;
 mod stopped;
 mod two_uids;

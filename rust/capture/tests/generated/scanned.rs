@@ -4,7 +4,7 @@ use capture::{
     CaptureError, Change, DataDirs, RowView, ScanReport, SourceChoice, Start, TableChange, Unread,
     VnodeDir, WantedRows,
 };
-use model::{Cell, KeySpan, PkValue, RowBatch, Suid, TableId, Uid, Value, Version};
+use model::{Cell, Key as Key64, KeySpan, PkValue, RowBatch, Suid, TableId, Uid, Value, Version};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -122,9 +122,30 @@ impl Scanned {
     }
 }
 
+/// Rows by key, each with the version that last wrote to it.
+pub(crate) type Rows = BTreeMap<Key, (i64, Row)>;
+
 /// The rows of a vnode's committed files in these spans of every table that exists, each with the version that last wrote
 /// to it. They must come in order, each once.
-pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> BTreeMap<Key, (i64, Row)> {
+pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> Rows {
+    let view = RowView::open(&vnode(dir).unwrap()).unwrap();
+    assert_eq!(view.version().0, truth.commit_version);
+    let (rows, unread) = rows_of(&view, truth, spans);
+    assert_eq!(unread, []);
+    rows
+}
+
+/// What files and log say together; `None` if they don't for sure. KEEP is for ever.
+pub(crate) fn view_with_log(dir: &Path) -> Option<RowView> {
+    RowView::open_with_whole_log(&vnode(dir).unwrap(), Key64(i64::MIN)).unwrap()
+}
+
+/// The same of a view, and what it left unread.
+pub(crate) fn rows_of(
+    view: &RowView,
+    truth: &Truth,
+    spans: &[KeySpan],
+) -> (Rows, Vec<(TableId, KeySpan)>) {
     let existing = truth.tables.iter().filter(|(uid, _)| truth.exists(**uid));
     let wanted: WantedRows = existing
         .map(|(uid, table)| {
@@ -141,12 +162,10 @@ pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> BTreeMap<
         .filter(|key| key.pk.is_some())
         .map(|key| key.uid)
         .collect();
-    let view = RowView::open(&vnode(dir).unwrap()).unwrap();
-    assert_eq!(view.committed().0, truth.commit_version);
-    let mut rows = BTreeMap::new();
+    let (mut rows, mut unread) = (BTreeMap::new(), Vec::new());
     for (set, _) in view.file_sets() {
         let mut before: Option<(Suid, Key)> = None;
-        let unread = view.read(set, &wanted, &mut |batch| {
+        let left = view.read(set, &wanted, &mut |batch| {
             let mut at = 0;
             for (uid, count) in &batch.tables {
                 assert!(*count > 0);
@@ -162,9 +181,12 @@ pub(crate) fn rows_in(dir: &Path, truth: &Truth, spans: &[KeySpan]) -> BTreeMap<
             assert_eq!(at, batch.len());
             Ok(())
         });
-        assert_eq!(unread.unwrap(), Unread::Spans(Vec::new()));
+        match left.unwrap() {
+            Unread::Spans(spans) => unread.extend(spans),
+            Unread::Everything => panic!("file set {set} can't be read"),
+        }
     }
-    rows
+    (rows, unread)
 }
 
 /// A row in the writer's form. Its columns are the second half of the key, if there is one, an INT and a VARCHAR.

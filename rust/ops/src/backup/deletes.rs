@@ -2,7 +2,7 @@
 //! rows, so deletes between which few rows are left become one: a wider range is deleted, and what is left in it is in the
 //! link.
 
-use super::{Backup, BackupError, Changes};
+use super::{BackupError, Changes, Writing};
 use model::{KeySpan, catalogue::Catalogue, pool};
 use parking_lot::Mutex;
 use server::{Connection, SqlError, select, tables::if_there};
@@ -19,10 +19,14 @@ const ROWS_FOR_A_DELETE: u64 = 64;
 
 /// Joins the deletes of every table that has many.
 pub(super) fn join(
-    backup: &Backup<'_>,
+    writing: &Writing<'_>,
     catalogue: &Catalogue,
     changes: &mut Changes,
 ) -> Result<(), BackupError> {
+    // What can't be counted stays as it is.
+    let Some(server) = writing.server() else {
+        return Ok(());
+    };
     let tables = changes.tables.values().filter_map(|change| {
         let table = catalogue.tables.get(&change.name)?;
         let key = catalogue.schema_of(table)?.columns.first()?;
@@ -37,21 +41,21 @@ pub(super) fn join(
     let no_connection = || None;
     pool::run(
         &pieces,
-        backup.job.threads,
+        writing.job.threads,
         no_connection,
         |slot: &mut Option<Connection>, (name, key, piece)| {
-            backup.progress.go_on()?;
+            writing.progress.go_on()?;
             let Some(hull) = hull(piece) else {
                 return Ok(());
             };
             let connection = match slot {
                 Some(connection) => connection,
-                None => slot.insert(backup.library.connect(&backup.job.login)?),
+                None => slot.insert(server.library.connect(&writing.job.login)?),
             };
             let database = &catalogue.database.name;
             // What can't be counted stays as it is.
             let rows: Result<_, SqlError> =
-                if_there(connection, database, name, backup.progress, || {
+                if_there(connection, database, name, writing.progress, || {
                     select::count(connection, database, name, key, hull)
                 });
             let worth = ROWS_FOR_A_DELETE * piece.len() as u64;

@@ -78,6 +78,27 @@ pub enum BackupError {
         "the server has no database {0:?} that can be dumped; SHOW DATABASES lists those that it has, and names are told apart by their case"
     )]
     UnknownDatabase(String),
+    /// A server runs on a directory whose files were to be read without it.
+    #[error(
+        "a server runs on {path}, so --offline is not for it: leave --offline out, or stop the server"
+    )]
+    InUse {
+        /// The data directory.
+        path: std::path::PathBuf,
+    },
+    /// The data directories hold nothing.
+    #[error("the given data directories hold no database")]
+    NoDatabaseHere,
+    /// A database that is named, and of which the data directories have nothing.
+    #[error(
+        "the given data directories hold no vnode of database {database:?}; they hold: {found}"
+    )]
+    NotHere {
+        /// The database.
+        database: String,
+        /// What there is.
+        found: String,
+    },
     /// The database that restores are recorded in.
     #[error(
         "database {0} holds the records of restores, which mean nothing on another server; it is not dumped"
@@ -137,6 +158,9 @@ impl MayPass for BackupError {
             | Self::Base { .. }
             | Self::Blocks { .. }
             | Self::NoDatabase
+            | Self::NoDatabaseHere
+            | Self::NotHere { .. }
+            | Self::InUse { .. }
             | Self::UnknownDatabase(_)
             | Self::Records(_)
             | Self::Schema { .. } => false,

@@ -20,7 +20,7 @@ pub(super) struct Found {
     pub(super) plan: Plan,
     pub(super) checkpoint: Checkpoint,
     pub(super) vnodes: Vec<VnodeDir>,
-    /// The rows of the vgroups at the watermark; of none where what is not committed is taken from the log.
+    /// The rows of the vgroups at the watermark; not of those whose files and log can't tell them for sure.
     pub(super) rows: BTreeMap<VgId, RowView>,
     /// The vgroups with several replicas that were not read where they are led.
     pub(super) followers: Vec<VgId>,
@@ -69,11 +69,7 @@ impl Backup<'_> {
             window: None,
         };
         let vnodes = sources.vnodes.clone();
-        let found = match sources.by_log {
-            true => detect::of_vnodes(vnodes, &request, self.progress)
-                .map(|found| (found, BTreeMap::new())),
-            false => detect::with_rows(vnodes, &request, self.progress),
-        };
+        let found = detect::with_rows(vnodes, &request, self.progress);
         // Half a scan, or one without the vnode.
         if let Some(gone) = sources.vnodes.iter().find(|vnode| vnode.is_gone()) {
             return Err(watermark::moved(database, gone).into());

@@ -5,7 +5,7 @@
 //! super table replaces one query for each of them: the server then reads its files once.
 
 use super::{
-    Backup, BackupError, Changes, RowsFormat, Watch,
+    BackupError, Changes, RowsFormat, Watch, Writing,
     file_rows::FileRows,
     output::write_file,
     row_files::{self, RowFiles},
@@ -54,7 +54,7 @@ const REFUSALS: u32 = 2;
 const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn copy(
-    backup: &Backup<'_>,
+    writing: &Writing<'_>,
     store: &dyn Store,
     layout: &Layout,
     catalogue: &Catalogue,
@@ -63,9 +63,9 @@ pub(super) fn copy(
 ) -> Result<Copied, BackupError> {
     let mut stable_names = Vec::new();
     let files = FileRows::new(rows, catalogue);
-    let threads = backup.job.threads;
+    let threads = writing.job.threads;
     let database = &catalogue.database.name;
-    let kept = match backup.job.rows {
+    let kept = match writing.job.rows {
         RowsFormat::Parquet if row_files::has_column_ids(catalogue) => {
             Some(RowFiles::new(store, layout, catalogue.database.precision))
         }
@@ -86,15 +86,17 @@ pub(super) fn copy(
         }
     };
     let step = format!("dumping the rows of {database}");
-    backup
+    writing
         .progress
         .step(&step, Unit::Tables, wanted.len() as u64);
     let work = Work {
-        login: &backup.job.login,
-        compression: backup.job.compression,
-        library: backup.library,
-        progress: backup.progress,
-        watch: backup.watch,
+        compression: writing.job.compression,
+        server: writing.server().map(|server| Asked {
+            login: &writing.job.login,
+            library: server.library,
+            watch: server.watch,
+        }),
+        progress: writing.progress,
         store,
         database,
         kept: kept.as_ref(),
@@ -129,13 +131,17 @@ pub(super) fn copy(
         let Some(change) = changes.tables.get_mut(&name) else {
             continue;
         };
+        let is_unread = matches!(result, TableResult::Unread(_));
         match result {
             TableResult::Rows(file) => change.file = file,
             // The next link finds it missing, and drops what this one restores of it.
             TableResult::Gone => forget(change),
-            TableResult::Failed(problem) => {
-                // A restore leaves the rows it has alone.
-                forget(change);
+            TableResult::Failed(problem) | TableResult::Unread(problem) => {
+                // What could be read of a table that is new is better than nothing; of one that the base has, a restore
+                // leaves the rows alone.
+                if !(is_unread && change.create) {
+                    forget(change);
+                }
                 failed.push(FailedTable {
                     database: database.clone(),
                     name,
@@ -338,15 +344,33 @@ pub(super) enum TableResult {
     /// The table was dropped meanwhile.
     Gone,
     Failed(String),
+    /// Rows are missing that nobody could be asked for.
+    Unread(String),
+}
+
+/// A server that workers ask, each over a connection of its own.
+struct Asked<'a> {
+    login: &'a Login,
+    library: &'a Library,
+    watch: &'a Watch,
+}
+
+impl Asked<'_> {
+    /// The worker's own connection.
+    fn connection<'c>(&self, slot: &'c mut Option<Connection>) -> Result<&'c Connection, SqlError> {
+        match slot {
+            Some(connection) => Ok(connection),
+            None => Ok(slot.insert(self.library.connect(self.login)?)),
+        }
+    }
 }
 
 /// What the workers share.
 pub(super) struct Work<'a> {
-    login: &'a Login,
     compression: Compression,
-    library: &'a Library,
+    /// Who is asked for what the files can't give.
+    server: Option<Asked<'a>>,
     pub(super) progress: &'a dyn Progress,
-    watch: &'a Watch,
     pub(super) store: &'a dyn Store,
     database: &'a str,
     /// Where rows are kept, unless each table has an Avro file.
@@ -388,14 +412,6 @@ impl From<DataFileError> for TableError {
 }
 
 impl Work<'_> {
-    /// The worker's own connection.
-    fn connection<'c>(&self, slot: &'c mut Option<Connection>) -> Result<&'c Connection, SqlError> {
-        match slot {
-            Some(connection) => Ok(connection),
-            None => Ok(slot.insert(self.library.connect(self.login)?)),
-        }
-    }
-
     pub(super) fn database(&self) -> &str {
         self.database
     }
@@ -411,18 +427,25 @@ impl Work<'_> {
 
     /// Copies one table, again if the connection is lost.
     fn table(&self, slot: &mut Option<Connection>, table: &TableJob) -> Result<(), BackupError> {
+        let Some(server) = &self.server else {
+            let problem = "the files do not tell some of its rows (a BLOB, an encoding that loses digits, or a type that is \
+                           not known), and there is no server to ask";
+            self.report(&table.name, TableResult::Unread(problem.to_owned()));
+            return Ok(());
+        };
         let mut as_bytes = BTreeSet::new();
         let mut tries = TableTries::default();
         let mut refused = 0;
         let result = loop {
             self.progress.go_on()?;
-            let outcome = self
-                .connection(slot)
-                .map_err(TableError::from)
-                .and_then(|connection| match self.kept {
-                    Some(kept) => self.read_into(kept, connection, table),
-                    None => self.read_table(connection, table, &as_bytes),
-                });
+            let outcome =
+                server
+                    .connection(slot)
+                    .map_err(TableError::from)
+                    .and_then(|connection| match self.kept {
+                        Some(kept) => self.read_into(kept, connection, table),
+                        None => self.read_table(connection, table, &as_bytes),
+                    });
             match outcome {
                 Ok(result) => break result,
                 // Only known once it is met: that column is written as bytes then.
@@ -434,13 +457,13 @@ impl Work<'_> {
                 Err(TableError::Value(error)) => break TableResult::Failed(error.to_string()),
                 Err(TableError::Sql(error)) if error.may_pass() => {
                     *slot = None;
-                    let given_up = self.watch.has_given_up();
+                    let given_up = server.watch.has_given_up();
                     match tries.after(&error, given_up, self.progress)? {
                         AfterFailure::TryAgain => {}
                         AfterFailure::TableFails => break TableResult::Failed(error.to_string()),
                         AfterFailure::ServerIsLost => {
                             return Err(BackupError::Disconnected {
-                                place: self.watch.place(),
+                                place: server.watch.place(),
                                 table: table.name.clone(),
                                 source: error,
                             });
@@ -549,8 +572,11 @@ impl Work<'_> {
         stable: &str,
         tables: &[TableJob],
     ) -> Result<(), BackupError> {
+        let Some(server) = &self.server else {
+            return tables.iter().try_for_each(|table| self.table(slot, table));
+        };
         let mut finished = HashMap::new();
-        let outcome = self
+        let outcome = server
             .connection(slot)
             .map_err(TableError::from)
             .and_then(|connection| self.scan(connection, stable, tables, &mut finished));

@@ -1,14 +1,15 @@
 //! Tags: every child's values are read and digested; those of tables that are new, or whose values changed, go to
 //! a tags file.
 
-use super::{Backup, BackupError, Changes, Known, changes::TagsMoved};
+use super::{BackupError, Changes, Known, Source, Writing, changes::TagsMoved};
 use ::rows::avro::{self, DataFileError, FileWriter};
 use model::{
-    DataType, Value,
+    DataType, OwnedValue, Value,
     catalogue::{Catalogue, Column, SuperTable, Table, TagsDigest},
 };
 use repository::{layout::Layout, link::TagFile};
 use server::{
+    Rows, SqlError,
     ddl::column_list,
     select, sql,
     tables::{self, if_there},
@@ -18,7 +19,7 @@ use std::collections::BTreeSet;
 use store::{FileEntry, Store};
 
 pub(super) fn copy(
-    backup: &Backup<'_>,
+    writing: &Writing<'_>,
     store: &dyn Store,
     layout: &Layout,
     catalogue: &mut Catalogue,
@@ -33,13 +34,13 @@ pub(super) fn copy(
         let mut as_bytes = BTreeSet::new();
         let mut is_again = false;
         let file = loop {
-            let copied = backup.patiently(|| {
+            let copied = writing.patiently(|| {
                 if std::mem::replace(&mut is_again, true) {
                     forget(catalogue, &stable.name);
                 }
                 store.remove(&layout.tags_name(&stable.name))?;
                 one(
-                    backup, store, layout, catalogue, changes, known, &stable, &as_bytes,
+                    writing, store, layout, catalogue, changes, known, &stable, &as_bytes,
                 )
             });
             match copied {
@@ -67,11 +68,12 @@ pub(super) fn copy(
         .filter(lacks_tags)
         .map(|table| table.name.clone())
         .collect();
-    if without_tags.is_empty() {
+    // Where there is no server, the files that have a table have its tags.
+    let Some(server) = writing.server().filter(|_| !without_tags.is_empty()) else {
         return Ok(files);
-    }
+    };
     // Dropped since the catalogue was read.
-    let listed = tables::uids(backup.connection, &catalogue.database.name)?;
+    let listed = tables::uids(server.connection, &catalogue.database.name)?;
     for name in without_tags {
         let uid = catalogue.tables.get(&name).map(|table| table.uid);
         if listed.get(&name).copied() == uid {
@@ -103,7 +105,7 @@ fn forget(catalogue: &mut Catalogue, stable: &str) {
     reason = "one step of one function, repeated when a tag is not text"
 )]
 fn one(
-    backup: &Backup<'_>,
+    writing: &Writing<'_>,
     store: &dyn Store,
     layout: &Layout,
     catalogue: &mut Catalogue,
@@ -117,23 +119,24 @@ fn one(
     } = catalogue;
     let database = &database.name;
     let tags = &stable.schema.tags;
-    let list = column_list(tags);
-    let rows = if_there(
-        backup.connection,
-        database,
-        &stable.name,
-        backup.progress,
-        || select::tags(backup.connection, database, &stable.name, &list),
-    )?;
-    let Some(mut rows) = rows else {
-        return Ok(None);
+    let mut children = match writing.source {
+        Source::Server(server) => {
+            let list = column_list(tags);
+            let told = if_there(
+                server.connection,
+                database,
+                &stable.name,
+                writing.progress,
+                || select::tags(server.connection, database, &stable.name, &list),
+            )?;
+            match told {
+                Some(rows) => Children::Told(rows),
+                None => return Ok(None),
+            }
+        }
+        Source::Files(kept) => Children::Kept(kept.of(&stable.name).iter()),
     };
-    let types: Vec<DataType> = rows
-        .fields()
-        .iter()
-        .skip(1)
-        .map(|field| field.data_type)
-        .collect();
+    let types = children.types(tags);
     let file_layout = avro::Layout::tags(database, types, as_bytes.clone()).map_err(|problem| {
         DataFileError::Corrupt {
             place: store.place(&layout.tags_name(&stable.name)),
@@ -143,12 +146,12 @@ fn one(
     let mut writer: Option<FileWriter<'_>> = None;
     let mut unwritable = Unwritable::default();
     let moved = changes.tags_moved.get(&stable.name).copied();
-    while let Some(row) = rows.next()? {
-        let name = row.text(0);
+    while let Some((name, values)) = children.next(tags.len())? {
+        let value = |tag: usize| values.get(tag).copied().unwrap_or(Value::Null);
         let Some(table) = tables.get_mut(&name) else {
             continue;
         };
-        let digest = digest((0..tags.len()).map(|tag| row.get(tag + 1)));
+        let digest = digest(values.iter().copied());
         let before = known
             .and_then(|known| known.tables.get(&name))
             .filter(|before| before.uid == table.uid);
@@ -162,8 +165,8 @@ fn one(
             // A restore adds the tags, too, and they are NULL there.
             (Some(before), Some(TagsMoved::Added(from))) => {
                 let mut added = from..tags.len();
-                added.any(|tag| row.get(tag + 1) != Value::Null)
-                    || *before != self::digest((0..from).map(|tag| row.get(tag + 1)))
+                added.any(|tag| value(tag) != Value::Null)
+                    || *before != self::digest((0..from).map(value))
             }
         };
         table.tags = Some(digest);
@@ -176,14 +179,11 @@ fn one(
                 store,
                 &layout.tags_name(&stable.name),
                 &file_layout,
-                backup.job.compression,
+                writing.job.compression,
             )?),
         };
-        writer.append(&[&stable.name, &name], &|tag| row.get(tag + 1))?;
-        let values = tags.iter().enumerate().map(|(at, tag)| {
-            let value = row.get(at + 1);
-            (tag, value)
-        });
+        writer.append(&[&stable.name, &name], &value)?;
+        let values = tags.iter().zip(values.iter().copied());
         unwritable.look(&sql::table(database, &name), values);
         if !created {
             changes.of(table).set_tags = true;
@@ -192,6 +192,41 @@ fn one(
     let file = writer.map(FileWriter::finish).transpose()?;
     changes.notes.extend(unwritable.note());
     Ok(file)
+}
+
+/// The children of a super table, with their tags.
+enum Children<'c> {
+    /// As a server tells them.
+    Told(Rows<'c>),
+    /// As files have them.
+    Kept(std::slice::Iter<'c, (String, Vec<OwnedValue>)>),
+}
+
+impl Children<'_> {
+    /// The types of the tags.
+    fn types(&self, tags: &[Column]) -> Vec<DataType> {
+        match self {
+            Self::Told(rows) => {
+                let fields = rows.fields().iter().skip(1);
+                fields.map(|field| field.data_type).collect()
+            }
+            Self::Kept(_) => tags.iter().map(|tag| tag.column_type.data_type).collect(),
+        }
+    }
+
+    /// The next child and its tags.
+    fn next(&mut self, tags: usize) -> Result<Option<(String, Vec<Value<'_>>)>, SqlError> {
+        Ok(match self {
+            Self::Told(rows) => rows.next()?.map(|row| {
+                let values = (1..=tags).map(|column| row.get(column));
+                (row.text(0), values.collect())
+            }),
+            Self::Kept(children) => children.next().map(|(name, values)| {
+                let values = values.iter().map(OwnedValue::as_value);
+                (name.clone(), values.collect())
+            }),
+        })
+    }
 }
 
 /// Children with tags that a restore can't write.

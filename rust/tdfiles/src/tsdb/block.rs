@@ -92,6 +92,23 @@ impl KeyRows {
         }
     }
 
+    /// Rows of one table that do not come from a block; `pks` is empty where the table has no composite key.
+    pub(crate) fn of_table(
+        table: TableId,
+        keys: Vec<Key>,
+        versions: Vec<Version>,
+        pks: Vec<PkValue>,
+    ) -> Self {
+        Self {
+            suid: table.suid,
+            uids: Uids::All(table.uid),
+            keys,
+            versions,
+            pks,
+            pk_column: None,
+        }
+    }
+
     /// Reads the header and key part of the block at `offset`, together `len` bytes.
     pub(super) fn read<S: ReadAt>(
         file: &PagedFile<S>,

@@ -105,7 +105,7 @@ impl<'a> Message<'a> {
             cursor.take(PREFIX).map(|_| cursor)
         };
         Ok(match message_type {
-            SUBMIT => Self::Submit(submit::decode(cursor("submit message")?)?),
+            SUBMIT => Self::Submit(submit::decode(cursor("submit message")?, offset)?),
             DELETE => Self::Delete(delete::decode(cursor("delete message")?)?),
             BATCH_DEL => Self::BatchDelete(delete::decode_batch(cursor("batch delete message")?)?),
             CREATE_TABLE => {

@@ -5,16 +5,19 @@
 //! | CREATE_TABLE 515 | struct {varint n; n × creation struct} |
 //! | DROP_TABLE 519 | struct {varint n; n × struct {string name; i64 suid; i64 uid (from 3.3.6); …}} |
 //! | ALTER_TABLE 517 | struct {string name; i8 action; …} |
-//! | CREATE/ALTER/DROP_STB 531/533/535 | struct {string name; i64 suid; …} |
+//! | CREATE/ALTER_STB 531/533 | struct {string name; i64 suid; i8 rollup; columns; …} |
+//! | DROP_STB 535 | struct {string name; i64 suid; …} |
 //! | DROP_TTL_TABLE 593 | struct {i32 time; i32 limit; i32 n; n × i64 uid} |
 //!
 //! Creation struct: varint flags; string name; i64 uid; i64 created at (ms); i32 ttl; i8 type; i32 comment
-//! length [string comment]; for a child: string super table; u8 tags; i64 suid; … The leader filled in the uid.
+//! length [string comment]; for a child: string super table; u8 tags; i64 suid; …; for a normal table: columns; … The leader
+//! filled in the uid.
 
 use crate::{
     FormatError,
     cursor::Cursor,
     name::Name,
+    schema::Schema,
     types::{CHILD_TABLE, NORMAL_TABLE, VIRTUAL_CHILD_TABLE, VIRTUAL_NORMAL_TABLE},
 };
 use model::{Suid, Uid};
@@ -28,6 +31,34 @@ pub struct CreatedTable<'a> {
     pub uid: Uid,
     /// Its super table, 0 for a normal table.
     pub suid: Suid,
+    columns: Unparsed<'a>,
+}
+
+impl CreatedTable<'_> {
+    /// The columns of a normal table; those of a child are its super table's.
+    pub fn columns(&self) -> Option<Result<Schema, FormatError>> {
+        (self.suid == Suid(0)).then(|| self.columns.parse())
+    }
+}
+
+/// Columns that were not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unparsed<'a> {
+    bytes: &'a [u8],
+    offset: u64,
+}
+
+impl<'a> Unparsed<'a> {
+    fn at(cursor: &Cursor<'a>) -> Self {
+        Self {
+            bytes: cursor.rest(),
+            offset: cursor.offset(),
+        }
+    }
+
+    fn parse(self) -> Result<Schema, FormatError> {
+        Schema::parse(&mut Cursor::new("table message", self.bytes, self.offset))
+    }
 }
 
 /// A table that a request drops.
@@ -57,12 +88,25 @@ pub struct SuperTable<'a> {
     pub name: Name<'a>,
     /// Its id.
     pub suid: Suid,
+    columns: Unparsed<'a>,
+}
+
+impl SuperTable<'_> {
+    /// Its columns as the request leaves them; a request that drops it has none.
+    pub fn columns(&self) -> Result<Schema, FormatError> {
+        self.columns.parse()
+    }
 }
 
 impl AlterTable<'_> {
     /// Whether tag values change, rather than columns or options.
     pub fn changes_tags(&self) -> bool {
         matches!(self.action, 4 | 15)
+    }
+
+    /// Whether columns change, rather than tag values, comment or TTL.
+    pub fn changes_columns(&self) -> bool {
+        !self.changes_tags() && self.action != 9
     }
 }
 
@@ -96,7 +140,12 @@ pub(super) fn created_table<'a>(cursor: &mut Cursor<'a>) -> Result<CreatedTable<
         NORMAL_TABLE | VIRTUAL_NORMAL_TABLE => Suid(0),
         other => return Err(table.corrupt(format!("a table of type {other}"))),
     };
-    Ok(CreatedTable { name, uid, suid })
+    Ok(CreatedTable {
+        name,
+        uid,
+        suid,
+        columns: Unparsed::at(&table),
+    })
 }
 
 pub(super) fn drop_tables(mut cursor: Cursor<'_>) -> Result<Vec<DroppedTable<'_>>, FormatError> {
@@ -140,8 +189,12 @@ pub(super) fn alter_table(mut cursor: Cursor<'_>) -> Result<AlterTable<'_>, Form
 
 pub(super) fn super_table(mut cursor: Cursor<'_>) -> Result<SuperTable<'_>, FormatError> {
     let mut body = cursor.structure()?;
+    let (name, suid) = (Name(body.string()?), Suid(body.i64()?));
+    // A flag for rollups, which a request that drops the table does not have.
+    body.take(1.min(body.remaining()))?;
     Ok(SuperTable {
-        name: Name(body.string()?),
-        suid: Suid(body.i64()?),
+        name,
+        suid,
+        columns: Unparsed::at(&body),
     })
 }

@@ -6,7 +6,8 @@
 
 use super::{CreatedTable, meta};
 use crate::{FormatError, Unreadable, cursor::Cursor, types};
-use model::{Key, KeySpan, PkText, PkValue, Suid, TableId, Uid};
+use model::{Key, KeySpan, PkText, PkValue, SchemaVersion, Suid, TableId, Uid};
+use std::ops::Range;
 
 const REQUEST_VERSION: i64 = 1;
 const AUTO_CREATE: i64 = 1;
@@ -19,27 +20,52 @@ pub struct SubmitTable<'a> {
     pub table: TableId,
     /// Set when the request also asks for the table's creation; if it exists already, nothing is created.
     pub created: Option<CreatedTable<'a>>,
-    /// The rows, of which every one is known to be well-formed.
+    /// For which version of the table's columns the rows were made.
+    pub schema: SchemaVersion,
+    /// The rows. Their keys are known to be well-formed.
     pub rows: Rows<'a>,
+    /// Where all this stands in the bytes that were parsed, which are a message's body: so it can be read again by itself,
+    /// with [`Self::parse`].
+    pub place: Range<usize>,
+}
+
+impl<'a> SubmitTable<'a> {
+    /// Parses the part of a message that [`Self::place`] names; it stands at `offset` of its file.
+    pub fn parse(bytes: &'a [u8], offset: u64) -> Result<Self, FormatError> {
+        decode_table(Cursor::new("submit message", bytes, offset), offset)
+    }
 }
 
 /// Checked rows of one table in one request, taken apart on demand.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    layout: Layout<'a>,
+    pub(super) layout: Layout<'a>,
     count: usize,
     span: Option<KeySpan>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Layout<'a> {
+pub(super) enum Layout<'a> {
     /// Rows one behind the other.
     ByRow { rows: &'a [u8], offset: u64 },
     /// The timestamp column, and the primary key column where there is one.
     ByColumn {
         keys: &'a [u8],
         pk: Option<PkColumn<'a>>,
+        /// What follows the timestamp column.
+        rest: Columns<'a>,
     },
+}
+
+/// Columns that have not been looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns<'a> {
+    /// How many there are.
+    pub(super) count: usize,
+    /// Whether each ends with its flag.
+    pub(super) with_flag: bool,
+    pub(super) bytes: &'a [u8],
+    pub(super) offset: u64,
 }
 
 /// The key of a row.
@@ -82,7 +108,7 @@ impl<'a> Rows<'a> {
                     })
                     .collect()
             }
-            Layout::ByColumn { keys, pk } => {
+            Layout::ByColumn { keys, pk, .. } => {
                 let keys = keys
                     .as_chunks::<8>()
                     .0
@@ -135,7 +161,11 @@ impl<'a> Rows<'a> {
     }
 }
 
-pub(super) fn decode(mut cursor: Cursor<'_>) -> Result<Vec<SubmitTable<'_>>, FormatError> {
+/// `base` is where the message's body begins in its file.
+pub(super) fn decode(
+    mut cursor: Cursor<'_>,
+    base: u64,
+) -> Result<Vec<SubmitTable<'_>>, FormatError> {
     let start = cursor.offset();
     let version = cursor.i64_be()?;
     if version != REQUEST_VERSION {
@@ -146,12 +176,14 @@ pub(super) fn decode(mut cursor: Cursor<'_>) -> Result<Vec<SubmitTable<'_>>, For
     let count = usize::try_from(body.uvarint()?).unwrap_or(usize::MAX);
     let mut tables = Vec::with_capacity(body.plausible(count, 4 + 16));
     for _ in 0..count {
-        tables.push(decode_table(body.structure()?)?);
+        tables.push(decode_table(body.structure()?, base)?);
     }
     Ok(tables)
 }
 
-fn decode_table(mut cursor: Cursor<'_>) -> Result<SubmitTable<'_>, FormatError> {
+fn decode_table(mut cursor: Cursor<'_>, base: u64) -> Result<SubmitTable<'_>, FormatError> {
+    let start = (cursor.offset() - base) as usize;
+    let place = start..start + cursor.remaining();
     let flags = cursor.varint()?;
     let created = if flags & AUTO_CREATE != 0 {
         Some(meta::created_table(&mut cursor)?)
@@ -162,7 +194,10 @@ fn decode_table(mut cursor: Cursor<'_>) -> Result<SubmitTable<'_>, FormatError> 
         suid: Suid(cursor.i64()?),
         uid: Uid(cursor.i64()?),
     };
-    let _schema_version = cursor.varint()?;
+    let schema = cursor.varint()?;
+    let schema = i32::try_from(schema)
+        .map(SchemaVersion)
+        .map_err(|_| cursor.corrupt(format!("{schema} is no version of columns")))?;
     let format_version = flags >> 8 & 0xff;
     let rows = if flags & COLUMN_FORMAT != 0 {
         by_column(&mut cursor, format_version)?
@@ -172,7 +207,9 @@ fn decode_table(mut cursor: Cursor<'_>) -> Result<SubmitTable<'_>, FormatError> 
     Ok(SubmitTable {
         table,
         created,
+        schema,
         rows,
+        place,
     })
 }
 
@@ -237,15 +274,18 @@ fn by_row<'a>(cursor: &mut Cursor<'a>) -> Result<Rows<'a>, FormatError> {
     Ok(rows)
 }
 
-struct Row<'a> {
-    flag: u8,
-    pk_columns: u8,
-    key: Key,
-    data: Cursor<'a>,
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) flag: u8,
+    pub(super) pk_columns: u8,
+    /// The lower half of the version of the columns.
+    pub(super) schema: u16,
+    pub(super) key: Key,
+    pub(super) data: Cursor<'a>,
 }
 
 impl<'a> Row<'a> {
-    fn parse(cursor: &mut Cursor<'a>) -> Result<Self, FormatError> {
+    pub(super) fn parse(cursor: &mut Cursor<'a>) -> Result<Self, FormatError> {
         let offset = cursor.offset();
         let head = cursor.array::<ROW_HEADER>()?;
         let (len, key) = row_length_and_key(&head);
@@ -256,6 +296,7 @@ impl<'a> Row<'a> {
         Ok(Self {
             flag: head[0],
             pk_columns: head[1],
+            schema: u16::from_le_bytes([head[2], head[3]]),
             key,
             data,
         })
@@ -264,7 +305,7 @@ impl<'a> Row<'a> {
     /// The data of a row with a composite key begins with {i8 type, uvarint offset} per key column; the offset
     /// counts from the end of these. A row in key-value form (flag's upper half set) has the column's id, a
     /// varint, before the value.
-    fn primary_key(mut self) -> Result<Option<PkValue>, FormatError> {
+    pub(super) fn primary_key(mut self) -> Result<Option<PkValue>, FormatError> {
         if self.pk_columns == 0 {
             return Ok(None);
         }
@@ -305,7 +346,7 @@ fn fixed_value(cursor: &mut Cursor<'_>, data_type: u8) -> Result<PkValue, Format
 
 /// The primary key column of a submit in column format.
 #[derive(Debug, Clone, Copy)]
-struct PkColumn<'a> {
+pub(super) struct PkColumn<'a> {
     data_type: u8,
     /// Start of each value in `values`, for text only.
     offsets: &'a [u8],
@@ -314,7 +355,7 @@ struct PkColumn<'a> {
 }
 
 impl PkColumn<'_> {
-    fn value(&self, i: usize) -> Result<PkValue, FormatError> {
+    pub(super) fn value(&self, i: usize) -> Result<PkValue, FormatError> {
         if self.data_type == types::VARCHAR {
             let (starts, _) = self.offsets.as_chunks::<4>();
             let start = |i: usize| starts.get(i).map(|b| u32::from_le_bytes(*b) as usize);
@@ -367,6 +408,12 @@ fn by_column<'a>(cursor: &mut Cursor<'a>, format_version: i64) -> Result<Rows<'a
     if format_version >= 1 {
         cursor.u8()?;
     }
+    let rest = Columns {
+        count: usize::try_from(columns.saturating_sub(1)).unwrap_or(usize::MAX),
+        with_flag: format_version >= 1,
+        bytes: cursor.rest(),
+        offset: cursor.offset(),
+    };
     let pk = if columns > 1 && format_version >= 1 {
         pk_column(cursor, count)?
     } else {
@@ -378,7 +425,7 @@ fn by_column<'a>(cursor: &mut Cursor<'a>, format_version: i64) -> Result<Rows<'a
         .iter()
         .map(|b| KeySpan::at(Key(i64::from_le_bytes(*b))));
     let rows = Rows {
-        layout: Layout::ByColumn { keys, pk },
+        layout: Layout::ByColumn { keys, pk, rest },
         count,
         span: span.reduce(KeySpan::hull),
     };

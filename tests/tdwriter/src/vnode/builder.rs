@@ -261,6 +261,7 @@ impl VnodeBuilder {
                 uid,
                 sver,
                 rows,
+                unset: sver as usize - 1,
                 form,
                 create,
                 flags: 0,

@@ -1,5 +1,6 @@
 //! Bodies of submit messages.
 
+use super::any_rows::{AnyCell, AnyColumn, AnyForm, AnyRow, AnyRows};
 use super::message;
 use super::meta::{CreateTable, encode_create};
 use super::row_format::{is_var, key_value, tuple};
@@ -41,6 +42,8 @@ pub struct TableRows {
     pub sver: i32,
     /// Rows; a server sorts them by key, but readers must not rely on it.
     pub rows: Vec<Row>,
+    /// INT columns that the table has behind those of the rows, and that no row sets.
+    pub unset: usize,
     /// Layout of the rows.
     pub form: Form,
     /// The table to be created if it does not exist.
@@ -109,6 +112,8 @@ fn encode_table(table: &TableRows, b: &mut Vec<u8>) {
     b.ivar(table.sver.into());
     if columns {
         encode_columns(&table.rows, version == 1, b);
+    } else if table.form == Form::Tuple && table.unset > 0 {
+        with_unset(table).tuples(b);
     } else {
         b.uvar(table.rows.len() as u64);
         for row in &table.rows {
@@ -120,6 +125,47 @@ fn encode_table(table: &TableRows, b: &mut Vec<u8>) {
     }
     b.i64(table.requested_ms);
     b.raw(&table.extra);
+}
+
+/// The same rows with the columns that they do not set, which other forms leave out.
+fn with_unset(table: &TableRows) -> AnyRows {
+    let pk = table.rows.first().and_then(|row| row.pk.as_ref());
+    let pk_column = pk.map(|pk| {
+        (
+            pk.kind().code(),
+            (!is_var(pk.kind())).then(|| pk.bytes().len()),
+        )
+    });
+    let kinds = pk_column
+        .into_iter()
+        .chain([(INT, Some(4)), (VARCHAR, None)])
+        .chain(std::iter::repeat_n((INT, Some(4)), table.unset));
+    let columns = kinds
+        .zip(2..)
+        .map(|((kind, width), id)| AnyColumn { id, kind, width });
+    let cell = |bytes: Option<Vec<u8>>| bytes.map_or(AnyCell::Null, AnyCell::Value);
+    let rows = table.rows.iter().map(|row| {
+        let pk = row.pk.as_ref().map(|pk| AnyCell::Value(pk.bytes()));
+        let value = cell(row.value.map(|value| value.to_le_bytes().to_vec()));
+        let unset = std::iter::repeat_n(AnyCell::Unset, table.unset);
+        AnyRow {
+            ts: row.ts,
+            cells: pk
+                .into_iter()
+                .chain([value, cell(row.text.clone())])
+                .chain(unset)
+                .collect(),
+        }
+    });
+    AnyRows {
+        suid: table.suid,
+        uid: table.uid,
+        sver: table.sver,
+        columns: columns.collect(),
+        has_pk: pk.is_some(),
+        rows: rows.collect(),
+        form: AnyForm::Tuple,
+    }
 }
 
 fn encode_columns(rows: &[Row], with_flag: bool, b: &mut Vec<u8>) {

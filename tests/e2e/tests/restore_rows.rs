@@ -120,6 +120,7 @@ impl Bench<'_> {
             options: BTreeMap::new(),
             threads: 2,
             batch: 16_384,
+            worth_options: ops::restore::WORTH_ROWS,
         };
         Ok(ops::restore::run(&job, &self.library()?, &()))
     }

@@ -261,6 +261,7 @@ fn our_options_without_incremental_are_wrong_usage() {
         ("--json", None),
         ("--check-base", None),
         ("--format", Some("avro")),
+        ("--dry-run", None),
     ] {
         let mut arguments = vec![option];
         arguments.extend(argument);
@@ -288,6 +289,7 @@ fn help_shows_our_options_in_a_group_of_their_own_at_the_end() {
         "--json",
         "--check-base",
         "--format=avro|parquet",
+        "--dry-run",
     ] {
         assert!(ours.contains(option), "{help}");
     }

@@ -34,7 +34,8 @@ typedef enum {
   TAOSDUMP_OPTION_OPTION        = 0x107,
   TAOSDUMP_OPTION_CHECK_BASE    = 0x108,
   TAOSDUMP_OPTION_FORMAT        = 0x109,
-  TAOSDUMP_OPTION_OFFLINE       = 0x10a
+  TAOSDUMP_OPTION_OFFLINE       = 0x10a,
+  TAOSDUMP_OPTION_DRY_RUN       = 0x10b
 } EIncrementalOption;
 
 /* One option of the command line, in the order given; an option given twice comes twice. */

@@ -68,6 +68,7 @@ static const struct option names[]   = {
     {"option", required_argument, NULL, TAOSDUMP_OPTION_OPTION},
     {"format", required_argument, NULL, TAOSDUMP_OPTION_FORMAT},
     {"offline", no_argument, NULL, TAOSDUMP_OPTION_OFFLINE},
+    {"dry-run", no_argument, NULL, TAOSDUMP_OPTION_DRY_RUN},
     {"json", no_argument, NULL, TAOSDUMP_OPTION_JSON},
     {NULL, 0, NULL, 0},
 };

@@ -208,6 +208,7 @@ impl Session {
             options: BTreeMap::new(),
             threads: self.threads,
             batch: self.batch,
+            worth_options: restore::WORTH_ROWS,
         };
         Ok(restore::run(&job, library, progress)?)
     }

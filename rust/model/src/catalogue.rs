@@ -398,8 +398,12 @@ pub fn after_parenthesis(text: &str) -> Option<&str> {
 /// How long the database keeps rows, from the statement that creates it.
 pub fn keep_seconds(create: &str) -> Option<i64> {
     let options = database_options(create);
-    let keep = options.get("KEEP")?.rsplit(',').next()?;
-    let (number, unit) = keep.split_at_checked(keep.len().checked_sub(1)?)?;
+    seconds(options.get("KEEP")?.rsplit(',').next()?)
+}
+
+/// A length of time as options of databases have it, such as `10d`, in seconds.
+pub fn seconds(text: &str) -> Option<i64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     number.parse::<i64>().ok()?.checked_mul(match unit {
         "m" => 60,
         "h" => 60 * 60,

@@ -8,6 +8,8 @@
 //! | module | does |
 //! |---|---|
 //! | `plan` | chooses what is applied to which database, and refuses what can't be |
+//! | `preview` | says what would be done |
+//! | `loading` | sets what makes loading cheaper, and puts it back |
 //! | `claim` | lets one restore at a time write to a target |
 //! | `target` | makes the target's options what a link says |
 //! | `schema` | creates and alters super tables and tables |
@@ -22,7 +24,9 @@ pub mod blocks;
 mod claim;
 mod error;
 mod failures;
+mod loading;
 mod plan;
+mod preview;
 mod row_files;
 mod rows;
 mod schema;
@@ -30,11 +34,13 @@ mod tags;
 mod target;
 
 pub use error::RestoreError;
+pub use loading::WORTH_ROWS;
+pub use preview::{Counts, Preview, PreviewStep};
 
 use failures::Failures;
 use plan::{Plan, Step};
 
-use crate::watch::{Watch, Work};
+use crate::watch::{self, Watch, Work};
 use model::{
     FailedId, FailedTable, Progress, Unit,
     catalogue::{Schema, Table, with_options},
@@ -47,13 +53,11 @@ use repository::{
 use server::{
     Connection, Library, Login, cluster, ddl,
     restore_lacks::{self, Lacking},
+    restore_loading::{self, Loaded},
     restore_record::Record,
     tables::reset_cache,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use store::Store;
 
 /// What to restore, and where to.
@@ -73,6 +77,9 @@ pub struct RestoreJob {
     pub threads: usize,
     /// How many rows go to the server at a time, at most.
     pub batch: usize,
+    /// From how many rows on a database that the restore makes has other options until the end, which make loading it
+    /// cheaper.
+    pub worth_options: u64,
 }
 
 /// What a restore did.
@@ -96,14 +103,7 @@ pub fn run(
     library: &Library,
     progress: &dyn Progress,
 ) -> Result<RestoreOutcome, RestoreError> {
-    let links = chain::open(&job.links)?;
-    let targets = plan::chosen(plan::targets(&links, &job.rename)?, &job.databases)?;
-    plan::check_names(&targets)?;
-    for link in &links {
-        let step = format!("checking {}", link.place());
-        progress.step(&step, Unit::Bytes, link.bytes());
-        link.check_files(progress)?;
-    }
+    let (links, targets) = checked(job, progress)?;
     let watch = Watch::new(Work::Restore, job.login.to_string());
     let life = Arc::default();
     let question = claim::Life::question(&life, library, &job.login);
@@ -116,6 +116,58 @@ pub fn run(
             (outcome, _) => outcome,
         }
     })
+}
+
+/// Says what restoring links would do. Checks all that a restore checks before it writes, and writes nothing.
+pub fn preview(
+    job: &RestoreJob,
+    library: &Library,
+    progress: &dyn Progress,
+) -> Result<Preview, RestoreError> {
+    let (links, targets) = checked(job, progress)?;
+    let watch = Watch::new(Work::Restore, job.login.to_string());
+    let question = watch::question(library, &job.login);
+    watch.over(progress, question, |progress| {
+        let looked_at = || {
+            let connection = library.connect(&job.login)?;
+            watch.has_endpoints(&cluster::endpoints(&connection)?);
+            progress.step("looking at what is there", Unit::Tables, 0);
+            let plan = Plan::of(job, &links, &targets, &connection)?;
+            preview::of(job, plan, &links)
+        };
+        let outcome = looked_at();
+        watch.is_over();
+        match (outcome, watch.gave_up()) {
+            (Err(RestoreError::Cancelled(_)), Some(error)) => Err(error.into()),
+            (outcome, _) => outcome,
+        }
+    })
+}
+
+/// Opens links and checks every file of them; and the databases that they hold, with the names to restore them to.
+fn checked(
+    job: &RestoreJob,
+    progress: &dyn Progress,
+) -> Result<(Vec<Link>, BTreeMap<String, String>), RestoreError> {
+    let links = chain::open(&job.links)?;
+    let targets = plan::chosen(plan::targets(&links, &job.rename)?, &job.databases)?;
+    plan::check_names(&targets)?;
+    for link in &links {
+        let step = format!("checking {}", link.place());
+        progress.step(&step, Unit::Bytes, link.bytes());
+        link.check_files(progress)?;
+    }
+    Ok((links, targets))
+}
+
+/// What the links do not hold.
+fn incomplete(links: &[Link]) -> Vec<String> {
+    let named = links.iter().map(|link| (link.place(), link));
+    let failures = named.flat_map(|(name, link)| {
+        let failures = link.manifest.failures.iter();
+        failures.map(move |what| format!("{name}: {what}"))
+    });
+    failures.collect()
 }
 
 /// Restores links that were checked.
@@ -148,7 +200,7 @@ fn connected(
             plan()?
         }
     };
-    if planned.steps.is_empty() {
+    if planned.steps.is_empty() && !loading::is_any_left(&connection, targets.values())? {
         return restore.apply(links, targets, planned);
     }
     // Also those that nothing is to be done to: it may be otherwise once they are claimed.
@@ -177,26 +229,21 @@ impl Restore<'_> {
         targets: &BTreeMap<String, String>,
         plan: Plan<'_>,
     ) -> Result<RestoreOutcome, RestoreError> {
+        let rows_of = plan.rows();
         let mut outcome = RestoreOutcome {
             notes: plan.notes,
+            incomplete: incomplete(links),
             ..RestoreOutcome::default()
         };
-        for link in links {
-            let name = link.place();
-            outcome.incomplete.extend(
-                link.manifest
-                    .failures
-                    .iter()
-                    .map(|what| format!("{name}: {what}")),
-            );
-        }
-        let written: BTreeSet<&str> = plan.steps.iter().map(|step| step.target).collect();
-        for step in plan.steps {
+        let mut steps = plan.steps.into_iter().peekable();
+        while let Some(step) = steps.next() {
+            let is_last = steps.peek().is_none_or(|next| next.target != step.target);
             let Step {
                 target,
                 link,
                 database,
                 replaces,
+                makes_target,
             } = step;
             self.progress.go_on()?;
             if let Some(before) = replaces {
@@ -207,6 +254,16 @@ impl Restore<'_> {
             }
             let source = &database.database.name;
             let mut record = Record::begin(self.connection, target, source, &link.manifest.id)?;
+            let create = with_options(&database.database.create, &self.job.options);
+            let loaded = match makes_target {
+                true => loading::of(&create, self.job, rows_of.get(target)),
+                false => {
+                    loading::then_of(&create, &restore_loading::read(self.connection, target)?)
+                }
+            };
+            if !loaded.is_empty() {
+                restore_loading::write(self.connection, target, &loaded)?;
+            }
             let before = match database.incremental || link.manifest.export {
                 true => restore_lacks::read(self.connection, target)?,
                 false => Lacking::new(),
@@ -218,6 +275,8 @@ impl Restore<'_> {
                 link,
                 database,
                 target,
+                loaded,
+                is_last,
                 progress: self.progress,
                 failures: Failures {
                     failed: Mutex::default(),
@@ -232,9 +291,12 @@ impl Restore<'_> {
             record.finish(self.connection)?;
         }
         for (database, target) in targets {
+            if loading::put_back(self.connection, target)? {
+                target::wait_until_settled(self.connection, target, self.progress)?;
+            }
             self.name_lacking(target, &mut outcome)?;
             let last = links.iter().rev().find_map(|link| link.database(database));
-            if let Some(last) = last.filter(|_| written.contains(target.as_str())) {
+            if let Some(last) = last.filter(|_| rows_of.contains_key(target)) {
                 let create = with_options(&last.database.create, &self.job.options);
                 let note = target::of_its_own(self.connection, target, &create)?;
                 outcome.notes.extend(note);
@@ -266,6 +328,10 @@ struct Apply<'a> {
     link: &'a Link,
     database: &'a DatabaseLink,
     target: &'a str,
+    /// Options that the target has only until all links are applied.
+    loaded: Vec<Loaded>,
+    /// Whether no further link is applied to it.
+    is_last: bool,
     progress: &'a dyn Progress,
     failures: Failures,
 }
@@ -322,6 +388,7 @@ impl Apply<'_> {
 
     fn database_itself(&self) -> Result<(), RestoreError> {
         let create = with_options(&self.database.database.create, &self.job.options);
+        let create = loading::create_with(&create, &self.loaded);
         let statement =
             ddl::create_database(&create, self.target).ok_or_else(|| LinkError::Damaged {
                 place: self.link.store.place(MANIFEST),
@@ -332,6 +399,10 @@ impl Apply<'_> {
             })?;
         self.connection
             .execute_until_cancelled(&statement, self.progress)?;
+        if !self.loaded.is_empty() {
+            // Now it is known which database it is.
+            restore_loading::write(self.connection, self.target, &self.loaded)?;
+        }
         let settled = || target::wait_until_settled(self.connection, self.target, self.progress);
         if self.database.incremental {
             // While the server alters it, it takes no other ALTER.

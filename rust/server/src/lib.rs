@@ -27,6 +27,7 @@ pub mod load;
 mod login;
 pub mod restore_claim;
 pub mod restore_lacks;
+pub mod restore_loading;
 pub mod restore_record;
 pub mod select;
 pub mod sql;

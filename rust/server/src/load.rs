@@ -106,6 +106,21 @@ impl<'d> Loader<'d> {
         }
     }
 
+    /// Learns about tables that rows are going to be sent to for the first time: for many it is faster to ask for all of
+    /// them at a time.
+    pub fn meet(&self, tables: &[&str]) {
+        if let Err(error) = self
+            .inserter
+            .connection()
+            .meet_tables(self.database, tables)
+        {
+            tracing::debug!(
+                "tables of {} are asked for one by one: {error}",
+                self.database
+            );
+        }
+    }
+
     /// Sends a load; the tables have this shape. For each part it says how many rows that came to, or why it was not
     /// written. Rows that the server does not keep, as they are older than `oldest`, and those that are refused for what
     /// they hold, are left out and counted.

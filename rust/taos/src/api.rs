@@ -103,6 +103,7 @@ functions! {
     errno = "taos_errno": fn(Handle) -> c_int;
     errstr = "taos_errstr": fn(Handle) -> *const c_char;
     free_result = "taos_free_result": fn(Handle);
+    load_table_info = "taos_load_table_info": fn(Handle, *const c_char) -> c_int;
     affected_rows = "taos_affected_rows": fn(Handle) -> c_int;
     num_fields = "taos_num_fields": fn(Handle) -> c_int;
     fetch_fields = "taos_fetch_fields": fn(Handle) -> *const RawField;

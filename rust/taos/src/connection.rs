@@ -156,6 +156,12 @@ pub(crate) unsafe fn text_at(text: *const c_char) -> String {
         .into_owned()
 }
 
+/// Whether a name needs no quotes and is the same in lower case.
+fn is_plain(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_plain)
+}
+
 impl Connection {
     pub(crate) fn new(api: Arc<Api>, handle: Handle) -> Self {
         Self { api, handle }
@@ -165,6 +171,25 @@ impl Connection {
     pub fn server_version(&self) -> String {
         // SAFETY: the connection is live, and keeps the text.
         unsafe { text_at((self.api.server_info)(self.handle)) }
+    }
+
+    /// Has the library learn all at a time what it would else ask the server for table by table. Those whose names are not
+    /// plain are left out, as the list has no escapes that every version reads.
+    ///
+    /// # Errors
+    /// What the server answered. The tables can be used all the same: the library asks again.
+    pub fn meet_tables(&self, database: &str, tables: &[&str]) -> Result<(), SqlError> {
+        let plain = tables.iter().filter(|table| is_plain(table));
+        let list: Vec<String> = plain.map(|table| format!("{database}.{table}")).collect();
+        if list.is_empty() || !is_plain(database) {
+            return Ok(());
+        }
+        let list = crate::statement::table_name(&list.join(","))?;
+        // SAFETY: the connection is live; the library reads the text during the call.
+        match unsafe { (self.api.load_table_info)(self.handle, list.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(last_error(&self.api, "")),
+        }
     }
 
     /// Runs a statement that has no rows to return, and says how many it affected. While the server says that it is

@@ -30,7 +30,7 @@ pub fn run(given: &[Given], password: Option<OsString>, settings: &Settings) -> 
     let password = password.or_else(|| settings.source.password.clone().map(OsString::from));
     let options = Options::parse(given, password).and_then(|options| match &options.job {
         Job::Backup(_) => settings.must_be_plain().map(|()| options),
-        Job::Restore(_) => Ok(options),
+        Job::Restore(_) | Job::Preview(_) => Ok(options),
     });
     let options = match options {
         Ok(options) => options,
@@ -63,6 +63,13 @@ fn start(options: &Options, library: &Library) -> Exit {
                     metrics::global().backup_done(began.elapsed(), outcome.link.bytes());
                 }
                 Ok(exit)
+            }
+            Err(error) => Err(error.into()),
+        },
+        Job::Preview(job) => match restore::preview(job, library, bar) {
+            Ok(preview) => {
+                bar.finish();
+                Ok(report::previewed(&preview, options.json))
             }
             Err(error) => Err(error.into()),
         },

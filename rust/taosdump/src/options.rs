@@ -1,9 +1,10 @@
 //! The command line of taosdump, as far as it goes with `--incremental`.
 
 use super::{Given, words};
+use model::catalogue::seconds;
 use ops::{
     backup::{BackupJob, Databases, RowsFormat},
-    restore::RestoreJob,
+    restore::{RestoreJob, WORTH_ROWS},
 };
 use rows::avro::Compression;
 use server::Login;
@@ -26,6 +27,7 @@ const OPTION: i32 = 0x107;
 const CHECK_BASE: i32 = 0x108;
 const FORMAT: i32 = 0x109;
 const OFFLINE: i32 = 0x10a;
+const DRY_RUN: i32 = 0x10b;
 
 /// Keys from here on are argp's own messages, not options.
 const ARGP_MESSAGES: i32 = 0x0100_0000;
@@ -46,6 +48,8 @@ pub(super) struct Options {
 pub(super) enum Job {
     Backup(BackupJob),
     Restore(RestoreJob),
+    /// What a restore would do is to be said, and nothing done.
+    Preview(RestoreJob),
 }
 
 #[derive(Default)]
@@ -61,6 +65,7 @@ struct Found {
     data_dirs: Vec<PathBuf>,
     no_flush: bool,
     offline: bool,
+    dry_run: bool,
     json: bool,
     has_password: bool,
     threads: Option<usize>,
@@ -113,6 +118,35 @@ fn number(
         })
 }
 
+/// One to three lengths of time, separated by commas: all three, as the server says them. Without a unit they are days.
+fn keep(text: &str) -> Result<String, String> {
+    const DAY: i64 = 86_400;
+    let length = |span: &str| match span.trim() {
+        days if days.ends_with(|c: char| c.is_ascii_digit()) => seconds(&format!("{days}d")),
+        span => seconds(&span.to_ascii_lowercase()),
+    };
+    let lengths: Option<Vec<i64>> = text.split(',').map(length).collect();
+    let fits = |lengths: &Vec<i64>| {
+        let in_range = |length: &i64| (DAY..=365_000 * DAY).contains(length);
+        lengths.len() <= 3 && lengths.is_sorted() && lengths.iter().all(in_range)
+    };
+    let in_words = |length: &i64| match length % DAY {
+        0 => format!("{}d", length / DAY),
+        _ => format!("{}m", length / 60),
+    };
+    match lengths.filter(fits) {
+        Some(lengths) => {
+            let last = lengths.iter().rev().take(1).cycle();
+            let all = lengths.iter().chain(last).take(3);
+            Ok(all.map(in_words).collect::<Vec<_>>().join(","))
+        }
+        None => Err(format!(
+            "--option KEEP={text}: one to three lengths of time from 1d to 365000d are expected, none shorter than the \
+             one before it, such as 3650d"
+        )),
+    }
+}
+
 fn rows_format(text: &str) -> Result<RowsFormat, String> {
     match text {
         "avro" => Ok(RowsFormat::Avro),
@@ -145,6 +179,7 @@ impl Found {
             (NO_FLUSH, _) => self.no_flush = true,
             (OFFLINE, _) => self.offline = true,
             (JSON, _) => self.json = true,
+            (DRY_RUN, _) => self.dry_run = true,
             (FORMAT, _) => self.rows = Some(rows_format(&text("--format")?)?),
             (OPTION, _) => self.option(&text("--option")?)?,
             // It may be the password: `-p PASSWORD` looks like the way to give it.
@@ -202,7 +237,7 @@ impl Found {
     fn option(&mut self, text: &str) -> Result<(), String> {
         let expected = || {
             format!(
-                "--option {text}: NAME=VALUE is expected, with one of DNODES, REPLICA and VGROUPS"
+                "--option {text}: NAME=VALUE is expected, with one of BUFFER, DNODES, KEEP, REPLICA and VGROUPS"
             )
         };
         let (name, value) = text.split_once('=').ok_or_else(expected)?;
@@ -216,6 +251,8 @@ impl Found {
                 }
                 format!("'{dnodes}'")
             }
+            "BUFFER" => number(value, "--option BUFFER", 3..=16_384)?.to_string(),
+            "KEEP" => keep(value)?,
             "REPLICA" => number(value, "--option REPLICA", 1..=3)?.to_string(),
             "VGROUPS" => number(value, "--option VGROUPS", 1..=1024)?.to_string(),
             _ => return Err(expected()),
@@ -267,6 +304,12 @@ impl Found {
                 if !self.options.is_empty() {
                     return Err(
                         "--option is for restoring (-i): it says how a database is created"
+                            .to_owned(),
+                    );
+                }
+                if self.dry_run {
+                    return Err(
+                        "--dry-run is for restoring (-i): it says what would be restored"
                             .to_owned(),
                     );
                 }
@@ -339,7 +382,7 @@ impl Found {
                         "-W renames database {name}, which -D does not name; add it to -D, or leave it out"
                     ));
                 }
-                Job::Restore(RestoreJob {
+                let job = RestoreJob {
                     login: self.login,
                     databases: distinct(self.databases)?,
                     links: self.links.iter().map(|link| directory(link)).collect(),
@@ -347,7 +390,12 @@ impl Found {
                     options: self.options,
                     threads,
                     batch: self.batch.unwrap_or(BATCH),
-                })
+                    worth_options: WORTH_ROWS,
+                };
+                match self.dry_run {
+                    true => Job::Preview(job),
+                    false => Job::Restore(job),
+                }
             }
         };
         Ok(Options {
@@ -437,6 +485,7 @@ mod tests {
             (key('W'), "a=b|c=d"),
             (OPTION, "vgroups=4"),
             (OPTION, "DNODES=1,2"),
+            (OPTION, "keep=30, 40D"),
         ])
         .unwrap();
         let Job::Restore(job) = options.job else {
@@ -446,6 +495,7 @@ mod tests {
         assert_eq!(links, ["full", "inc"]);
         assert_eq!(job.options["VGROUPS"], "4");
         assert_eq!(job.options["DNODES"], "'1,2'");
+        assert_eq!(job.options["KEEP"], "30d,40d,40d");
         assert_eq!(job.rename["a"], "b");
         assert_eq!(job.rename["c"], "d");
         assert!(job.databases.is_empty());
@@ -495,7 +545,11 @@ mod tests {
             (vec![(key('i'), "x"), (BASE, "b")], "--base"),
             (vec![out, (BASE, "b"), (BASE, "c")], "--base"),
             (vec![out, (key('D'), "a"), (OPTION, "REPLICA=1")], "-i"),
-            (vec![(key('i'), "x"), (OPTION, "KEEP=1")], "VGROUPS"),
+            (vec![(key('i'), "x"), (OPTION, "STT_TRIGGER=1")], "VGROUPS"),
+            (vec![(key('i'), "x"), (OPTION, "KEEP=1x")], "KEEP=1x"),
+            (vec![(key('i'), "x"), (OPTION, "KEEP=9d,8d")], "shorter"),
+            (vec![(key('i'), "x"), (OPTION, "KEEP=23h")], "1d"),
+            (vec![(key('i'), "x"), (OPTION, "BUFFER=2")], "3 to 16384"),
             (
                 vec![(key('i'), "x"), (OPTION, "VGROUPS=99999999999999999999")],
                 "1024",
@@ -540,6 +594,7 @@ mod tests {
                 ],
                 "--no-flush",
             ),
+            (vec![out, (key('A'), ""), (DRY_RUN, "")], "--dry-run"),
             (
                 vec![out, (key('D'), "a"), (FORMAT, "json")],
                 "avro or parquet",

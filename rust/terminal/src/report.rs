@@ -1,7 +1,10 @@
 //! What a dump or restore did, for people or as one JSON object.
 
 use crate::{Exit, say, stdout};
-use ops::{backup::BackupOutcome, restore::RestoreOutcome};
+use ops::{
+    backup::BackupOutcome,
+    restore::{Preview, PreviewStep, RestoreOutcome},
+};
 use serde_json::json;
 use std::io::{self, Write};
 
@@ -123,6 +126,90 @@ pub fn restored(outcome: &RestoreOutcome, json: bool) -> Exit {
         }
     }
     exit
+}
+
+/// Says what a restore would do; the exit code is that of the program.
+pub fn previewed(preview: &Preview, json: bool) -> Exit {
+    let exit = match preview.incomplete.is_empty() {
+        true => Exit::Done,
+        false => Exit::Incomplete,
+    };
+    if json {
+        return print(&json!({
+            "result": "planned",
+            "steps": preview.steps.iter().map(|step| json!({
+                "source": step.source,
+                "target": step.target,
+                "link": step.link,
+                "create": step.create,
+                "clears": step.clears,
+                "loaded_with": step.loaded_with.iter().map(|loaded| json!({
+                    "option": loaded.name,
+                    "value": loaded.meanwhile,
+                    "then": loaded.then,
+                })).collect::<Vec<_>>(),
+                "tables_dropped": step.counts.dropped,
+                "tables_created": step.counts.created,
+                "tables_altered": step.counts.altered,
+                "tables_tagged": step.counts.tagged,
+                "ranges_deleted": step.counts.deletes,
+                "rows": step.counts.rows,
+                "tables_one_by_one": step.counts.one_by_one,
+                "tables_together": step.counts.together,
+                "row_files": step.counts.row_files,
+                "periods": step.counts.periods,
+                "connections": step.connections,
+            })).collect::<Vec<_>>(),
+            "incomplete": preview.incomplete,
+            "notes": preview.notes,
+        }))
+        .map_or_else(lost, |()| exit);
+    }
+    for note in &preview.notes {
+        say(&format!("note: {note}"));
+    }
+    list("missing", &preview.incomplete);
+    let mut text: String = preview.steps.iter().map(planned).collect();
+    text.push_str("this was --dry-run: nothing was written\n");
+    let _ = io::stdout().write_all(text.as_bytes());
+    exit
+}
+
+/// A step of a plan in words.
+fn planned(step: &PreviewStep) -> String {
+    let counts = &step.counts;
+    let mut text = format!("{}: {} of {}\n", step.target, step.source, step.link);
+    if step.clears {
+        text.push_str("  drops all that the database holds\n");
+    }
+    if let Some(create) = &step.create {
+        text.push_str(&format!("  {create}\n"));
+    }
+    for loaded in &step.loaded_with {
+        text.push_str(&format!(
+            "  {} is {} while rows are written, {} at the end\n",
+            loaded.name, loaded.meanwhile, loaded.then
+        ));
+    }
+    text.push_str(&format!(
+        "  drops {}, creates {}, alters {} and sets the tags of {} tables, deletes {} ranges\n",
+        counts.dropped, counts.created, counts.altered, counts.tagged, counts.deletes
+    ));
+    text.push_str(&format!(
+        "  writes {} rows over {} connections",
+        counts.rows, step.connections
+    ));
+    if counts.together > 0 {
+        text.push_str(&format!(
+            "; of {} tables together, column by column, from {} files in {} periods of time",
+            counts.together, counts.row_files, counts.periods
+        ));
+    }
+    if counts.one_by_one > 0 {
+        text.push_str(&format!("; of {} tables one by one", counts.one_by_one));
+    }
+    text.push('\n');
+    text
 }
 
 /// Says why something could not be done.

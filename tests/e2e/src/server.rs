@@ -295,6 +295,18 @@ impl Server {
         command
     }
 
+    /// The time that the server has had on the processor since it was started, in user and kernel mode.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        let id = self.process.as_ref().map_or(0, Child::id);
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The name of the program, in parentheses, may hold anything.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        // USER_HZ is 100 on every Linux of today.
+        Ok(Duration::from_millis(10 * ticks))
+    }
+
     /// What it was started from.
     pub fn installation(&self) -> &Installation {
         &self.installation

@@ -4,19 +4,25 @@
 use e2e::{Cell, Content, Installation, Run, Running, Server, Taosdump, Workbench};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{DataType, OwnedValue};
+use ops::restore::{self, RestoreJob};
 use server::{
     insert::{Batch, Shape},
     restore_lacks::{self, Lack, Lacking, Lacks},
+    restore_loading::{self, Loaded},
     restore_record::create_database,
 };
 use std::{
+    collections::BTreeMap,
+    env,
     fmt::Display,
-    path::PathBuf,
-    process::ExitCode,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    slice,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
+use store::{Directory, Store};
 
 type Story = fn(Workbench) -> Result<(), String>;
 
@@ -72,6 +78,19 @@ const STORIES: &[(&str, Story)] = &[
         "options_of_a_database_that_can_be_altered_are_carried_over",
         altered_options,
     ),
+    (
+        "options_for_loading_are_put_back_also_after_a_kill",
+        loading_options,
+    ),
+    ("options_that_were_not_given_for_loading_stay", own_options),
+    (
+        "a_dry_run_says_what_is_to_be_done_and_writes_nothing",
+        dry_run,
+    ),
+    (
+        "options_that_a_database_cannot_have_are_refused_first",
+        refused_options,
+    ),
     ("the_keep_of_a_super_table_is_carried_over", stable_keep),
     ("new_tags_of_many_children_are_set", many_tags),
     (
@@ -85,6 +104,9 @@ const STORIES: &[(&str, Story)] = &[
 ];
 
 fn main() -> ExitCode {
+    if let Ok(job) = env::var(LOADER) {
+        return load(&job);
+    }
     let arguments = Arguments::from_args();
     let installed = Taosdump::installed();
     let skip = installed.is_err();
@@ -560,6 +582,221 @@ fn options_of(bench: &Workbench, database: &str) -> Result<String, String> {
     let create = create.first().and_then(|row| row.get(1)).cloned();
     let create = create.ok_or("no SHOW CREATE DATABASE")?;
     Ok(create.replacen(&format!("`{database}`"), "", 1))
+}
+
+/// With this variable the test is a restore that finds options for loading worth it also for few rows: to be killed.
+const LOADER: &str = "E2E_LOADER";
+
+/// Restores links: port, directory of taos.cfg, client library, source, target and links, one a line.
+fn load(job: &str) -> ExitCode {
+    let mut lines = job.lines();
+    let mut next = || lines.next().unwrap_or_default().to_owned();
+    let (port, config_dir, library, source, target) = (next(), next(), next(), next(), next());
+    let store = |link: &str| Arc::new(Directory::new(Path::new(link))) as Arc<dyn Store>;
+    let job = RestoreJob {
+        login: server::Login {
+            host: Some("localhost".to_owned()),
+            port: port.parse().unwrap_or_default(),
+            ..server::Login::default()
+        },
+        links: lines.map(store).collect(),
+        databases: Vec::new(),
+        rename: [(source, target)].into(),
+        options: BTreeMap::new(),
+        threads: 1,
+        batch: 200,
+        worth_options: 1,
+    };
+    let library = server::Library::load(Path::new(&library), Some(Path::new(&config_dir)));
+    match library.map_err(text).and_then(|library| {
+        let outcome = restore::run(&job, &library, &()).map_err(text)?;
+        match outcome.failures.is_empty() {
+            true => Ok(()),
+            false => Err(format!("{outcome:?}")),
+        }
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn loader(bench: &Workbench) -> Result<Command, String> {
+    let library = Installation::find()?.library_dir().join("libtaos.so");
+    let mut job = vec![
+        bench.server.port().to_string(),
+        bench.server.config_dir().display().to_string(),
+        library.display().to_string(),
+        bench.database.clone(),
+        bench.target(),
+    ];
+    job.extend(bench.links.iter().map(|link| link.display().to_string()));
+    let mut command = Command::new(env::current_exe().map_err(text)?);
+    command.env(LOADER, job.join("\n"));
+    Ok(command)
+}
+
+/// Whether the target has the options that it is loaded with, but for those of the source.
+fn is_loaded(bench: &Workbench) -> Result<bool, String> {
+    let options = options_of(bench, &bench.target())?;
+    Ok(options.contains("STT_TRIGGER 1") && options.contains("WAL_RETENTION_PERIOD 0"))
+}
+
+fn loading_options(mut bench: Workbench) -> Result<(), String> {
+    many(&mut bench)?;
+    all(
+        &bench,
+        &["alter database $ stt_trigger 4 wal_retention_period 7200"],
+    )?;
+    bench.link(&[])?;
+    let noted = |bench: &Workbench| -> Result<bool, String> {
+        let found = restore_loading::read(&connected(bench)?, &bench.target());
+        Ok(!found.map_err(text)?.is_empty())
+    };
+    // Not killed.
+    Run::of(&mut loader(&bench)?)
+        .map_err(text)?
+        .expect_code(0)?;
+    bench.expect_target(&bench.contents[2])?;
+    if noted(&bench)? {
+        return Err("what was put back is still noted".to_owned());
+    }
+    for wait in [0, 100, 300, 1_000] {
+        bench.drop_target().map_err(text)?;
+        let running = Running::start(&mut loader(&bench)?).map_err(text)?;
+        wait_for_target(&bench)?;
+        thread::sleep(Duration::from_millis(wait));
+        running.signal(libc::SIGKILL);
+        running.wait().map_err(text)?;
+        // The server answers when it has made the database.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while options_of(&bench, &bench.target()).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+        if wait == 0 && !is_loaded(&bench)? {
+            return Err(options_of(&bench, &bench.target())?);
+        }
+        // The next one is of another kind, that does not set them.
+        bench.restore(0..3)?;
+        if noted(&bench)? {
+            return Err("what was put back is still noted".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn own_options(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $ vgroups 2 stt_trigger 2 keep 36500",
+            "create table $.t (ts timestamp, i int)",
+            "insert into $.t values (1700000000000, 1)",
+        ],
+    )?;
+    bench.link(&[])?;
+    let (target, connection) = (bench.target(), connected(&bench)?);
+    create_database(&connection).map_err(text)?;
+    let loaded = Loaded {
+        name: "STT_TRIGGER".to_owned(),
+        meanwhile: "1".to_owned(),
+        then: "2".to_owned(),
+    };
+    let note =
+        || restore_loading::write(&connection, &target, slice::from_ref(&loaded)).map_err(text);
+    let restored = |options: &str, expected: &str| -> Result<(), String> {
+        bench.drop_target().map_err(text)?;
+        // A restore was killed before it had made the database, or just after.
+        note()?;
+        let create = format!("create database {target} vgroups 2 keep 36500 {options}");
+        bench.c.execute(&create).map_err(text)?;
+        bench.try_restore(&bench.links)?.expect_code(0)?;
+        match options_of(&bench, &target)? {
+            found if found.contains(expected) => Ok(()),
+            found => Err(format!("{options}: {found}")),
+        }
+    };
+    restored("stt_trigger 1", "STT_TRIGGER 2 ")?;
+    // That is not how it would have made it, so somebody else did.
+    restored("stt_trigger 3", "STT_TRIGGER 3 ")
+}
+
+fn dry_run(mut bench: Workbench) -> Result<(), String> {
+    many(&mut bench)?;
+    let target = bench.target();
+    let try_dry = |links: &[PathBuf], options: &[&str]| {
+        let rename = [(bench.database.as_str(), target.as_str())];
+        let mut command = bench.taosdump.restore_command(bench.server, links, &rename);
+        Run::of(command.arg("--dry-run").args(options)).map_err(text)
+    };
+    let create = format!("CREATE DATABASE IF NOT EXISTS `{target}`");
+    let words = [
+        create.as_str(),
+        "creates 60",
+        "writes 300000 rows",
+        "nothing was written",
+    ];
+    says(try_dry(&bench.links, &[])?, 0, &words)?;
+    says(
+        try_dry(&bench.links, &["--json"])?,
+        0,
+        &["\"rows\":300000", "\"tables_created\":60"],
+    )?;
+    // What a restore refuses is refused.
+    says(
+        try_dry(&bench.links[1..], &[])?,
+        1,
+        &["from its first link on"],
+    )?;
+    says(
+        try_dry(&bench.links, &["--option", "REPLICA=3"])?,
+        1,
+        &["REPLICA=1"],
+    )?;
+    if bench.target_exists().map_err(text)? {
+        return Err("a dry run made the database".to_owned());
+    }
+    bench.restore(0..1)?;
+    let run = says(try_dry(&bench.links, &[])?, 0, &["nothing was written"])?;
+    if run.output().contains("CREATE DATABASE") || !run.output().contains("writes 1200 rows") {
+        return Err(run.output());
+    }
+    bench.expect_target(&bench.contents[0])
+}
+
+fn refused_options(mut bench: Workbench) -> Result<(), String> {
+    all(
+        &bench,
+        &[
+            "create database $",
+            "create table $.t (ts timestamp, i int)",
+        ],
+    )?;
+    bench.link(&[])?;
+    let target = bench.target();
+    let restore = |option: &str| {
+        let rename = [(bench.database.as_str(), target.as_str())];
+        let mut command = bench
+            .taosdump
+            .restore_command(bench.server, &bench.links, &rename);
+        Run::of(command.args(["--option", option])).map_err(text)
+    };
+    says(
+        restore("KEEP=29")?,
+        1,
+        &["KEEP 29d,29d,29d is shorter", "DURATION"],
+    )?;
+    says(restore("KEEP=1h")?, 2, &["from 1d to 365000d"])?;
+    if bench.target_exists().map_err(text)? {
+        return Err("a refused restore made the database".to_owned());
+    }
+    says(restore("keep=43200m,40")?, 0, &[])?;
+    match options_of(&bench, &target)? {
+        found if found.contains("KEEP 30d,40d,40d") => Ok(()),
+        found => Err(found),
+    }
 }
 
 fn altered_options(mut bench: Workbench) -> Result<(), String> {

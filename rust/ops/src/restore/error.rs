@@ -73,6 +73,14 @@ pub enum RestoreError {
         /// What is missing, and what to do.
         problem: String,
     },
+    /// A database can't have the options that were given for it.
+    #[error("database {target} can't be created: {problem}")]
+    Options {
+        /// The database.
+        target: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
     /// The server does something to a database that does not end.
     #[error(
         "{what} of database {target} did not end in {seconds} s; see SHOW TRANSACTIONS, and run this again once it is \

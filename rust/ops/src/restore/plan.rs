@@ -24,6 +24,8 @@ pub(super) struct Step<'a> {
     pub(super) database: &'a DatabaseLink,
     /// The link that the target is at and that this one, which holds everything, replaces.
     pub(super) replaces: Option<LinkId>,
+    /// The database is not there before it.
+    pub(super) makes_target: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -55,6 +57,7 @@ impl<'a> Plan<'a> {
             let (done, mut replaces) = first_step(&steps, &state, database, links)?;
             if let (None, Some((_, first))) = (state.precision, steps.get(done)) {
                 let create = with_options(&first.database.create, &job.options);
+                target::must_go_together(&job.options, &create, target)?;
                 target::must_fit(connection, &create, target)?;
             }
             if let Some(before) = &replaces {
@@ -69,15 +72,28 @@ impl<'a> Plan<'a> {
                     "database {target} is at the last link already; nothing was done"
                 ));
             }
+            let mut is_missing = state.precision.is_none();
             let steps = steps.into_iter().skip(done);
             plan.steps.extend(steps.map(|(link, database)| Step {
                 target,
                 link,
                 database,
                 replaces: replaces.take(),
+                makes_target: std::mem::take(&mut is_missing),
             }));
         }
         Ok(plan)
+    }
+}
+
+impl Plan<'_> {
+    /// How many rows each target gets.
+    pub(super) fn rows(&self) -> BTreeMap<String, u64> {
+        let mut rows = BTreeMap::new();
+        for step in &self.steps {
+            *rows.entry(step.target.to_owned()).or_default() += step.database.totals.rows;
+        }
+        rows
     }
 }
 

@@ -15,7 +15,12 @@ use server::{
     insert::{InsertError, Sent, Shape},
     load::{Loader, Part, loads},
 };
-use std::{collections::HashMap, ops::Range, slice};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    slice,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use store::Store;
 
 /// The tables whose rows are in files of many tables, by name.
@@ -26,6 +31,8 @@ pub(super) struct Target<'a> {
     change: &'a TableChange,
     schema: &'a Schema,
     state: Mutex<State>,
+    /// Whether rows were sent to it.
+    is_met: AtomicBool,
 }
 
 /// How far a table is.
@@ -41,7 +48,13 @@ impl<'a> Target<'a> {
             change,
             schema,
             state: Mutex::default(),
+            is_met: AtomicBool::new(false),
         }
+    }
+
+    /// How many rows it has in these files.
+    pub(super) fn rows(&self) -> u64 {
+        self.change.rows
     }
 
     /// No further row of the table is written. Whether that is new.
@@ -248,6 +261,11 @@ fn write_load<'w>(
                 Err(error) => return Err(error.into()),
             },
         };
+        let new = load.iter().filter(|part| is_new(writer, part.rows.name));
+        let new: Vec<&str> = new.map(|part| part.rows.name).collect();
+        if new.len() > 1 {
+            loader.meet(&new);
+        }
         let outcomes: Vec<_> = match alone {
             false => loader.send(shape, &load, writer.oldest),
             true => load
@@ -278,6 +296,12 @@ fn write_load<'w>(
     Ok(())
 }
 
+/// Whether a table gets its first rows.
+fn is_new(writer: &Writer<'_>, table: &str) -> bool {
+    let target = writer.tables.get(table);
+    target.is_some_and(|target| !target.is_met.swap(true, Ordering::Relaxed))
+}
+
 /// Rows of a table were written, but for those that can't be. With the last of them, the table is.
 fn count(writer: &Writer<'_>, table: &str, mut sent: Sent) {
     let Some(target) = writer.tables.get(table) else {
@@ -287,6 +311,7 @@ fn count(writer: &Writer<'_>, table: &str, mut sent: Sent) {
         return fail(writer, table, problem);
     }
     writer.progress.advance(0, sent.rows);
+    writer.left.written(sent.all());
     let mut state = target.state.lock();
     state.sent += sent;
     if !state.failed && state.sent.all() == target.change.rows {

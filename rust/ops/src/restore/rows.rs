@@ -1,6 +1,11 @@
 //! Deleting ranges and writing rows, over several connections.
 
-use super::{Apply, Failures, RestoreError, RestoreJob, row_files, target::SAID};
+use super::{
+    Apply, Failures, RestoreError, RestoreJob,
+    loading::{self, Left},
+    row_files,
+    target::SAID,
+};
 use ::rows::{
     avro::{DataFileError, FileReader},
     source::{Row as _, RowSource as _},
@@ -20,6 +25,8 @@ use server::{
 };
 use std::{
     collections::BTreeMap,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -73,7 +80,23 @@ pub(super) fn write(
     }
     let step = format!("restoring {} to {}", apply.link.place(), apply.target);
     apply.progress.step(&step, Unit::Tables, count);
+    let rows =
+        |(change, _): &(&TableChange, Shape)| change.file.as_ref().map_or(0, |file| file.rows);
+    let in_files: u64 = jobs.iter().map(rows).sum();
+    let in_row_files: u64 = of_row_files.values().map(row_files::Target::rows).sum();
+    let (near_end, is_near) = mpsc::sync_channel(1);
+    let (library, login, target) = (apply.library, &apply.job.login, apply.target);
+    let loaded = match apply.is_last {
+        true => apply.loaded.as_slice(),
+        false => &[],
+    };
+    let put_back = move || {
+        if !loaded.is_empty() {
+            loading::put_back_near_end(&is_near, library, login, target, loaded);
+        }
+    };
     let writer = Writer {
+        left: Left::new(in_files + in_row_files, near_end),
         job: apply.job,
         library: apply.library,
         link: apply.link,
@@ -85,15 +108,20 @@ pub(super) fn write(
         trouble: Mutex::default(),
         progress: apply.progress,
     };
-    let no_connection = || None;
-    pool::run(
-        &jobs,
-        apply.job.threads,
-        no_connection,
-        |slot, (change, shape)| writer.table(slot, change, shape),
-    )?;
-    row_files::write(&writer, &apply.database.row_files)?;
-    let sent = writer.sent.into_inner();
+    let sent = thread::scope(|scope| {
+        scope.spawn(put_back);
+        // With it goes what the other thread waits for.
+        let writer = writer;
+        let no_connection = || None;
+        pool::run(
+            &jobs,
+            apply.job.threads,
+            no_connection,
+            |slot, (change, shape)| writer.table(slot, change, shape),
+        )?;
+        row_files::write(&writer, &apply.database.row_files)?;
+        Ok::<_, RestoreError>(writer.sent.into_inner())
+    })?;
     Ok(Written {
         rows: sent.rows,
         tables: count,
@@ -110,6 +138,7 @@ pub(super) struct Writer<'a> {
     /// Those whose rows are in files of many tables.
     pub(super) tables: row_files::Tables<'a>,
     pub(super) oldest: Option<Key>,
+    pub(super) left: Left,
     sent: Mutex<Sent>,
     failures: &'a Failures,
     trouble: Mutex<Trouble>,
@@ -167,6 +196,7 @@ impl Writer<'_> {
                     // With rows in files of many tables, it is not done yet.
                     let done = !self.tables.contains_key(change.name.as_str());
                     self.progress.advance(done.into(), sent.rows);
+                    self.left.written(sent.all());
                     self.written(change, sent);
                     return Ok(());
                 }

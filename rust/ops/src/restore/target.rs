@@ -1,12 +1,19 @@
 //! A target database as a whole: whether there is room for it, its options, and what the server still does to it.
 
 use super::RestoreError;
-use model::{MayPass as _, Progress, catalogue::database_options, retry::pause};
+use model::{
+    MayPass as _, Progress,
+    catalogue::{database_options, seconds},
+    retry::pause,
+};
 use server::{
     Connection, SqlError, cluster, database, ddl,
     tables::{self, reset_cache},
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// Options that later links carry over by ALTER DATABASE.
 const ALTERABLE: [&str; 17] = [
@@ -74,6 +81,31 @@ pub(super) fn must_fit(
         ));
     }
     Ok(())
+}
+
+/// Whether a database that does not exist yet can have the options that were given for it.
+///
+/// # Errors
+/// It can't.
+pub(super) fn must_go_together(
+    given: &BTreeMap<String, String>,
+    create: &str,
+    target: &str,
+) -> Result<(), RestoreError> {
+    let options = database_options(create);
+    let length = |option: &str| seconds(options.get(option)?.split(',').next()?);
+    match (given.get("KEEP"), length("KEEP"), length("DURATION")) {
+        (Some(keep), Some(shortest), Some(duration)) if shortest < duration.saturating_mul(3) => {
+            Err(RestoreError::Options {
+                target: target.to_owned(),
+                problem: format!(
+                    "KEEP {keep} is shorter than three times its DURATION, which is {duration} s; give a longer one with \
+                     --option KEEP"
+                ),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gives the target the options of `create` that can be altered. One that is refused is reported.

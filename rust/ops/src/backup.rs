@@ -98,10 +98,10 @@ pub struct BackupJob {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RowsFormat {
     /// An Avro file for each table, as taosdump writes them.
-    #[default]
     Avro,
     /// Parquet files, each with the rows of many tables. Where the server does not tell the ids of columns, rows are kept
     /// as Avro all the same.
+    #[default]
     Parquet,
 }
 

@@ -304,7 +304,7 @@ const CLOCKS_MINUTES: i64 = 60;
 
 /// The first key of which it is sure that KEEP did not make the server refuse it.
 fn oldest(vnode: &VnodeJson) -> Key {
-    let Some(keep) = vnode.keep_minutes else {
+    let Some(keep) = vnode.options.keep2 else {
         return Key(i64::MIN);
     };
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -170,6 +170,15 @@ impl<'a> RowChoice<'a> {
         self.last.take();
     }
 
+    /// Nothing of the tables between two can be read in a span.
+    pub(crate) fn cant_read_between(&self, first: TableId, last: TableId, span: KeySpan) {
+        if first <= last {
+            for (table, _) in self.wanted.range(first..=last) {
+                self.cant_read(*table, span);
+            }
+        }
+    }
+
     /// The wanted spans that can't be read.
     pub(crate) fn unread(self) -> Vec<(TableId, KeySpan)> {
         let mut unread = Vec::new();

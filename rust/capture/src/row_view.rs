@@ -10,6 +10,7 @@ use crate::{
     tsdb_source::{shared_storage, tables_of},
 };
 use model::{FileSetId, KeySpan, TableId, Version};
+use parking_lot::Mutex;
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -28,7 +29,12 @@ pub struct RowView {
     snapshot: Snapshot,
     /// What is later than the files.
     log: Option<LogRows>,
+    /// What was found damaged, where that does not end the reading.
+    damage: Option<Mutex<Vec<String>>>,
 }
+
+/// Damaged places that are told; a disk that dies has any number of them.
+const DAMAGE_TOLD: usize = 20;
 
 /// What [`RowView::read`] could not read, so that another source has to be asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +76,39 @@ impl RowView {
 
     /// The rows of files that are open, all of them, and of one commit, and those that are later.
     pub(crate) fn of(snapshot: Snapshot, log: Option<LogRows>) -> Self {
-        Self { snapshot, log }
+        Self {
+            snapshot,
+            log,
+            damage: None,
+        }
+    }
+
+    /// From now on damaged blocks count as unread, and the rest of a file is read: for files of which there is no other copy.
+    #[must_use]
+    pub fn past_damage(mut self) -> Self {
+        self.damage = Some(Mutex::default());
+        self
+    }
+
+    /// What [`Self::read`] has found damaged, the first places of it.
+    pub fn damage(&self) -> Vec<String> {
+        let found = self.damage.as_ref();
+        found.map_or_else(Vec::new, |found| found.lock().clone())
+    }
+
+    /// Whether an error only means that something is unread.
+    fn is_passed(&self, path: &Path, error: &FormatError) -> bool {
+        if matches!(error, FormatError::Unreadable { .. }) {
+            return true;
+        }
+        let Some(damage) = &self.damage else {
+            return false;
+        };
+        let mut damage = damage.lock();
+        if damage.len() < DAMAGE_TOLD {
+            damage.push(format!("{}: {error}", path.display()));
+        }
+        true
     }
 
     /// As [`Self::open_with_log`], without the catalogue: the log must reach back to the first request. Keys before `oldest`
@@ -118,10 +156,9 @@ impl RowView {
         }
         match self.read_readable(fid, wanted, sink) {
             Ok(spans) => Ok(Unread::Spans(spans)),
-            Err(CaptureError::Format {
-                source: FormatError::Unreadable { .. },
-                ..
-            }) => Ok(Unread::Everything),
+            Err(CaptureError::Format { path, source }) if self.is_passed(&path, &source) => {
+                Ok(Unread::Everything)
+            }
             Err(error) => Err(error),
         }
     }
@@ -240,8 +277,8 @@ impl RowView {
                 };
                 match block {
                     Ok(block) => return Ok(Some(block)),
-                    Err(FormatError::Unreadable { .. }) => {
-                        choice.cant_read(record.table, record.span)
+                    Err(error) if self.is_passed(path, &error) => {
+                        choice.cant_read(record.table, record.span);
                     }
                     Err(error) => return Err(CaptureError::format(path)(error)),
                 }
@@ -267,10 +304,18 @@ impl RowView {
                 };
                 match file.row_block(blk, self.snapshot.vnode.max_rows) {
                     Ok(block) => return Ok(Some(block)),
-                    Err(FormatError::Unreadable { .. }) => {
-                        let tables = tables_of(file, blk, self.snapshot.vnode.max_records());
-                        for (table, span) in tables.map_err(CaptureError::format(path))? {
-                            choice.cant_read(table, span);
+                    Err(error) if self.is_passed(path, &error) => {
+                        match tables_of(file, blk, self.snapshot.vnode.max_records()) {
+                            Ok(tables) => {
+                                for (table, span) in tables {
+                                    choice.cant_read(table, span);
+                                }
+                            }
+                            Err(error) if self.is_passed(path, &error) => {
+                                let (first, last) = blk.tables();
+                                choice.cant_read_between(first, last, blk.span);
+                            }
+                            Err(error) => return Err(CaptureError::format(path)(error)),
                         }
                     }
                     Err(error) => return Err(CaptureError::format(path)(error)),

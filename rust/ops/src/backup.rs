@@ -14,6 +14,7 @@
 //! | `deletes` | joins many deletes of a table where that is cheaper |
 //! | `blobs` | what is said about BLOB values, which queries do not always tell |
 //! | `tags` | reads the tags of children, and writes those that changed |
+//! | `bitmaps` | writes down which blocks changed |
 //! | `rows` | reads the changed rows by SQL, and writes them |
 //! | `row_files` | keeps rows as Parquet files, each with the rows of many tables |
 //! | `file_rows` | reads them from the server's committed files, where these have them |
@@ -23,6 +24,7 @@
 //! | `output` | the output directory, and the files that only taosdump's own restore reads |
 
 mod base;
+mod bitmaps;
 mod blobs;
 mod changes;
 mod deletes;
@@ -454,7 +456,7 @@ impl Writing<'_> {
             .retain(|name, change| change.uid.is_none() || is_readable(&catalogue, name));
         deletes::join(self, &catalogue, &mut changes)?;
         let tag_files = tags::copy(self, store, &layout, &mut catalogue, &mut changes, known)?;
-        let copied = rows::copy(self, store, &layout, &catalogue, &mut changes, changed.rows)?;
+        let copied = rows::copy(self, store, &layout, &catalogue, &mut changes, changed)?;
         notes.extend(changes.notes.iter().cloned());
         failed.extend(copied.failed);
         if let Some(server) = self.server() {
@@ -479,6 +481,17 @@ impl Writing<'_> {
             .map(|rows| rows.file.bytes)
             .sum::<u64>();
         totals.tables = catalogue.tables.len() as u64;
+        let bitmaps = copied.written.as_ref().map(|written| {
+            let facts = bitmaps::Facts {
+                catalogue: &catalogue,
+                known,
+                changes: &changes,
+                plan,
+                reappeared,
+                written,
+            };
+            bitmaps::write(store, number, &facts)
+        });
         let checkpoint = write_checkpoint(store, number, checkpoint)?;
         let link = DatabaseLink {
             database: catalogue.database.clone(),
@@ -491,6 +504,7 @@ impl Writing<'_> {
             altered_stables: changes.altered_stables,
             tag_files,
             row_files: copied.row_files,
+            bitmaps: bitmaps.transpose()?,
             tables,
             changes: changed,
             checkpoint,

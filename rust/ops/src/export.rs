@@ -246,6 +246,7 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
         altered_stables: Vec::new(),
         tag_files: Vec::new(),
         row_files: Vec::new(),
+        bitmaps: None,
         tables: entry.clone(),
         changes: entry.clone(),
         checkpoint: entry,

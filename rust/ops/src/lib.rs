@@ -6,6 +6,7 @@
 //! | [`export`] | copies the rows of a list of blocks |
 //! | [`restore`] | applies links to a server |
 //! | [`verify`] | checks links without a server |
+//! | [`diff`] | says what differs between two links of a chain |
 //! | [`detect`] | finds what changed, with what only the server knows |
 //! | [`script`] | writes the shell script that detects, dumps and verifies with an unpatched taosdump |
 //! | [`block_rows`] | reads the rows of a block |
@@ -13,6 +14,7 @@
 pub mod backup;
 pub mod block_rows;
 pub mod detect;
+pub mod diff;
 pub mod export;
 pub mod restore;
 pub mod script;

@@ -5,6 +5,7 @@
 //! | [`link`] | a link that is opened for reading |
 //! | `manifest` | the manifest of a link, and what its lists hold |
 //! | `list` | the lists of a link |
+//! | [`bitmaps`] | which blocks a link changes |
 //! | `link_error` | why a link can't be used |
 //! | [`layout`] | where the files of a link lie |
 //! | [`chain`] | links that follow each other |
@@ -13,6 +14,7 @@
 //! | [`verify`] | links checked offline, and the report of it |
 
 pub mod archive;
+pub mod bitmaps;
 pub mod chain;
 pub mod layout;
 pub mod link;

@@ -6,6 +6,7 @@
 //! | `incremental/manifest.json` | [`Manifest`], sealed with a checksum; written last, so a directory without it is no link |
 //! | `incremental/N.tables.zst` | the catalogue: a [`Table`] per line |
 //! | `incremental/N.changes.zst` | what the link changes: a [`TableChange`] per line |
+//! | `incremental/N.bitmaps` | in format 2, [which blocks](crate::bitmaps) the link changes |
 //! | `incremental/N.checkpoint` | where the next link starts |
 //! | `dbs.sql`, `taosdump.N/…` | as taosdump writes them |
 //! | `rows/…` | in format 2, rows as Parquet files |
@@ -21,7 +22,7 @@ pub use crate::{
     },
 };
 
-use crate::{list, manifest::FORMAT};
+use crate::{bitmaps::Bitmaps, list, manifest::FORMAT};
 use model::{LinkId, Progress, catalogue::Table, sealed};
 use sha2::{Digest, Sha256};
 use std::{
@@ -93,6 +94,13 @@ impl Link {
             let name = &link.database.name;
             return Err(damaged(format!("it holds database {name:?} twice")));
         }
+        let without = |link: &&DatabaseLink| !link.row_files.is_empty() && link.bitmaps.is_none();
+        if let Some(link) = manifest.databases.iter().find(without) {
+            let name = &link.database.name;
+            return Err(damaged(format!(
+                "database {name:?} has files with rows of many tables, and no bitmaps"
+            )));
+        }
         let link = Self {
             store,
             manifest,
@@ -144,6 +152,11 @@ impl Link {
         }
     }
 
+    /// The id of the link that it follows.
+    pub fn follows(&self) -> Option<&LinkId> {
+        self.manifest.base.as_ref().map(|base| &base.id)
+    }
+
     /// As another link's parent.
     pub fn as_base(&self) -> Base {
         Base {
@@ -173,6 +186,7 @@ impl Link {
             let tags = database.tag_files.iter().map(|tags| &tags.file);
             [&database.tables, &database.changes, &database.checkpoint]
                 .into_iter()
+                .chain(&database.bitmaps)
                 .chain(tags)
         });
         self.manifest.files.iter().chain(databases)
@@ -203,6 +217,27 @@ impl Link {
                 each(change)
             },
         )
+    }
+
+    /// Which blocks of a database it changes, after checking the file; `None` for a database whose link has no bitmaps.
+    pub fn bitmaps(&self, database: &DatabaseLink) -> Result<Option<Bitmaps>, LinkError> {
+        let Some(entry) = &database.bitmaps else {
+            return Ok(None);
+        };
+        store::check(&*self.store, entry)?;
+        let place = self.store.place(&entry.path);
+        let bitmaps = Bitmaps::parse(&self.store.get(&entry.path)?, &place)?;
+        match bitmaps.window.ticks() == database.window {
+            true => Ok(Some(bitmaps)),
+            false => Err(LinkError::Damaged {
+                place,
+                problem: format!(
+                    "its windows have {} ticks, those of the link {}",
+                    bitmaps.window.ticks(),
+                    database.window
+                ),
+            }),
+        }
     }
 
     /// Reads every file and holds it against its SHA-256.

@@ -13,7 +13,7 @@ use store::FileEntry;
 /// refuses what it can't instead of calling it damaged.
 pub(crate) const FORMAT: u32 = 2;
 
-/// Format 1 knows neither row files nor that the KEEP of a super table was altered.
+/// Format 1 knows neither row files nor bitmaps, nor that the KEEP of a super table was altered.
 const FIRST: u32 = 1;
 
 /// Where the manifest is, from the link's directory.
@@ -87,6 +87,9 @@ pub struct DatabaseLink {
     /// Files with the rows of many tables, in format 2.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub row_files: Vec<RowFile>,
+    /// Which blocks it changes, in format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitmaps: Option<FileEntry>,
     /// The list of its tables.
     pub tables: FileEntry,
     /// The list of changes.
@@ -259,8 +262,9 @@ impl Manifest {
             .flat_map(|database| &database.altered_stables);
         let keeps = |alter: &Alter| matches!(alter, Alter::Keep { .. });
         let keep = altered.any(|altered| altered.alters.iter().any(keeps));
-        let has_rows = |database: &DatabaseLink| !database.row_files.is_empty();
-        self.format = match keep || self.databases.iter().any(has_rows) {
+        let is_second =
+            |database: &DatabaseLink| !database.row_files.is_empty() || database.bitmaps.is_some();
+        self.format = match keep || self.databases.iter().any(is_second) {
             true => FORMAT,
             false => FIRST,
         };

@@ -26,8 +26,6 @@ pub struct VnodeJson {
     pub meta_page_size: usize,
     /// The most rows a block may hold (MAXROWS).
     pub max_rows: usize,
-    /// How old a row may be, in minutes (KEEP); `None` where the file does not say it.
-    pub keep_minutes: Option<i64>,
     /// TSDB files are encrypted.
     pub tsdb_encrypted: bool,
     /// The catalogue's file is encrypted.
@@ -126,8 +124,6 @@ struct Config {
     meta_page_size: Option<i64>,
     #[serde(rename = "maxRows", deserialize_with = "number")]
     max_rows: i64,
-    #[serde(rename = "keep2", default, deserialize_with = "optional_number")]
-    keep_minutes: Option<i64>,
     #[serde(
         rename = "tsdb.encryptAlgorithm",
         default,
@@ -229,7 +225,6 @@ impl VnodeJson {
             page_size: page_size as usize,
             meta_page_size: meta_page_size as usize,
             max_rows: config.max_rows as usize,
-            keep_minutes: config.keep_minutes,
             tsdb_encrypted: config.tsdb_encryption.unwrap_or(0) != 0,
             meta_encrypted: config.meta_encryption.unwrap_or(0) != 0,
             wal_encrypted: config.wal_encryption.unwrap_or(0) != 0,

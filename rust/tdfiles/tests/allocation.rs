@@ -4,17 +4,21 @@
 #![allow(clippy::unwrap_used)]
 
 use cap::Cap;
-use model::Version;
+use model::{
+    ColumnId, DataType, KeySpan, SchemaVersion, Version,
+    catalogue::{ColumnSize, ColumnType},
+};
 use proptest::prelude::*;
 use std::{alloc::System, fs, path::Path};
 use tdfiles::{
     FormatError,
     current_json::CurrentJson,
     meta::{Meta, TableKind},
+    schema::{Column, ColumnFlags, Schema},
     tdb::Tdb,
     tsdb::{HeadFile, KeyRows, PagedFile, SttFile},
     vnode_json::VnodeJson,
-    wal::{Message, SegmentName, SegmentReader},
+    wal::{LoggedRows, Message, SegmentName, SegmentReader},
 };
 use tdwriter::{
     Pk, Row,
@@ -26,6 +30,7 @@ use tdwriter::{
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 const MAX_ROWS: usize = 4096;
+const MAX_CELLS: usize = 3 * MAX_ROWS;
 /// The log reader's buffer; 15 columns and the rows made of them at the row limit; what a decompressor may keep to
 /// look back at.
 const ALLOWANCE: usize = 256 * 1024 + MAX_ROWS * 8 * 15 + MAX_ROWS * 100 + 2 * (8 << 20);
@@ -91,6 +96,45 @@ fn text_keys(second_stage: u8) -> Vec<u8> {
     block.bytes[..block.key_size as usize].to_vec()
 }
 
+/// Parses every place of `bytes` that could be the body of a submit as one, with the values of its rows.
+fn parse_rows(bytes: &[u8]) {
+    const SUBMIT: [u8; 2] = 513i16.to_le_bytes();
+    let columns = [DataType::Timestamp, DataType::Decimal, DataType::Varchar];
+    let columns = columns.iter().zip(1..).map(|(data_type, id)| Column {
+        id: ColumnId(id),
+        name: String::new(),
+        column_type: ColumnType {
+            data_type: *data_type,
+            size: ColumnSize::Fixed,
+        },
+        bytes: 0,
+        flags: ColumnFlags(0),
+        coding: None,
+    });
+    let schema = Schema {
+        version: SchemaVersion(1),
+        columns: columns.collect(),
+    };
+    for at in 0..bytes.len().saturating_sub(56) {
+        // In a record's header the type stands 20 bytes before the body.
+        if bytes[at..at + 2] != SUBMIT {
+            continue;
+        }
+        let Ok(Message::Submit(tables)) = Message::decode(513, &bytes[at + 20..], 0) else {
+            continue;
+        };
+        for request in tables {
+            let mut rows = LoggedRows::new(request.table, MAX_CELLS);
+            if rows
+                .add(Version(1), &request, &schema, KeySpan::ALL)
+                .is_ok()
+            {
+                let _ = rows.into_block();
+            }
+        }
+    }
+}
+
 /// Parses `bytes` as everything they could be.
 fn parse(bytes: &[u8], paged: &[u8]) {
     let _ = VnodeJson::parse(bytes);
@@ -99,6 +143,7 @@ fn parse(bytes: &[u8], paged: &[u8]) {
     for message_type in [513i16, 515, 517, 519, 531, 579, 581, 593] {
         let _ = Message::decode(message_type, bytes, 0);
     }
+    parse_rows(bytes);
     if let Ok(mut reader) = SegmentReader::new(bytes, SegmentName { first: Version(26) }, false) {
         while let Ok(record) = reader.next_record() {
             let body = record.body.unwrap_or_default();

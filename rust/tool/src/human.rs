@@ -130,7 +130,7 @@ fn name(table: &TablePlan) -> String {
     }
 }
 
-fn span(span: KeySpan, precision: Precision) -> String {
+pub(crate) fn span(span: KeySpan, precision: Precision) -> String {
     if span == KeySpan::ALL {
         return "at every key".to_owned();
     }

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod detect;
+pub mod diff;
 pub mod export;
 mod human;
 pub mod script;

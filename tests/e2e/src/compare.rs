@@ -2,7 +2,10 @@
 //! of creation do not count: a restored database has others.
 
 use crate::{Cell, Connection, SqlError, client::patiently};
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 /// The content of one database at one moment. The database must not be written to while it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +126,38 @@ impl Content {
     /// How many rows it has.
     pub fn rows(&self) -> usize {
         self.tables.values().map(|table| table.rows.len()).sum()
+    }
+
+    /// The tables that only the other has or lacks, or in which it has other rows: each with the keys of these rows. Rows of
+    /// tables whose columns are others count as the same.
+    pub fn changed_keys(&self, other: &Self) -> BTreeMap<String, BTreeSet<i64>> {
+        let mut changed = BTreeMap::new();
+        let names: BTreeSet<&String> = self.tables.keys().chain(other.tables.keys()).collect();
+        let nothing = Table::default();
+        for name in names {
+            let [before, after] = [self, other].map(|content| content.tables.get(name));
+            let (a, b) = (before.unwrap_or(&nothing), after.unwrap_or(&nothing));
+            let columns = |content: &Self, table: &Table| match content.stables.get(&table.stable) {
+                Some(stable) => stable.columns.clone(),
+                None => table.columns.clone(),
+            };
+            let both = before.is_some() && after.is_some();
+            if both && (a.stable != b.stable || columns(self, a) != columns(other, b)) {
+                continue;
+            }
+            let [a, b] = [a, b].map(|table| table.rows.iter().collect::<BTreeSet<_>>());
+            let keys: BTreeSet<i64> = a
+                .symmetric_difference(&b)
+                .filter_map(|row| match row.first() {
+                    Some(Cell::Time(key)) => Some(*key),
+                    _ => None,
+                })
+                .collect();
+            if !both || !keys.is_empty() {
+                changed.insert(name.clone(), keys);
+            }
+        }
+        changed
     }
 
     /// Says where the other is not the same, the first `limit` places. Nothing if it is.

@@ -3,17 +3,21 @@
 //!
 //! `E2E_HISTORIES` sets their number (default 4), `E2E_SEED` the seed of the first.
 
+use bitmap::BlockState;
 use e2e::{
     Connection, Content, History, Installation, Run, Running, Server, Tally, Taosdump, bytes_below,
     quoted, setting,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
+use ops::diff::{DiffJob, TableDiff};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Instant,
 };
+use store::Directory;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -96,6 +100,8 @@ struct Totals {
     links: u64,
     restores: u64,
     rows_compared: u64,
+    /// Rows that differ between two links and lie in a block that is named.
+    named: u64,
     bytes: u64,
 }
 
@@ -150,7 +156,7 @@ fn histories(installation: &Installation, taosdump: &Taosdump) -> Result<(), Fai
         seed += 1;
     }
     println!(
-        "{} histories from E2E_SEED={first} in {:.1} s: {}; {} links of {} bytes; {} restores, {} rows compared; {} more \
+        "{} histories from E2E_SEED={first} in {:.1} s: {}; {} links of {} bytes; {} restores, {} rows compared, {} of what differs named by bitmaps; {} more \
          cut short by a crash of the server (seeds {crashes:?})",
         totals.histories,
         started.elapsed().as_secs_f64(),
@@ -159,6 +165,7 @@ fn histories(installation: &Installation, taosdump: &Taosdump) -> Result<(), Fai
         totals.bytes,
         totals.restores,
         totals.rows_compared,
+        totals.named,
         crashes.len(),
     );
     if failed.is_empty() && totals.histories == count {
@@ -302,7 +309,94 @@ impl OneHistory<'_> {
             base,
             content,
         });
+        let earlier: Vec<usize> = self
+            .chain(n)
+            .into_iter()
+            .filter(|link| *link != n)
+            .collect();
+        if let Some(first) = earlier.choose(&mut self.rng) {
+            self.named(*first, n)
+                .map_err(|e| format!("from link {first} to link {n}: {e}"))?;
+        }
         Ok(())
+    }
+
+    /// Everything that is not the same in the states of two links lies in a table and block that a comparison of the links
+    /// names.
+    fn named(&mut self, first: usize, second: usize) -> Result<(), String> {
+        let links = [&self.links[first], &self.links[second]];
+        let [Some(before), Some(after)] = links.map(|link| link.content.as_ref()) else {
+            return Ok(());
+        };
+        let job = DiffJob {
+            first: links[0].path.clone(),
+            second: links[1].path.clone(),
+            others: Vec::new(),
+        };
+        let diff = ops::diff::run(&job, &()).map_err(|e| e.to_string())?;
+        let database = diff.databases.first().ok_or("nothing is said")?;
+        let altered = |table: &TableDiff| {
+            let stable = table.stable.as_ref();
+            stable.is_some_and(|stable| database.altered_stables.contains(stable))
+        };
+        for (name, keys) in before.changed_keys(after) {
+            let tables = database.tables.iter();
+            let tables: Vec<&TableDiff> = tables
+                .filter(|table| table.name.as_ref() == Some(&name))
+                .collect();
+            // A column that was dropped and came again has no values, and no row was written.
+            let may_be_altered = match tables.as_slice() {
+                [] => !database.altered_stables.is_empty(),
+                tables => tables.iter().any(|table| altered(table)),
+            };
+            if may_be_altered {
+                continue;
+            }
+            if tables.is_empty() && !self.own_columns(first, second, &name)? {
+                return Err(format!("table {name} differs, and is not named"));
+            }
+            let spans: Vec<_> = [BlockState::New, BlockState::Dirty, BlockState::Deleted]
+                .into_iter()
+                .flat_map(|state| {
+                    let keys = tables
+                        .iter()
+                        .map(move |t| t.blocks.keys(database.window, state));
+                    keys.flatten().collect::<Vec<_>>()
+                })
+                .collect();
+            let gone = tables.iter().any(|t| t.blocks.state == BlockState::Deleted);
+            let unnamed = |key: &&i64| {
+                !spans
+                    .iter()
+                    .any(|s| s.first.0 <= **key && **key <= s.last.0)
+            };
+            if let Some(key) = keys.iter().find(unnamed).filter(|_| !gone)
+                && !self.own_columns(first, second, &name)?
+            {
+                return Err(format!(
+                    "row {key} of table {name} differs, and is in no block: {tables:?}"
+                ));
+            }
+            self.totals.named += keys.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether a link after the first, up to the second, alters the columns of a normal table.
+    fn own_columns(&self, first: usize, second: usize, name: &str) -> Result<bool, String> {
+        let mut altered = false;
+        for link in self.chain(second).into_iter().filter(|link| *link > first) {
+            let store = Arc::new(Directory::new(&self.links[link].path));
+            let link = repository::link::Link::open(store).map_err(|e| e.to_string())?;
+            for database in &link.manifest.databases {
+                link.changes(database, &mut |change| {
+                    altered |= change.name == name && !change.alters.is_empty();
+                    Ok(())
+                })
+                .map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(altered)
     }
 
     /// The way from the first link to this one.

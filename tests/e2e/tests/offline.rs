@@ -36,7 +36,12 @@ fn main() -> ExitCode {
 
 type Test = fn(&Installation, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 6] = [
+    ("rows_beside_a_damaged_block_are_in_the_link", damaged_block),
+    (
+        "a_record_that_was_not_written_to_its_end_is_named",
+        torn_record,
+    ),
     (
         "links_of_a_server_that_does_not_run_restore_what_was_there",
         histories,
@@ -408,6 +413,116 @@ fn running(installation: &Installation, taosdump: &Taosdump) -> Result<(), Strin
     match run.output().contains("a server runs on") {
         true => Ok(()),
         false => Err(run.output()),
+    }
+}
+
+/// A server that was killed while it wrote to its log: what is before that is in the link, though nothing was committed.
+fn torn_record(installation: &Installation, taosdump: &Taosdump) -> Result<(), String> {
+    let dir = tempfile::tempdir().map_err(text)?;
+    let mut server = Server::start(installation).map_err(text)?;
+    let c = server.connect().map_err(text)?;
+    c.execute("create database d vgroups 1").map_err(text)?;
+    c.execute("create table d.n (ts timestamp, v int)")
+        .map_err(text)?;
+    flush(&server, "d")?;
+    for n in 0..100 {
+        let sql = format!(
+            "insert into d.n values ({}, {n})",
+            1_700_000_000_000_i64 + n
+        );
+        c.execute(&sql).map_err(text)?;
+    }
+    c.execute("delete from d.n where ts < 1700000000010")
+        .map_err(text)?;
+    c.execute("insert into d.n values (1700000000010, -1)")
+        .map_err(text)?;
+    let whole = content(&server, "d")?;
+    c.execute("insert into d.n values (1700000000500, 500)")
+        .map_err(text)?;
+    drop(c);
+    server.kill();
+    let wal = server.data_dir().join("vnode/vnode2/wal");
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(&wal)
+        .map_err(text)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect();
+    segments.sort();
+    let newest = segments.last().ok_or("no log")?;
+    let bytes = std::fs::read(newest).map_err(text)?;
+    std::fs::write(newest, &bytes[..bytes.len() - 5]).map_err(text)?;
+    let link = dir.path().join("link");
+    let run = Run::of(&mut offline(taosdump, &server, &["d"], None, &link));
+    let run = run.map_err(text)?.expect_code(3)?;
+    if !run.output().contains("is not complete") {
+        return Err(run.output());
+    }
+    let other = Server::start(installation).map_err(text)?;
+    let rows = restore(taosdump, &other, "d", &[link], &whole)?;
+    match rows {
+        90 => Ok(()),
+        rows => Err(format!("{rows} rows")),
+    }
+}
+
+/// Of a table with a damaged block the other rows are in the link, and other tables are whole.
+fn damaged_block(installation: &Installation, taosdump: &Taosdump) -> Result<(), String> {
+    let dir = tempfile::tempdir().map_err(text)?;
+    let mut server = Server::start(installation).map_err(text)?;
+    let c = server.connect().map_err(text)?;
+    c.execute("create database d vgroups 1 stt_trigger 1")
+        .map_err(text)?;
+    for table in ["a", "b"] {
+        c.execute(&format!("create table d.{table} (ts timestamp, v int)"))
+            .map_err(text)?;
+        for part in 0..20_i64 {
+            let rows = part * 1_000..(part + 1) * 1_000;
+            let values: String = rows
+                .map(|n| format!("({}, {})", 1_700_000_000_000 + n, n * n * 7_919 % 1_000_003))
+                .collect();
+            c.execute(&format!("insert into d.{table} values {values}"))
+                .map_err(text)?;
+        }
+    }
+    flush(&server, "d")?;
+    drop(c);
+    server.stop();
+    let tsdb = server.data_dir().join("vnode/vnode2/tsdb");
+    let mut files = std::fs::read_dir(&tsdb).map_err(text)?;
+    let data = files
+        .find_map(|entry| {
+            let path = entry.ok()?.path();
+            (path.extension()? == "data").then_some(path)
+        })
+        .ok_or("no data file")?;
+    let mut bytes = std::fs::read(&data).map_err(text)?;
+    // In the first blocks of the first table.
+    let at = bytes.len() / 8;
+    bytes[at] ^= 0x55;
+    std::fs::write(&data, bytes).map_err(text)?;
+    let link = dir.path().join("link");
+    let mut command = offline(taosdump, &server, &["d"], None, &link);
+    let run = Run::of(command.args(["--format", "parquet"])).map_err(text)?;
+    let run = run.expect_code(3)?;
+    let place = data.display().to_string();
+    if !run.output().contains(&place) || !run.output().contains("not dumped") {
+        return Err(run.output());
+    }
+    let other = Server::start(installation).map_err(text)?;
+    let mut command = taosdump.restore_command(&other, &[link], &[]);
+    Run::of(&mut command).map_err(text)?.expect_code(3)?;
+    let c = other.connect().map_err(text)?;
+    let mut counts = Vec::new();
+    for table in ["a", "b"] {
+        let count = c
+            .query(&format!("select count(*) from d.{table}"))
+            .map_err(text)?;
+        counts.push(count.concat().concat().parse::<i64>().map_err(text)?);
+    }
+    counts.sort_unstable();
+    match counts[..] {
+        [some, 20_000] if (10_000..20_000).contains(&some) => Ok(()),
+        _ => Err(format!("{counts:?} rows")),
     }
 }
 

@@ -12,6 +12,8 @@ use model::{
     catalogue::{Column, Database, Schema, SuperTable, Table, TagsDigest},
 };
 use ops::restore::{RestoreError, RestoreJob, RestoreOutcome};
+use plan::window::WindowWidth;
+use repository::bitmaps::Bitmaps;
 use repository::link::{
     DatabaseLink, Link, ListWriter, MANIFEST, Manifest, RowFile, TableChange, TagFile, Totals,
     VgroupLink,
@@ -23,11 +25,12 @@ use rows::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write as _,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, Mutex},
 };
-use store::{Directory, FileEntry, Store};
+use store::{Directory, FileEntry, Hashing, Store};
 use tempfile::TempDir;
 
 type Story = fn(&Bench<'_>) -> Result<(), Failed>;
@@ -363,6 +366,7 @@ impl Making {
             .iter()
             .try_for_each(|change| changes.add(change))?;
         store.put("incremental/0.checkpoint", b"")?;
+        let bitmaps = bitmaps(&store)?;
         manifest.databases.push(DatabaseLink {
             database: Database {
                 name: self.database.clone(),
@@ -383,6 +387,7 @@ impl Making {
             altered_stables: Vec::new(),
             tag_files,
             row_files: self.row_files,
+            bitmaps: Some(bitmaps),
             tables: tables.finish()?,
             changes: changes.finish()?,
             checkpoint: FileEntry {
@@ -397,6 +402,16 @@ impl Making {
         store.put(MANIFEST, &manifest.to_bytes()?)?;
         Ok(self.root)
     }
+}
+
+/// Bitmaps of nothing, which a restore does not read.
+fn bitmaps(store: &Directory) -> Result<FileEntry, Failed> {
+    let window = WindowWidth::from_ticks(3_600_000).ok_or("no width")?;
+    let name = "incremental/0.bitmaps".to_owned();
+    let mut file = Hashing::new(store.create(&name)?);
+    file.write_all(&Bitmaps::new(window).to_bytes()?)?;
+    file.flush()?;
+    Ok(file.finish(name, 0).1)
 }
 
 /// The SHA-256 of no bytes.

@@ -3,19 +3,27 @@
 //!
 //! `E2E_HISTORIES` sets the number of histories (default 4), `E2E_SEED` the seed of the first.
 
+use bitmap::BlockState;
 use capture::{DataDirs, RowView, Unread, WantedRows};
 use e2e::{Cell, Connection, History, Installation, Server, Taosdump, Workbench, quoted, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{ColumnId, Key, KeySpan, RowBatch, Suid, TableId, Uid, Value, catalogue::Column};
 use rand::Rng;
+use repository::link::Link;
 use rows::stored::ShownCells;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
     process::ExitCode,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
+use store::{Directory, Store as _};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -27,7 +35,13 @@ fn main() -> ExitCode {
     let of_types = installation.clone();
     let tool = Taosdump::installed();
     let no_tool = tool.is_err();
+    let recording = tool.clone();
     let trials = vec![
+        Trial::test("bitmaps_name_the_blocks_that_a_link_changes", move || {
+            let (installation, taosdump) = recording?;
+            recorded_links(&installation, &taosdump)
+        })
+        .with_ignored_flag(no_tool),
         Trial::test("every_type_in_every_encoding", move || types(&of_types?))
             .with_ignored_flag(skip),
         Trial::test("random_histories", move || histories(&installation?)).with_ignored_flag(skip),
@@ -497,6 +511,115 @@ impl Tables {
         }
         Ok(compared)
     }
+}
+
+/// Makes the recorded links with row files, and holds their bitmaps against what was done. With `RECORD_LINKS`, a directory,
+/// they are recorded there anew.
+fn recorded_links(installation: &Installation, taosdump: &Taosdump) -> Result<(), Failed> {
+    const FIRST: i64 = 1_700_000_000_000;
+    const DAY: i64 = 86_400_000;
+    let server = Server::start(installation)?;
+    let mut bench = Workbench::new(&server, taosdump, "d2")?;
+    bench
+        .sql("create database $ vgroups 1 duration 10d stt_trigger 2 wal_retention_period 3600")?;
+    bench.sql(
+        "create table $.s (ts timestamp, i int, v varchar(20), d decimal(10, 2), c nchar(8)) tags (t int)",
+    )?;
+    for table in 1..=3 {
+        bench.sql(&format!("create table $.c{table} using $.s tags ({table})"))?;
+    }
+    bench.sql("create table $.n (ts timestamp, d double, b varbinary(8))")?;
+    let second = FIRST + 1_000;
+    bench.sql(&format!(
+        "insert into $.c1 values ({FIRST}, 1, 'one', 1.25, '\u{4e00}') ({second}, 2, null, null, null) \
+         $.c2 values ({FIRST}, 3, 'drei', -0.5, 'x') $.c3 values ({FIRST}, 4, 'gone', 0, '') \
+         $.n values ({FIRST}, 0.5, '\\x00ff') ({second}, null, null) ({}, 2.5, '\\x01')",
+        FIRST + 2_000
+    ))?;
+    bench.link(&["--format", "parquet"])?;
+    bench.sql(&format!(
+        "insert into $.c1 values ({second}, 20, 'two', 2, null) ({}, 5, 'later', null, null)",
+        FIRST + DAY
+    ))?;
+    bench.sql("alter table $.c1 set tag t = 10")?;
+    bench.sql(&format!("delete from $.n where ts = {second}"))?;
+    bench.sql("drop table $.c3")?;
+    bench.link(&["--format", "parquet"])?;
+    bench.restore(0..2)?;
+
+    let (new, dirty) = (BlockState::New, BlockState::Dirty);
+    let of_rows = |state, days: &[i64]| -> (BlockState, Vec<_>) {
+        let blocks = days.iter().map(|day| (FIRST + day * DAY, state));
+        (state, blocks.collect())
+    };
+    let gone = (BlockState::Deleted, Vec::new());
+    let expected = [
+        vec![
+            ("c1", of_rows(new, &[0])),
+            ("c2", of_rows(new, &[0])),
+            ("c3", of_rows(new, &[0])),
+            ("n", of_rows(new, &[0])),
+        ],
+        vec![
+            ("c1", of_rows(dirty, &[0, 1])),
+            ("c3", gone),
+            ("n", of_rows(dirty, &[0])),
+        ],
+    ];
+    let mut names = BTreeMap::new();
+    for (path, expected) in bench.links.iter().zip(expected) {
+        let link = Link::open(Arc::new(Directory::new(path)))?;
+        let database = link.database("d2").ok_or("no database")?;
+        link.tables(database, &mut |table| {
+            names.insert(table.uid, table.name);
+            Ok(())
+        })?;
+        let bitmaps = link.bitmaps(database)?.ok_or("no bitmaps")?;
+        let newest = database
+            .vgroups
+            .first()
+            .map(|vgroup| (vgroup.from, vgroup.to));
+        let (from, to) = newest.ok_or("no vgroup")?;
+        let mut found = BTreeMap::new();
+        for (uid, table) in &bitmaps.tables {
+            let known = expected
+                .iter()
+                .find(|(name, _)| Some(*name) == names.get(uid).map(String::as_str));
+            let (name, (state, keys)) = known.ok_or("an unknown table")?;
+            let blocks: Vec<_> = keys
+                .iter()
+                .map(|(key, state)| (bitmaps.window.window_of(model::Key(*key)), *state))
+                .collect();
+            let is = table.blocks.iter().map(|block| (block.window, block.state));
+            let versions = table.blocks.iter().map(|block| block.version);
+            // The first link begins where it ends, as it does not ask what changed.
+            let fits = |version| version <= to && (version > from || from == to);
+            if table.state != *state
+                || is.collect::<Vec<_>>() != blocks
+                || !versions.clone().all(fits)
+            {
+                return Err(format!("{name}: {table:?}, versions {from} to {to}").into());
+            }
+            found.insert(*name, ());
+        }
+        if found.len() != expected.len() {
+            return Err(format!("{}: only {:?} are there", path.display(), found.keys()).into());
+        }
+    }
+    if let Some(dir) = std::env::var_os("RECORD_LINKS").map(PathBuf::from) {
+        for (path, name) in bench.links.iter().zip(["full", "inc"]) {
+            let (from, to) = (Directory::new(path), dir.join(name));
+            if to.exists() {
+                fs::remove_dir_all(&to)?;
+            }
+            for name in from.names()? {
+                let path = to.join(&name);
+                fs::create_dir_all(path.parent().ok_or("no directory")?)?;
+                fs::write(path, from.get(&name)?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How many keys each table has, which are written over and over again.

@@ -45,7 +45,10 @@ fuzz_target!(|data: &[u8]| {
     };
     for request in tables {
         let mut rows = LoggedRows::new(request.table, LIMIT);
-        if rows.add(Version(1), &request, &schema, KeySpan::ALL).is_err() {
+        if rows
+            .add(Version(1), &request, &schema, KeySpan::ALL)
+            .is_err()
+        {
             continue;
         }
         let Ok(Some(block)) = rows.into_block() else {

@@ -73,6 +73,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    for link in ["full", "inc"] {
+        let path = Path::new(&data).join(format!("chain_parquet/{link}/incremental/0.bitmaps"));
+        let bytes = fs::read(path)?;
+        let frame = bytes.get(12..bytes.len().saturating_sub(4));
+        written.add("bitmaps", &zstd::decode_all(frame.unwrap_or_default())?)?;
+    }
     let main = fs::read(Path::new(&data).join("meta/small.tdb"))?;
     let pages = u16::try_from(main.len() / 1024)?.to_le_bytes();
     // As a journal: what the last page was.

@@ -9,6 +9,8 @@
 //! | `inc2` | 20 to 30 | rows 0 to 5 of `n` are deleted and 3 of them written again; new tags of `c1` |
 //!
 //! Row `i` has the key `1000 × i`.
+//!
+//! [`Chain::with_bitmaps`] makes the same links with bitmaps, which belong to format 2.
 
 use bitmap::BlockState;
 use capture::{KnownVnode, SourceKind};
@@ -20,6 +22,7 @@ use plan::{
     Ordinals, Plan, TablePlan, VgroupPlan, checkpoint::Checkpoint, detect::Detection, report,
     window::WindowWidth,
 };
+use repository::bitmaps::{Bitmaps, TableBlocks};
 use repository::link::{
     DatabaseLink, Link, ListWriter, MANIFEST, Manifest, TableChange, TagFile, Totals, VgroupLink,
 };
@@ -60,6 +63,15 @@ pub fn rows(first: i64, last: i64) -> KeySpan {
 impl Chain {
     /// `full`, `inc1` and `inc2`.
     pub fn new() -> Result<Self, Failure> {
+        Self::make(false)
+    }
+
+    /// `full`, `inc1` and `inc2`, with bitmaps.
+    pub fn with_bitmaps() -> Result<Self, Failure> {
+        Self::make(true)
+    }
+
+    fn make(with_bitmaps: bool) -> Result<Self, Failure> {
         let chain = Self {
             dir: tempfile::tempdir()?,
         };
@@ -68,7 +80,7 @@ impl Chain {
         for table in ["c1", "c2", "n"] {
             full.rows(created(table), 0..100)?;
         }
-        full.finish()?;
+        full.finish(with_bitmaps)?;
 
         let mut inc = Maker::new(
             chain.path("inc1"),
@@ -88,7 +100,7 @@ impl Chain {
             drop: true,
             ..changed("c2")
         });
-        inc.finish()?;
+        inc.finish(with_bitmaps)?;
 
         let mut inc = Maker::new(
             chain.path("inc2"),
@@ -107,7 +119,7 @@ impl Chain {
             ..changed("n")
         };
         inc.rows(change, 0..3)?;
-        inc.finish()?;
+        inc.finish(with_bitmaps)?;
         Ok(chain)
     }
 
@@ -346,7 +358,7 @@ impl Maker {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
+    fn finish(mut self, with_bitmaps: bool) -> Result<(), Failure> {
         let other = |name: &str, text: &str| {
             fs::write(self.root.join(name), text)?;
             entry(&self.root, name)
@@ -376,11 +388,18 @@ impl Maker {
             totals.rows += change.file.as_ref().map_or(0, |file| file.rows);
             totals.bytes += change.file.as_ref().map_or(0, |file| file.bytes);
         }
+        let bitmaps = match with_bitmaps {
+            false => None,
+            true => {
+                let name = "incremental/0.bitmaps";
+                self.store().put(name, &self.bitmaps()?.to_bytes()?)?;
+                Some(entry(&self.root, name)?)
+            }
+        };
         let checkpoint_name = "incremental/0.checkpoint";
         let bytes = checkpoint(self.versions.1)?.to_bytes()?;
         self.store().put(checkpoint_name, &bytes)?;
         self.manifest.files = files;
-        self.manifest.finished = self.manifest.started.clone();
         self.manifest.databases.push(DatabaseLink {
             database: Database {
                 name: "db".to_owned(),
@@ -407,12 +426,34 @@ impl Maker {
             altered_stables: Vec::new(),
             tag_files: self.tag_files,
             row_files: Vec::new(),
+            bitmaps,
             tables: tables.finish()?,
             changes: changes.finish()?,
             checkpoint: entry(&self.root, checkpoint_name)?,
             totals,
         });
+        self.manifest.finish();
         Ok(store.put(MANIFEST, &self.manifest.to_bytes()?)?)
+    }
+
+    /// What the changes say. What is not there any more is `c2`, which `inc1` drops.
+    fn bitmaps(&self) -> Result<Bitmaps, Failure> {
+        let mut bitmaps = Bitmaps::new(window()?);
+        let version = Version(self.versions.1);
+        for change in &self.changes {
+            let state = match (change.uid, change.create) {
+                (None, _) => BlockState::Deleted,
+                (Some(_), true) => BlockState::New,
+                (Some(_), false) => BlockState::Dirty,
+            };
+            let mut table = TableBlocks::new(VgId(2), state);
+            // All rows lie in the window of key 0.
+            if change.file.is_some() {
+                table.rows_in(window()?.window_of(Key(0)), version);
+            }
+            bitmaps.tables.insert(uid(&change.name), table);
+        }
+        Ok(bitmaps)
     }
 }
 

@@ -255,13 +255,13 @@ fn own_alters(before: &Table, table: &Table) -> Result<Vec<Alter>, schema_change
 }
 
 /// A plan's tables, to be found by what the catalogue says of a table.
-struct Planned<'a> {
+pub(super) struct Planned<'a> {
     by_uid: HashMap<Uid, &'a TablePlan>,
     by_name: HashMap<&'a str, Vec<&'a TablePlan>>,
 }
 
 impl<'a> Planned<'a> {
-    fn of(plan: &'a Plan) -> Self {
+    pub(super) fn of(plan: &'a Plan) -> Self {
         let mut planned = Self {
             by_uid: HashMap::new(),
             by_name: HashMap::new(),
@@ -278,7 +278,7 @@ impl<'a> Planned<'a> {
     /// What the plan has of a table that is the same as before. Of two inserts that create one table together, the log
     /// holds a uid each, and the server keeps the first: what is listed under its name with another uid is the
     /// table's, too, as the second may be all that lies behind the start.
-    fn of_table(&self, table: &Table) -> Vec<&'a TablePlan> {
+    pub(super) fn of_table(&self, table: &Table) -> Vec<&'a TablePlan> {
         let named = self.by_name.get(table.name.as_str());
         let others = named.into_iter().flatten().copied();
         let others = others.filter(|planned| planned.table.uid != table.uid);
@@ -292,17 +292,17 @@ impl<'a> Planned<'a> {
 }
 
 /// Ranges of keys that concern every table of a vgroup.
-struct Ranges {
+pub(super) struct Ranges {
     /// Anything may have changed there.
-    widened: HashMap<VgId, Vec<KeySpan>>,
+    pub(super) widened: HashMap<VgId, Vec<KeySpan>>,
     /// The server removed the rows there, past the database's KEEP.
-    expired: HashMap<VgId, Vec<KeySpan>>,
+    pub(super) expired: HashMap<VgId, Vec<KeySpan>>,
     /// The server hid the rows there, past a KEEP that has grown since.
-    reappeared: Option<KeySpan>,
+    pub(super) reappeared: Option<KeySpan>,
 }
 
 impl Ranges {
-    fn of(plan: &Plan, reappeared: Option<KeySpan>) -> Self {
+    pub(super) fn of(plan: &Plan, reappeared: Option<KeySpan>) -> Self {
         let collect = |wanted: fn(ReasonCode) -> bool| {
             let mut ranges: HashMap<VgId, Vec<KeySpan>> = HashMap::new();
             for vgroup in &plan.vgroups {

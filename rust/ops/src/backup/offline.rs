@@ -1,14 +1,19 @@
 //! A link without a server, from what its directories hold: of one that was killed, or does not start any more.
 //!
-//! Each vnode is read as it was last committed, which is the watermark. What its log has behind that is named, and is in the next
-//! link if the server comes back. What can't be read is named, too, and the rest is in the link.
+//! A database is read up to the end of its logs where these have nothing but rows and deletes behind what is committed. Where they
+//! also have changes to tables, of which only a server knows what came, each vnode is read as it was last committed, what its log has
+//! behind that is named, and a later link has it if the server comes back. What can't be read is named, too, and the rest is in
+//! the link.
 
 use super::{
     BackupError, BackupJob, BackupOutcome, Changed, Databases, Done, Output, Source, Writing, base,
     finish, known,
 };
 use crate::watermark;
-use capture::{DataDirs, SourceChoice, VnodeDir, catalogue, database, is_in_use};
+use capture::{
+    CaptureError, Change, DataDirs, ReasonCode, RowView, SourceChoice, Start, VnodeDir, catalogue,
+    database, is_in_use,
+};
 use model::{Progress, Unit, Version, VgId};
 use plan::detect::{self, Request, Since};
 use repository::link::{Link, Manifest};
@@ -153,12 +158,17 @@ impl Offline<'_> {
         let step = format!("reading the catalogue of {}", self.name);
         self.progress
             .step(&step, Unit::Vnodes, replicas.len() as u64);
-        let (mut vnodes, mut catalogues) = (Vec::new(), Vec::new());
+        let (mut vnodes, mut catalogues, mut tails) = (Vec::new(), Vec::new(), Vec::new());
         for replicas in by_vgroup(replicas) {
             self.progress.go_on()?;
             let Some(chosen) = self.furthest(&replicas, outcome)? else {
                 continue;
             };
+            tails.push((
+                chosen.dir.vgroup,
+                chosen.catalogue.vnode.committed,
+                chosen.tail,
+            ));
             catalogues.push((chosen.dir.vgroup, chosen.catalogue));
             vnodes.push(chosen.dir);
             self.progress.advance(1, 0);
@@ -182,15 +192,30 @@ impl Offline<'_> {
             }
             _ => Since::Committed,
         };
-        let request = Request {
+        let mut request = Request {
             data_dirs: self.job.data_dirs.clone(),
             database: Some(self.name.to_owned()),
             vgroup: None,
             since,
-            source: SourceChoice::Tsdb,
+            source: SourceChoice::Auto,
             window: None,
         };
-        let (found, rows) = detect::with_rows(vnodes, &request, self.progress)?;
+        let by_log = match tails.iter().all(|(.., tail)| tail.obstacle.is_none()) {
+            true => Some(detect::with_rows(vnodes.clone(), &request, self.progress)?),
+            false => None,
+        };
+        let (found, rows) = match by_log {
+            Some((found, rows)) if rows.len() == vnodes.len() => (found, rows),
+            _ => {
+                outcome.note_tails(self.name, &tails);
+                request.source = SourceChoice::Tsdb;
+                detect::with_rows(vnodes, &request, self.progress)?
+            }
+        };
+        let rows: BTreeMap<VgId, RowView> = rows
+            .into_iter()
+            .map(|(vgroup, view)| (vgroup, view.past_damage()))
+            .collect();
         let before = known.as_ref().map(|known| database::Before {
             database: &known.link.database,
             stables: &known.link.stables,
@@ -208,7 +233,14 @@ impl Offline<'_> {
             checkpoint: &found.checkpoint,
             rows: &rows,
         };
-        writing.write(out, number, joined.catalogue, known.as_ref(), changed)
+        let done = writing.write(out, number, joined.catalogue, known.as_ref(), changed)?;
+        for (vgroup, view) in &rows {
+            let damage = view.damage().into_iter();
+            outcome.notes.extend(
+                damage.map(|text| format!("vgroup {vgroup} of database {}: {text}", self.name)),
+            );
+        }
+        Ok(done)
     }
 
     /// Of the replicas of a vgroup the one whose committed files hold most. Replicas that can't be read are named.
@@ -220,7 +252,11 @@ impl Offline<'_> {
         let (mut best, mut newest, mut of) = (None::<Chosen>, Version::BEGINNING, 1);
         let mut problems = Vec::new();
         for dir in replicas {
-            let catalogue = match dir.catalogue() {
+            // Whether all files are there shows when they are opened.
+            let catalogue = dir
+                .catalogue()
+                .and_then(|catalogue| RowView::open(dir).map(|_| catalogue));
+            let catalogue = match catalogue {
                 Ok(catalogue) => catalogue,
                 Err(error) => {
                     problems.push(format!("{}: {error}", dir.primary.display()));
@@ -228,14 +264,15 @@ impl Offline<'_> {
                 }
             };
             of = of.max(catalogue.vnode.replicas);
-            match dir.newest_logged() {
-                Ok(logged) => newest = newest.max(logged),
-                Err(error) => outcome.note(format!(
-                    "vgroup {} of database {}: its log can't be read ({error}), so nobody knows what it has that is not in the \
-                     link",
+            let tail = Tail::read(dir, catalogue.vnode.committed);
+            let tail = tail.unwrap_or_else(|error| {
+                outcome.note(format!(
+                    "vgroup {} of database {}: its log can't be read, so nobody knows what it has that is not in the link: {error}",
                     dir.vgroup, self.name
-                )),
-            }
+                ));
+                Tail::unreadable(&error)
+            });
+            newest = newest.max(tail.to);
             let is_better = best
                 .as_ref()
                 .is_none_or(|best| best.catalogue.vnode.committed < catalogue.vnode.committed);
@@ -243,10 +280,11 @@ impl Offline<'_> {
                 best = Some(Chosen {
                     dir: dir.clone(),
                     catalogue,
+                    tail,
                 });
             }
         }
-        let Some(best) = best else {
+        let Some(mut best) = best else {
             outcome.failures.push(format!(
                 "database {}: its tables in a vgroup that can't be read: {}",
                 self.name,
@@ -260,13 +298,15 @@ impl Offline<'_> {
                 .push(format!("another replica was taken: {problem}"));
         }
         let vgroup = best.dir.vgroup;
-        let committed = best.catalogue.vnode.committed;
-        if newest > committed {
+        best.tail.to = newest;
+        if of > 1 {
+            let why = "what one replica has in its log the others need not have agreed to";
+            best.tail.obstacle.get_or_insert_with(|| why.to_owned());
+        }
+        if let Some(text) = &best.tail.cut_off {
             outcome.note(format!(
-                "vgroup {vgroup} of database {}: the link is the state at version {committed}, as last committed; versions {} to \
-                 {newest} are only in the log and not in the link; a link that is made once the server runs again has them",
-                self.name,
-                committed.next()
+                "vgroup {vgroup} of database {}: the server was killed while it wrote to its log, and what that was is lost: {text}",
+                self.name
             ));
         }
         if (replicas.len() as i64) < of {
@@ -304,7 +344,72 @@ impl Offline<'_> {
     }
 }
 
+/// What a vnode's log has behind the committed version.
+struct Tail {
+    to: Version,
+    /// Why it is not in the link, if it is more than rows and deletes.
+    obstacle: Option<String>,
+    /// What is said of its end, if it was not written to its end.
+    cut_off: Option<String>,
+}
+
+impl Tail {
+    fn read(dir: &VnodeDir, committed: Version) -> Result<Self, CaptureError> {
+        let start = Start {
+            version: committed,
+            known: None,
+        };
+        let mut obstacle = None;
+        let report = dir.scan(&start, SourceChoice::Wal, &mut |change| {
+            if !matches!(change, Change::Rows(_) | Change::Delete { .. }) {
+                obstacle
+                    .get_or_insert_with(|| "tables of the database were changed there".to_owned());
+            }
+            Ok(())
+        })?;
+        let mut cut_off = None;
+        for reason in report.coverage.reasons {
+            match reason.code {
+                ReasonCode::BareVersion => {}
+                ReasonCode::TailNotCovered => cut_off = Some(reason.text),
+                _ => drop(obstacle.get_or_insert(reason.text)),
+            }
+        }
+        Ok(Self {
+            to: report.coverage.to.max(dir.newest_logged()?),
+            obstacle,
+            cut_off,
+        })
+    }
+
+    fn unreadable(error: &CaptureError) -> Self {
+        Self {
+            to: Version::BEGINNING,
+            obstacle: Some(error.to_string()),
+            cut_off: None,
+        }
+    }
+}
+
 impl Outcome {
+    /// Names what is only in the logs.
+    fn note_tails(&mut self, database: &str, tails: &[(VgId, Version, Tail)]) {
+        let mut obstacles = tails
+            .iter()
+            .filter_map(|(.., tail)| tail.obstacle.as_deref());
+        let why = obstacles
+            .next()
+            .unwrap_or("the log does not tell them for sure");
+        for (vgroup, committed, tail) in tails.iter().filter(|(_, at, tail)| tail.to > *at) {
+            self.note(format!(
+                "vgroup {vgroup} of database {database}: the link is the state at version {committed}, as last committed; versions \
+                 {} to {} are only in the log and not in the link ({why}); a link that is made once the server runs again has them",
+                committed.next(),
+                tail.to
+            ));
+        }
+    }
+
     /// Says something for which the link is not all that there is.
     fn note(&mut self, text: String) {
         self.lacks_nothing = false;
@@ -316,6 +421,7 @@ impl Outcome {
 struct Chosen {
     dir: VnodeDir,
     catalogue: catalogue::Catalogue,
+    tail: Tail,
 }
 
 /// The replicas of each vgroup.

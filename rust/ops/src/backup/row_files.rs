@@ -11,13 +11,15 @@ use ::rows::{
     source::{Row as _, RowSource as _},
     stored::StoredRows,
 };
+use bitmap::WindowNumber;
 use capture::{CaptureError, RowView, Unread, WantedRows};
 use model::{
-    ColumnId, FileSetId, KeySpan, Precision, RowBatch, Suid, TableId, Uid, VgId,
+    ColumnId, FileSetId, Key, KeySpan, Precision, RowBatch, Suid, TableId, Uid, Version, VgId,
     catalogue::{Catalogue, Schema},
     pool,
 };
 use parking_lot::Mutex;
+use plan::window::WindowWidth;
 use repository::{layout::Layout, link::RowFile};
 use server::{Connection, select, tables::if_there};
 use std::{
@@ -45,11 +47,67 @@ pub(super) struct RowFiles<'a> {
     store: &'a dyn Store,
     directory: String,
     precision: Precision,
+    window: WindowWidth,
     /// The number of the next file.
     next: AtomicU64,
     written: Mutex<Vec<RowFile>>,
-    /// The rows of each table.
-    counts: Mutex<HashMap<Uid, u64>>,
+    tables: Mutex<WrittenTables>,
+}
+
+/// What was written of each table.
+pub(super) type WrittenTables = HashMap<Uid, Written>;
+
+/// What was written of a table.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    /// If the table was created: the windows that have rows, with their newest version. A window may stand there again.
+    pub(super) windows: Vec<(WindowNumber, Version)>,
+}
+
+impl Written {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.windows.extend(other.windows);
+    }
+
+    /// Notes the windows of rows, which are in order of their keys.
+    fn note_windows(&mut self, mut keys: &[Key], mut versions: &[Version], width: WindowWidth) {
+        while let Some(first) = keys.first() {
+            let window = width.window_of(*first);
+            let last = width.keys_of(window).last;
+            let count = keys.partition_point(|key| *key <= last).max(1);
+            let (here, later) = versions.split_at(count.min(versions.len()));
+            let newest = here.iter().copied().max().unwrap_or(Version::BEGINNING);
+            match self.windows.last_mut() {
+                Some((known, version)) if *known == window => *version = newest.max(*version),
+                _ => self.windows.push((window, newest)),
+            }
+            (keys, versions) = (keys.get(count..).unwrap_or_default(), later);
+        }
+    }
+}
+
+/// Notes the rows of a batch, and the windows of those tables that are created.
+fn note<'t>(
+    written: &mut WrittenTables,
+    batch: &RowBatch,
+    width: WindowWidth,
+    table_of: impl Fn(Uid) -> Option<&'t TableJob>,
+) {
+    let mut from = 0;
+    for (uid, count) in &batch.tables {
+        let rows = from..from + count;
+        from = rows.end;
+        let table = written.entry(*uid).or_default();
+        table.rows += *count as u64;
+        if table_of(*uid).is_some_and(|table| table.is_created)
+            && let (Some(keys), Some(versions)) =
+                (batch.keys.get(rows.clone()), batch.versions.get(rows))
+        {
+            table.note_windows(keys, versions, width);
+        }
+    }
 }
 
 /// Rows of one group of tables on their way into files.
@@ -57,6 +115,9 @@ type Writer<'w> = RowsWriter<
     Box<dyn Write + Send>,
     Box<dyn FnMut(usize, std::sync::Arc<Columns>) -> Result<FileWriter, ParquetError> + 'w>,
 >;
+
+/// Names tables.
+type NameOf<'n> = &'n dyn Fn(Uid) -> Option<&'n str>;
 
 /// Where rows were read.
 #[derive(Clone, Copy)]
@@ -66,19 +127,25 @@ struct Place {
 }
 
 impl<'a> RowFiles<'a> {
-    pub(super) fn new(store: &'a dyn Store, layout: &Layout, precision: Precision) -> Self {
+    pub(super) fn new(
+        store: &'a dyn Store,
+        layout: &Layout,
+        precision: Precision,
+        window: WindowWidth,
+    ) -> Self {
         Self {
             store,
             directory: format!("{}/rows", layout.directory()),
             precision,
+            window,
             next: AtomicU64::new(0),
             written: Mutex::default(),
-            counts: Mutex::default(),
+            tables: Mutex::default(),
         }
     }
 
-    /// What was written: the files by super table, vgroup and file set, and the rows of each table.
-    pub(super) fn finish(self) -> (Vec<RowFile>, HashMap<Uid, u64>) {
+    /// What was written: the files by super table, vgroup and file set, and of each table.
+    pub(super) fn finish(self) -> (Vec<RowFile>, WrittenTables) {
         let mut written = self.written.into_inner();
         written.sort_by(|a, b| {
             let order = |rows: &RowFile| (rows.file_set, rows.vgroup, rows.stable.clone());
@@ -86,7 +153,7 @@ impl<'a> RowFiles<'a> {
                 .cmp(&order(b))
                 .then_with(|| a.file.path.cmp(&b.file.path))
         });
-        (written, self.counts.into_inner())
+        (written, self.tables.into_inner())
     }
 
     fn writer<'w>(&'w self, table: &TableJob, place: Place) -> Result<Writer<'w>, ParquetError> {
@@ -117,11 +184,11 @@ impl<'a> RowFiles<'a> {
     }
 
     /// Keeps files that are finished.
-    fn keep(&self, files: Files, counts: HashMap<Uid, u64>) {
+    fn keep(&self, files: Files, tables: WrittenTables) {
         self.written.lock().extend(files);
-        let mut all = self.counts.lock();
-        for (uid, rows) in counts {
-            *all.entry(uid).or_default() += rows;
+        let mut all = self.tables.lock();
+        for (uid, written) in tables {
+            all.entry(uid).or_default().add(written);
         }
     }
 
@@ -151,7 +218,7 @@ struct OneSet<'w> {
     /// Those that are open, by the columns of their tables.
     open: Vec<(GroupKey, Option<String>, Writer<'w>)>,
     files: Files,
-    counts: HashMap<Uid, u64>,
+    written: WrittenTables,
 }
 
 /// What tables of one file have in common.
@@ -186,10 +253,10 @@ impl OneSet<'_> {
                 self.open.len() - 1
             }
         };
-        for (uid, rows) in &batch.tables {
-            *self.counts.entry(*uid).or_default() += *rows as u64;
-        }
         let tables = &self.tables.tables;
+        note(&mut self.written, &batch, self.kept.window, |uid| {
+            tables.get(&uid)
+        });
         let name_of = |uid: Uid| tables.get(&uid).map(|table| table.name.as_str());
         match self.open.get_mut(at) {
             Some((.., writer)) => writer.write(batch, &name_of),
@@ -210,11 +277,11 @@ impl OneSet<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Files, HashMap<Uid, u64>), ParquetError> {
+    fn finish(mut self) -> Result<(Files, WrittenTables), ParquetError> {
         while !self.open.is_empty() {
             self.close_first()?;
         }
-        Ok((self.files, self.counts))
+        Ok((self.files, self.written))
     }
 }
 
@@ -276,8 +343,8 @@ impl Work<'_> {
                         by_query.push(Job::Table(table));
                     }
                     None => {
-                        let rows = kept.counts.lock().get(&uid).copied().unwrap_or(0);
-                        self.progress.advance(1, rows);
+                        let rows = kept.tables.lock().get(&uid).map(|written| written.rows);
+                        self.progress.advance(1, rows.unwrap_or(0));
                     }
                 }
             }
@@ -303,7 +370,7 @@ impl Work<'_> {
             place,
             open: Vec::new(),
             files: Vec::new(),
-            counts: HashMap::new(),
+            written: WrittenTables::new(),
         };
         let mut refused: Option<BackupError> = None;
         let read = vnode.view.read(set, &vnode.wanted, &mut |batch| {
@@ -337,8 +404,8 @@ impl Work<'_> {
             }
             (_, Some(error)) => Err(error),
             (Ok(Unread::Spans(spans)), None) => {
-                let (files, counts) = rows.finish()?;
-                kept.keep(files, counts);
+                let (files, written) = rows.finish()?;
+                kept.keep(files, written);
                 Ok(spans)
             }
             (Err(error), None) => Err(error.into()),
@@ -357,7 +424,11 @@ impl Work<'_> {
             file_set: None,
         };
         let mut writer = kept.writer(table, place)?;
-        let read = self.read_rows(connection, table, &mut writer);
+        let mut written = WrittenTables::new();
+        let read = self.read_rows(connection, table, &mut |batch, name_of| {
+            note(&mut written, &batch, kept.window, |_| Some(table));
+            writer.write(batch, name_of)
+        });
         let files = writer.finish()?.into_iter().map(|file| RowFile {
             stable: table.stable.clone(),
             vgroup: table.vgroup,
@@ -366,8 +437,8 @@ impl Work<'_> {
         });
         let files: Files = files.collect();
         match read {
-            Ok(Some(rows)) => {
-                kept.keep(files, [(table.id.uid, rows)].into());
+            Ok(Some(())) => {
+                kept.keep(files, written);
                 Ok(TableResult::Rows(None))
             }
             other => {
@@ -381,20 +452,20 @@ impl Work<'_> {
         }
     }
 
-    /// How many rows there are; `None` if the table was dropped.
+    /// Hands rows on; `None` if the table was dropped.
     fn read_rows(
         &self,
         connection: &Connection,
         table: &TableJob,
-        writer: &mut Writer<'_>,
-    ) -> Result<Option<u64>, TableError> {
+        write: &mut dyn FnMut(RowBatch, NameOf<'_>) -> Result<(), ParquetError>,
+    ) -> Result<Option<()>, TableError> {
         let columns = table.columns.schema.columns.iter().skip(1);
         let columns = columns.map(|column| {
             let id = column.id.and_then(|id| i16::try_from(id).ok());
             (ColumnId(id.unwrap_or_default()), column.column_type)
         });
         let mut stored = StoredRows::new(table.id, columns.collect());
-        let (mut count, mut seen) = (0, 0);
+        let mut seen = 0;
         let name_of = |_: Uid| Some(table.name.as_str());
         for span in &table.spans {
             let rows = if_there(
@@ -409,17 +480,16 @@ impl Work<'_> {
             };
             while let Some(row) = rows.next_row()? {
                 stored.push(&|column| row.value(column))?;
-                count += 1;
                 self.goes_on(&mut seen);
                 if stored.is_full() {
                     // A table of many rows takes long: it is said that rows come.
                     self.progress.advance(0, 0);
-                    writer.write(stored.take(), &name_of)?;
+                    write(stored.take(), &name_of)?;
                 }
             }
         }
-        writer.write(stored.take(), &name_of)?;
-        Ok(Some(count))
+        write(stored.take(), &name_of)?;
+        Ok(Some(()))
     }
 }
 
@@ -432,5 +502,29 @@ impl TableJob {
     ) -> Result<select::TableRows<'c>, server::SqlError> {
         let (columns, key) = (&self.columns.list, &self.columns.key);
         select::span(connection, database, &self.name, columns, key, span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_rows_are_noted_once_with_their_newest_version() {
+        let width = WindowWidth::from_ticks(10).unwrap();
+        let keys = [-11, -10, -1, 0, 9, 35].map(Key);
+        let versions = [5, 9, 7, -1, 3, 4].map(Version);
+        let mut written = Written::default();
+        written.note_windows(&keys[..2], &versions[..2], width);
+        written.note_windows(&keys[2..], &versions[2..], width);
+        let middle = width.window_of(Key(0)).0;
+        let expected = [
+            (middle - 2, 5),
+            (middle - 1, 9),
+            (middle, 3),
+            (middle + 3, 4),
+        ];
+        let expected = expected.map(|(window, version)| (WindowNumber(window), Version(version)));
+        assert_eq!(written.windows, expected);
     }
 }

@@ -5,10 +5,10 @@
 //! super table replaces one query for each of them: the server then reads its files once.
 
 use super::{
-    BackupError, Changes, RowsFormat, Watch, Writing,
+    BackupError, Changed, Changes, RowsFormat, Watch, Writing,
     file_rows::FileRows,
     output::write_file,
-    row_files::{self, RowFiles},
+    row_files::{self, RowFiles, WrittenTables},
     tries::{AfterFailure, TableTries},
 };
 use ::rows::{
@@ -44,6 +44,8 @@ pub(super) struct Copied {
     pub(super) stable_names: Vec<FileEntry>,
     /// The files that have rows of many tables.
     pub(super) row_files: Vec<RowFile>,
+    /// What they have of each table; `None` if each table has a file of its own.
+    pub(super) written: Option<WrittenTables>,
 }
 
 /// From this many whole tables on, a super table is read by one query.
@@ -59,15 +61,16 @@ pub(super) fn copy(
     layout: &Layout,
     catalogue: &Catalogue,
     changes: &mut Changes,
-    rows: &BTreeMap<VgId, RowView>,
+    changed: Changed<'_>,
 ) -> Result<Copied, BackupError> {
     let mut stable_names = Vec::new();
-    let files = FileRows::new(rows, catalogue);
+    let files = FileRows::new(changed.rows, catalogue);
     let threads = writing.job.threads;
     let database = &catalogue.database.name;
     let kept = match writing.job.rows {
         RowsFormat::Parquet if row_files::has_column_ids(catalogue) => {
-            Some(RowFiles::new(store, layout, catalogue.database.precision))
+            let (precision, window) = (catalogue.database.precision, changed.plan.window);
+            Some(RowFiles::new(store, layout, precision, window))
         }
         _ => None,
     };
@@ -118,12 +121,13 @@ pub(super) fn copy(
         }
     })?;
     let results = work.results.into_inner();
-    let (row_files, counts) = kept.map(RowFiles::finish).unwrap_or_default();
+    let (row_files, written) = kept.map(RowFiles::finish).unzip();
     for change in changes.tables.values_mut() {
-        change.rows = change
+        let written = change
             .uid
-            .and_then(|uid| counts.get(&uid).copied())
-            .unwrap_or(0);
+            .zip(written.as_ref())
+            .and_then(|(uid, written)| written.get(&uid));
+        change.rows = written.map_or(0, |written| written.rows);
     }
 
     let mut failed = Vec::new();
@@ -154,7 +158,8 @@ pub(super) fn copy(
     Ok(Copied {
         failed,
         stable_names,
-        row_files,
+        row_files: row_files.unwrap_or_default(),
+        written,
     })
 }
 
@@ -222,6 +227,8 @@ pub(super) struct TableJob {
     /// Those of the spans that queries show rows of.
     pub(super) shown: Vec<KeySpan>,
     pub(super) file: String,
+    /// Whether the table is created, with all its rows.
+    pub(super) is_created: bool,
 }
 
 /// A table's columns.
@@ -282,6 +289,7 @@ fn wanted<'a>(
             spans: change.spans.clone(),
             shown: files.shown(&change.spans),
             file: file(stable, number as u64)?,
+            is_created: change.create,
         };
         let view = files.of(table, schema);
         tables.push((job, view.map(|view| (table.vgroup, view))));
@@ -428,8 +436,8 @@ impl Work<'_> {
     /// Copies one table, again if the connection is lost.
     fn table(&self, slot: &mut Option<Connection>, table: &TableJob) -> Result<(), BackupError> {
         let Some(server) = &self.server else {
-            let problem = "the files do not tell some of its rows (a BLOB, an encoding that loses digits, or a type that is \
-                           not known), and there is no server to ask";
+            let problem = "the files do not tell some of its rows (damage, a BLOB, an encoding that loses digits, or a type \
+                           that is not known), and there is no server to ask";
             self.report(&table.name, TableResult::Unread(problem.to_owned()));
             return Ok(());
         };

@@ -9,7 +9,8 @@ use crate::link::{
     DatabaseLink, Link, LinkError, MANIFEST, NotFollowing, TableChange, Tables, VgroupLink,
     disagreement, needs_tags,
 };
-use model::{DataType, Progress, catalogue::Column};
+use bitmap::BlockState;
+use model::{DataType, Progress, Uid, catalogue::Column};
 use parking_lot::Mutex;
 use plan::checkpoint::{Checkpoint, CheckpointError};
 use std::collections::{HashMap, HashSet};
@@ -69,11 +70,15 @@ impl Check<'_> {
         self.files(&link, &others, &mut counted, &mut named, problems);
         for database in &link.manifest.databases {
             let lists = Lists::read(&link, database, problems);
-            for entry in [&database.tables, &database.changes, &database.checkpoint] {
+            for entry in [&database.tables, &database.changes, &database.checkpoint]
+                .into_iter()
+                .chain(&database.bitmaps)
+            {
                 counted.add(entry, &mut named);
                 self.progress.advance(entry.bytes, 0);
             }
             checkpoint(&link, database, problems);
+            bitmaps(&link, database, &lists, problems);
             self.content(&link, database, &lists, &mut counted, &mut named, problems);
             let agree = Agreement {
                 link: &link,
@@ -432,6 +437,70 @@ fn checkpoint(link: &Link, database: &DatabaseLink, problems: &mut Problems) {
         }
     };
     contradiction(link, Some(&entry.path), text, problems);
+}
+
+/// The bitmaps name the tables that the lists name.
+fn bitmaps(link: &Link, database: &DatabaseLink, lists: &Lists, problems: &mut Problems) {
+    let Some(entry) = &database.bitmaps else {
+        return;
+    };
+    if !intact(link, entry, problems) {
+        return;
+    }
+    let bitmaps = match link.bitmaps(database) {
+        Ok(Some(bitmaps)) => bitmaps,
+        Ok(None) => return,
+        Err(error) => {
+            let code = match &error {
+                LinkError::Newer(_) => ProblemCode::NewerFormat,
+                _ => ProblemCode::ContentUnreadable,
+            };
+            let text = error.to_string();
+            return problems.add(code, Some(&link.place()), Some(&entry.path), text);
+        }
+    };
+    let (Some(tables), Some(changes)) = (&lists.tables, &lists.changes) else {
+        return;
+    };
+    let of = |uid| bitmaps.tables.get(&uid).map(|table| table.state);
+    let there: HashSet<Uid> = tables.values().map(|table| table.uid).collect();
+    let changed: HashSet<Uid> = changes.iter().filter_map(|change| change.uid).collect();
+    let mut wrong = Vec::new();
+    for change in changes {
+        let Some(uid) = change.uid else { continue };
+        match of(uid) {
+            Some(BlockState::Dirty) => {}
+            Some(BlockState::New) if change.create => {}
+            state => {
+                let state = state.map_or("missing".to_owned(), |state| state.to_string());
+                wrong.push(format!(
+                    "table {:?} is changed, and {state} there",
+                    change.name
+                ));
+            }
+        }
+    }
+    for (uid, table) in &bitmaps.tables {
+        let dropped = table.state == BlockState::Deleted;
+        let fits = match dropped {
+            true => !there.contains(uid),
+            false => changed.contains(uid),
+        };
+        if !fits {
+            let state = table.state;
+            wrong.push(format!(
+                "the table with uid {uid} is {state} there, and nowhere else"
+            ));
+        }
+    }
+    if let Some(first) = wrong.first() {
+        let problem = format!(
+            "{} tables of database {:?} are not what the lists say: {first}",
+            wrong.len(),
+            database.database.name
+        );
+        contradiction(link, Some(&entry.path), problem, problems);
+    }
 }
 
 fn types(columns: &[Column]) -> Vec<DataType> {

@@ -6,12 +6,14 @@ use std::{
     env,
     error::Error,
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
 };
 use terminal::Exit;
 use tool::{
     archive::ArchiveArgs,
     detect::DetectArgs,
+    diff::DiffArgs,
     export::{ExportArgs, RangeArgs},
     script::ScriptArgs,
     settings::PrintConfigArgs,
@@ -38,6 +40,10 @@ struct Overview {
     #[arg(long)]
     verify: bool,
 
+    /// Show which tables and blocks differ between two links of one chain, without a server and without reading rows
+    #[arg(long, value_names = ["LINK", "LINK"], num_args = 0..=2)]
+    diff: Option<Vec<PathBuf>>,
+
     /// Write a shell script that detects, dumps with taosdump and verifies
     #[arg(long)]
     generate_script: bool,
@@ -55,10 +61,11 @@ struct Overview {
     print_config: bool,
 }
 
-const JOBS: [&str; 7] = [
+const JOBS: [&str; 8] = [
     "detect",
     "export",
     "verify",
+    "diff",
     "generate_script",
     "restore_archive",
     "print_range",
@@ -88,6 +95,15 @@ struct Verify {
 
     #[command(flatten)]
     options: VerifyArgs,
+}
+
+/// Shows which tables, and which blocks of them, differ between the states that two links of one chain lead to: by the
+/// bitmaps of the links after the older one, up to the newer one. The links between are looked for beside the two.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = DIFF_HELP)]
+struct Diff {
+    #[command(flatten)]
+    options: DiffArgs,
 }
 
 /// Reads the rows that a list of blocks names from the server, into a directory that a restore can apply to a database
@@ -216,6 +232,16 @@ Examples:
   incremental_bitmap_tool --verify --backup full --backup inc1 --backup inc2
   incremental_bitmap_tool --verify --backup inc2 --blocks changes.json --report report.json";
 
+const DIFF_HELP: &str = "\
+Exit codes:
+  0  done: every table and block that differs is named, and no other
+  1  failed: a link can't be used, or they are not of one chain
+  2  wrong usage: nothing was tried
+  3  done, but some tables or blocks may not differ, or are not named one by one: the output says why
+
+Example:
+  incremental_bitmap_tool --diff backup/monday backup/friday";
+
 /// Whether an option stands in the command line, before a `--`.
 fn given(option: &str) -> bool {
     env::args_os()
@@ -258,6 +284,11 @@ fn main() -> ExitCode {
             let args = Verify::parse();
             refuse::<Verify>(args.options.check());
             tool::verify::run(&args.options)
+        }
+        ["diff"] => {
+            let args = Diff::parse();
+            refuse::<Diff>(args.options.check());
+            tool::diff::run(&args.options)
         }
         ["generate_script"] => {
             let args = GenerateScript::parse();

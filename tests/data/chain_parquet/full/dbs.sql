@@ -4,4 +4,4 @@
 #!escape_char: true
 #!loose_mode: false
 #!charset: UTF-8
-#!dumpdb: d2: taosdump.1796099507796430
+#!dumpdb: d2: taosdump.1796127965406157

@@ -33,7 +33,7 @@
   {"option", TAOSDUMP_OPTION_OPTION, "NAME=VALUE", 0,                                                                  \
    "With -i: create databases with this BUFFER, DNODES, KEEP, REPLICA or VGROUPS instead of their own.", 20},            \
   {"format", TAOSDUMP_OPTION_FORMAT, "avro|parquet", 0,                                                                \
-   "With -o: keep rows in an Avro file for each table (default), or in Parquet files with many tables each.", 20},     \
+   "With -o: keep rows in Parquet files with many tables each (default), or in an Avro file for each table.", 20},     \
   {"dry-run", TAOSDUMP_OPTION_DRY_RUN, 0, 0,                                                                           \
    "With -i: check everything and say what would be done, without writing anything.", 20},                             \
   {"json", TAOSDUMP_OPTION_JSON, 0, 0, "Print the result as JSON.", 20},

@@ -231,7 +231,7 @@ pub(crate) fn finish(
     path: &std::path::Path,
     progress: &dyn Progress,
 ) -> Result<Link, BackupError> {
-    manifest.files.push(out.write_main_dbs_sql(&manifest)?);
+    manifest.files.extend(out.write_main_dbs_sql(&manifest)?);
     manifest.finish();
     progress.go_on()?;
     progress.step("sealing", Unit::Tables, 0);
@@ -471,7 +471,11 @@ impl Writing<'_> {
         }
 
         let full = known.is_none();
-        let mut files = output::write_stock_files(store, &layout, &catalogue, &changes, full)?;
+        // Taosdump's own restore does not read row files: it would restore empty tables, and say that all went well.
+        let mut files = match copied.has_row_files {
+            true => Vec::new(),
+            false => output::write_stock_files(store, &layout, &catalogue, &changes, full)?,
+        };
         files.extend(copied.stable_names);
         let tables = write_tables(store, number, &catalogue)?;
         let (changed, mut totals) = write_changes(store, number, &changes)?;

@@ -875,12 +875,13 @@ fn quiet_link(mut bench: Workbench) -> Result<(), String> {
     }
 }
 
-/// Files of rows: `*.avro`.
+/// Files of rows.
 fn data_files(dir: &Path) -> usize {
-    let files = files_below(dir).into_iter();
-    files
-        .filter(|file| file.extension().is_some_and(|e| e == "avro"))
-        .count()
+    let is_data = |file: &std::path::PathBuf| {
+        let end = file.extension();
+        end.is_some_and(|end| end == "avro" || end == "parquet")
+    };
+    files_below(dir).into_iter().filter(is_data).count()
 }
 
 fn expired(mut bench: Workbench) -> Result<(), String> {
@@ -961,11 +962,13 @@ fn lost_precision(mut bench: Workbench) -> Result<(), String> {
     bench.restore_both_ways()
 }
 
+const AVRO: &[&str] = &["--format", "avro"];
+
 /// What docs/link-format.md says of the published taosdump: link by link under the own name, rows, deletes, drops, new
-/// tables and columns come back.
+/// tables and columns come back. It refuses links whose rows it can't read.
 fn published_restore(mut bench: Workbench) -> Result<(), String> {
     usual(&bench, USUAL)?;
-    bench.link(&[])?;
+    bench.link(AVRO)?;
     let changes = [
         rows("c1", 50, 100, 1, 7),
         rows("n1", 200, 5, 1, 7),
@@ -978,9 +981,18 @@ fn published_restore(mut bench: Workbench) -> Result<(), String> {
         "insert into $.c5 (ts, x) values (1704067200000, 5)".to_owned(),
     ];
     all(&bench, &changes)?;
-    bench.link(&[])?;
+    bench.link(AVRO)?;
+    let parquet = bench.path("parquet");
+    let base = bench.links.drain(..).collect::<Vec<_>>();
+    bench.try_link(&parquet, &[])?.expect_code(0)?;
+    bench.links = base;
     bench.sql("drop database $").map_err(|e| e.to_string())?;
     let stock = Installation::find().and_then(|found| Taosdump::stock(&found))?;
+    let parquet = parquet.display().to_string();
+    let refused = stock.run(bench.server, &bench.path(""), ["-i", &parquet]);
+    if refused.map_err(|e| e.to_string())?.code == Some(0) {
+        return Err("it restores a link without its rows, and says nothing".to_owned());
+    }
     for (link, expected) in bench.links.iter().zip(&bench.contents) {
         let link = link.display().to_string();
         stock

@@ -768,12 +768,14 @@ fn dies_in_dump(
         }
         let victim = choose(cluster, &chain)?;
         chain.at = (victim + 1) % cluster.servers.len();
-        let started = Run::of(&mut chain.command(cluster, &dirs, &["-T", "1"])?).map_err(text)?;
+        // A file for each table takes a while.
+        let slow = &["-T", "1", "--format", "avro"];
+        let started = Run::of(&mut chain.command(cluster, &dirs, slow)?).map_err(text)?;
         let whole = started.expect_code(0)?.wall;
         fs::remove_dir_all(chain.out()).map_err(text)?;
         chain.write(900)?;
 
-        let running = Running::start(&mut chain.command(cluster, &dirs, &["-T", "1"])?);
+        let running = Running::start(&mut chain.command(cluster, &dirs, slow)?);
         let running = running.map_err(text)?;
         match round % 2 {
             // While it reads rows.

@@ -206,7 +206,7 @@ impl Bench {
         let files = e2e::files_below(dir).into_iter();
         let data = files.filter(|path| {
             let end = path.extension().and_then(|end| end.to_str());
-            matches!(end, Some("avro" | "avro-tbtags"))
+            matches!(end, Some("avro" | "avro-tbtags" | "parquet"))
         });
         data.filter_map(|path| Some(fs::metadata(path).ok()?.len()))
             .sum()

@@ -6,18 +6,19 @@ use apache_avro::{Writer, types::Record};
 use model::catalogue::Catalogue;
 use repository::{
     layout::{self, Layout, MAIN_DBS_SQL},
-    link::{LinkError, MANIFEST, Manifest},
+    link::{DatabaseLink, LinkError, MANIFEST, Manifest},
 };
 use rows::avro::{DataFileError, record_schema};
 use server::ddl;
-use std::{collections::BTreeMap, io::Write as _, path::Path};
+use std::{io::Write as _, path::Path};
 use store::{Directory, FileEntry, Hashing, Staging, Store, StoreError};
 
 /// The output directory while a backup runs.
 pub(crate) struct Output {
     staging: Staging,
     id: i64,
-    directories: BTreeMap<String, String>,
+    /// How many databases it has.
+    databases: i64,
 }
 
 impl Output {
@@ -27,7 +28,7 @@ impl Output {
         Ok(Self {
             staging: Staging::open(out, id, &layout::is_leftover)?,
             id,
-            directories: BTreeMap::new(),
+            databases: 0,
         })
     }
 
@@ -38,21 +39,31 @@ impl Output {
 
     /// Names the files of a database.
     pub(crate) fn add_database(&mut self, catalogue: &Catalogue) -> Layout {
-        let database = &catalogue.database.name;
-        let id = self.id + self.directories.len() as i64;
-        let layout = Layout::new(database, id, catalogue.stables.keys());
-        self.directories
-            .insert(database.clone(), layout.directory().to_owned());
-        layout
+        let id = self.id + self.databases;
+        self.databases += 1;
+        Layout::new(&catalogue.database.name, id, catalogue.stables.keys())
     }
 
-    /// Writes the file that names the databases.
-    pub(crate) fn write_main_dbs_sql(&self, manifest: &Manifest) -> Result<FileEntry, StoreError> {
-        let mut text = layout::dbs_sql_header(&manifest.server);
-        for (database, directory) in &self.directories {
-            text.push_str(&format!("#!dumpdb: {database}: {directory}\n"));
+    /// Writes the file that names the databases to taosdump's own restore, if it can read any: it refuses a directory without
+    /// this file.
+    pub(crate) fn write_main_dbs_sql(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<Option<FileEntry>, StoreError> {
+        let readable = |database: &&DatabaseLink| {
+            let own = format!("{}/{MAIN_DBS_SQL}", database.directory);
+            manifest.files.iter().any(|file| file.path == own)
+        };
+        let mut text = String::new();
+        for database in manifest.databases.iter().filter(readable) {
+            let (name, directory) = (&database.database.name, &database.directory);
+            text.push_str(&format!("#!dumpdb: {name}: {directory}\n"));
         }
-        write_file(self.files(), MAIN_DBS_SQL.to_owned(), text.as_bytes())
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let text = layout::dbs_sql_header(&manifest.server) + &text;
+        write_file(self.files(), MAIN_DBS_SQL.to_owned(), text.as_bytes()).map(Some)
     }
 
     /// Makes everything durable, moves it to its place, and makes it a link.

@@ -44,6 +44,8 @@ pub(super) struct Copied {
     pub(super) stable_names: Vec<FileEntry>,
     /// The files that have rows of many tables.
     pub(super) row_files: Vec<RowFile>,
+    /// Whether rows are kept in such files, and not in one for each table.
+    pub(super) has_row_files: bool,
     /// What they have of each table; `None` if each table has a file of its own.
     pub(super) written: Option<WrittenTables>,
 }
@@ -158,6 +160,7 @@ pub(super) fn copy(
     Ok(Copied {
         failed,
         stable_names,
+        has_row_files: row_files.is_some(),
         row_files: row_files.unwrap_or_default(),
         written,
     })

@@ -140,6 +140,8 @@ fn damaged_base_of(bench: &mut Workbench, format: &str, ends: &[&str]) -> Result
         .try_link(&out, &["--format", format])?
         .expect_code(0)?;
     bench.links.push(out);
+    let content = bench.content().map_err(|e| e.to_string())?;
+    bench.contents.push(content);
     bench.sql(&rows("n", 100, 1)).map_err(|e| e.to_string())?;
     let out = bench.path(&format!("{format}-next"));
     let base = bench.links[0].clone();
@@ -171,9 +173,8 @@ fn damaged_base_of(bench: &mut Workbench, format: &str, ends: &[&str]) -> Result
         .try_link(&out, &["--check-base", "--format", format])?
         .expect_code(0)?;
     bench.links.push(out);
-    bench
-        .contents
-        .push(bench.content().map_err(|e| e.to_string())?);
+    let content = bench.content().map_err(|e| e.to_string())?;
+    bench.contents.push(content);
     bench.restore_both_ways()?;
     bench.drop_target().map_err(|e| e.to_string())
 }

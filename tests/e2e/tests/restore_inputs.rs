@@ -848,7 +848,7 @@ fn stable_keep(mut bench: Workbench) -> Result<(), String> {
             "insert into $.c using $.s tags (1) values (now, 1, 'x')",
         ],
     )?;
-    bench.link(&[])?;
+    bench.link(&["--format", "avro"])?;
     let keeps = |bench: &Workbench, database: &str| -> Result<Vec<Vec<String>>, String> {
         bench.c.execute("reset query cache").map_err(text)?;
         let query = format!(
@@ -867,7 +867,7 @@ fn stable_keep(mut bench: Workbench) -> Result<(), String> {
         ],
     ] {
         all(&bench, changes)?;
-        bench.link(&[])?;
+        bench.link(&["--format", "avro"])?;
         wanted.push(keeps(&bench, &bench.database)?);
     }
     // Programs that do not know the KEEP of a super table must not call these links damaged.

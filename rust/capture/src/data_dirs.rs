@@ -7,7 +7,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-use tdfiles::{FormatError, vnode_json::VnodeJson, vnodes_json::VnodesJson};
+use tdfiles::{FormatError, vnode_json::VnodeJson, vnodes_json::VnodesJson, wal::SegmentName};
 
 /// The data directories of one or more servers, as in `dataDir` of their taos.cfg.
 #[derive(Debug, Clone)]
@@ -72,6 +72,17 @@ impl DataDirs {
         }
         vnodes.sort_by_key(|vnode| vnode.vgroup);
         Ok(vnodes)
+    }
+
+    /// The vgroups that a server counts among its vnodes, and that have no directory.
+    pub fn lost(&self) -> Result<Vec<VgId>, CaptureError> {
+        let mut lost = Vec::new();
+        for dir in &self.dirs {
+            let listed = Listed::read(dir)?;
+            let live = listed.known.into_iter().flat_map(|known| known.live);
+            lost.extend(live.filter(|vgroup| !listed.primary.contains_key(vgroup)));
+        }
+        Ok(lost)
     }
 }
 
@@ -243,6 +254,18 @@ impl VnodeDir {
     pub fn data_dir(&self) -> &Path {
         let vnode = self.primary.parent();
         vnode.and_then(Path::parent).unwrap_or(&self.primary)
+    }
+
+    /// Whether there is any segment of a log. A server always keeps one.
+    pub fn has_log(&self) -> Result<bool, CaptureError> {
+        let wal = self.wal();
+        for entry in fs::read_dir(&wal).map_err(CaptureError::io(&wal))? {
+            let name = entry.map_err(CaptureError::io(&wal))?.file_name();
+            if name.to_str().and_then(SegmentName::parse).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) fn wal(&self) -> PathBuf {

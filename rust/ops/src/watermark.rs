@@ -294,6 +294,20 @@ pub(crate) fn cluster_of_dirs(dirs: &[PathBuf]) -> Result<String, WatermarkError
     }
 }
 
+/// How many dnodes data directories are of, and how many the cluster has, as far as the directories say it.
+pub(crate) fn dnodes(dirs: &[PathBuf]) -> (usize, usize) {
+    let mut given = BTreeSet::new();
+    let mut all = 0;
+    for dir in dirs {
+        let text = std::fs::read(dnode_json(dir)).unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        let listed = json.get("dnodes").and_then(|dnodes| dnodes.as_array());
+        all = all.max(listed.map_or(0, Vec::len));
+        given.extend(in_dnode_json(&text, "dnodeId"));
+    }
+    (given.len(), all)
+}
+
 /// What says which cluster a server is of. Only its primary directory has it.
 fn dnode_json(dir: &Path) -> PathBuf {
     dir.join("dnode").join("dnode.json")

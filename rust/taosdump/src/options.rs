@@ -325,9 +325,10 @@ impl Found {
                                 .to_owned(),
                         );
                     }
-                    if self.no_flush || self.login.host.is_some() {
+                    let asks = self.login.host.is_some() || self.login.port != 0;
+                    if self.no_flush || asks {
                         return Err(
-                            "--offline asks no server; leave -h and --no-flush out".to_owned()
+                            "--offline asks no server; leave -h, -P and --no-flush out".to_owned()
                         );
                     }
                 }

@@ -459,10 +459,31 @@ fn torn_record(installation: &Installation, taosdump: &Taosdump) -> Result<(), S
     }
     let other = Server::start(installation).map_err(text)?;
     let rows = restore(taosdump, &other, "d", &[link], &whole)?;
-    match rows {
-        90 => Ok(()),
-        rows => Err(format!("{rows} rows")),
+    if rows != 90 {
+        return Err(format!("{rows} rows"));
     }
+    // Its first record that matters is damaged, and then there is none at all.
+    for damage in [true, false] {
+        match damage {
+            true => {
+                let mut flipped = bytes.clone();
+                flipped[60] ^= 1;
+                std::fs::write(newest, flipped).map_err(text)?;
+            }
+            false => {
+                for segment in &segments {
+                    std::fs::remove_file(segment).map_err(text)?;
+                }
+            }
+        }
+        let out = dir.path().join(format!("damaged{damage}"));
+        let run = Run::of(&mut offline(taosdump, &server, &["d"], None, &out));
+        let run = run.map_err(text)?.expect_code(3)?;
+        if !run.output().contains("its log can't be read to its end") {
+            return Err(run.output());
+        }
+    }
+    Ok(())
 }
 
 /// Of a table with a damaged block the other rows are in the link, and other tables are whole.
@@ -559,6 +580,12 @@ fn vnode_gone(installation: &Installation, taosdump: &Taosdump) -> Result<(), St
     std::fs::rename(&vnode, &aside).map_err(text)?;
     let run = Run::of(&mut offline(taosdump, &server, &["d"], None, &other));
     run.map_err(text)?.expect_code(3)?;
+    let all = dir.path().join("all");
+    let run = Run::of(&mut offline(taosdump, &server, &[], None, &all));
+    let run = run.map_err(text)?.expect_code(3)?;
+    if !run.output().contains("counts it among its vnodes") {
+        return Err(run.output());
+    }
     let held = tables(&open(&other)?)?.len();
     if !(1..10).contains(&held) || tables(&open(&full)?)?.len() != held {
         return Err(format!("{held} tables of 10"));

@@ -86,6 +86,22 @@ pub enum BackupError {
         /// The data directory.
         path: std::path::PathBuf,
     },
+    /// Nothing of what is wanted can be read.
+    #[error("nothing that is wanted can be read from the data directories: {problems}")]
+    NothingReadable {
+        /// What is wrong.
+        problems: String,
+    },
+    /// The link would be written into a data directory.
+    #[error(
+        "the output {out} lies in the data directory {path}, which is only read; give another directory"
+    )]
+    OutputInData {
+        /// The output.
+        out: std::path::PathBuf,
+        /// The data directory.
+        path: std::path::PathBuf,
+    },
     /// The data directories hold nothing.
     #[error("the given data directories hold no database")]
     NoDatabaseHere,
@@ -161,6 +177,8 @@ impl MayPass for BackupError {
             | Self::NoDatabaseHere
             | Self::NotHere { .. }
             | Self::InUse { .. }
+            | Self::NothingReadable { .. }
+            | Self::OutputInData { .. }
             | Self::UnknownDatabase(_)
             | Self::Records(_)
             | Self::Schema { .. } => false,

@@ -15,10 +15,13 @@ use capture::{
     database, is_in_use,
 };
 use model::{Progress, Unit, Version, VgId};
-use plan::detect::{self, Request, Since};
+use plan::{
+    detect::{self, DetectError, Request, Since},
+    window::WindowWidth,
+};
 use repository::link::{Link, Manifest};
 use server::restore_record;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Stands where links of a server say its version.
 const VERSION: &str = "unknown: made from its files alone";
@@ -33,6 +36,13 @@ pub(super) fn make(
         if is_in_use(dir)? {
             return Err(BackupError::InUse { path: dir.clone() });
         }
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if real(&job.out).starts_with(real(dir)) {
+            return Err(BackupError::OutputInData {
+                out: job.out.clone(),
+                path: dir.clone(),
+            });
+        }
     }
     let cluster = watermark::cluster_of_dirs(&job.data_dirs)?;
     let base = job
@@ -40,7 +50,8 @@ pub(super) fn make(
         .as_ref()
         .map(|base| base::open(base, &cluster, job.check_base, progress))
         .transpose()?;
-    let mut held = vnodes(job)?;
+    let mut outcome = Outcome::default();
+    let mut held = vnodes(job, &mut outcome)?;
     let databases = databases(&job.databases, &held)?;
     base::must_know_one_of(base.as_ref(), &databases)?;
 
@@ -49,9 +60,12 @@ pub(super) fn make(
         VERSION.to_owned(),
         base.as_ref().map(Link::as_base),
     );
-    let mut outcome = Outcome::default();
-    for (number, name) in databases.iter().enumerate() {
+    if job.databases == Databases::All {
+        outcome.note_what_is_elsewhere(job)?;
+    }
+    for name in &databases {
         progress.go_on()?;
+        let number = manifest.databases.len();
         let replicas = held.remove(name).unwrap_or_default();
         let offline = Offline {
             job,
@@ -59,8 +73,15 @@ pub(super) fn make(
             progress,
             name,
         };
-        let done = offline.database(&mut out, number, replicas, &mut outcome)?;
+        let done = match offline.database(&mut out, number, replicas, &mut outcome) {
+            Err(error) if base.is_none() && concerns_only(&error) => {
+                outcome.failures.push(format!("database {name}: {error}"));
+                None
+            }
+            done => done?,
+        };
         manifest.failures.append(&mut outcome.failures);
+        let Some(done) = done else { continue };
         let failures = done.failed.iter().map(ToString::to_string);
         manifest.failures.extend(failures);
         manifest.not_covered.extend(done.not_covered);
@@ -68,6 +89,29 @@ pub(super) fn make(
         manifest.databases.push(done.link);
         outcome.notes.extend(done.notes);
         outcome.failed.extend(done.failed);
+    }
+    if manifest.databases.is_empty() {
+        return Err(BackupError::NothingReadable {
+            problems: manifest.failures.join("; "),
+        });
+    }
+    for before in base.iter().flat_map(|base| &base.manifest.databases) {
+        let name = &before.database.name;
+        if !databases.contains(name) {
+            let text = format!(
+                "database {name} of the base is not in this link; a restore leaves it as the base has it"
+            );
+            match job.databases {
+                Databases::All => outcome.note(text),
+                Databases::Named(_) => outcome.notes.push(text),
+            }
+        }
+    }
+    for dir in &job.data_dirs {
+        // A server that was started meanwhile may have changed what was read.
+        if is_in_use(dir)? {
+            return Err(BackupError::InUse { path: dir.clone() });
+        }
     }
     manifest.not_covered.push(
         "users, privileges, functions, topics, streams, views and TSMAs, if there are any: only a running server tells them"
@@ -102,13 +146,29 @@ impl Default for Outcome {
 }
 
 /// By database the vnodes that the directories have, several of a vgroup where several of its replicas are given.
-fn vnodes(job: &BackupJob) -> Result<BTreeMap<String, Vec<VnodeDir>>, BackupError> {
+fn vnodes(
+    job: &BackupJob,
+    outcome: &mut Outcome,
+) -> Result<BTreeMap<String, Vec<VnodeDir>>, BackupError> {
     let mut held: BTreeMap<String, Vec<VnodeDir>> = BTreeMap::new();
     for vnode in DataDirs::new(job.data_dirs.clone())?.replicas()? {
-        let database = vnode.config()?.database;
-        held.entry(database).or_default().push(vnode);
+        match vnode.config() {
+            Ok(config) => held.entry(config.database).or_default().push(vnode),
+            Err(error) => outcome.note(format!(
+                "vgroup {} can't be read, and nobody knows which database it is of: {error}",
+                vnode.vgroup
+            )),
+        }
     }
     Ok(held)
+}
+
+/// Whether other databases may be read all the same.
+fn concerns_only(error: &BackupError) -> bool {
+    matches!(
+        error,
+        BackupError::Capture(_) | BackupError::Detect(DetectError::Capture(_))
+    )
 }
 
 fn databases(
@@ -153,7 +213,7 @@ impl Offline<'_> {
         number: usize,
         replicas: Vec<VnodeDir>,
         outcome: &mut Outcome,
-    ) -> Result<Done, BackupError> {
+    ) -> Result<Option<Done>, BackupError> {
         let known = known(self.base, self.name)?;
         let step = format!("reading the catalogue of {}", self.name);
         self.progress
@@ -184,6 +244,10 @@ impl Offline<'_> {
                 ),
             });
         }
+        let Some((_, first)) = catalogues.first() else {
+            return Ok(None);
+        };
+        let precision = first.vnode.precision;
         let since = match (self.base, &known) {
             (Some(base), Some(known)) => {
                 let checkpoint = base::read_checkpoint(base, &known.link)?;
@@ -201,7 +265,11 @@ impl Offline<'_> {
             window: None,
         };
         let by_log = match tails.iter().all(|(.., tail)| tail.obstacle.is_none()) {
-            true => Some(detect::with_rows(vnodes.clone(), &request, self.progress)?),
+            true => match detect::with_rows(vnodes.clone(), &request, self.progress) {
+                // It is tried without the log.
+                Err(DetectError::Capture(_)) => None,
+                found => Some(found?),
+            },
             false => None,
         };
         let (found, rows) = match by_log {
@@ -209,7 +277,14 @@ impl Offline<'_> {
             _ => {
                 outcome.note_tails(self.name, &tails);
                 request.source = SourceChoice::Tsdb;
-                detect::with_rows(vnodes, &request, self.progress)?
+                match detect::with_rows(vnodes.clone(), &request, self.progress) {
+                    // With a width that is given, a full link needs no index of a file before its rows are read.
+                    Err(DetectError::Capture(_)) if known.is_none() => {
+                        request.window = Some(WindowWidth::choose(precision, Vec::new()));
+                        detect::with_rows(vnodes, &request, self.progress)?
+                    }
+                    found => found?,
+                }
             }
         };
         let rows: BTreeMap<VgId, RowView> = rows
@@ -240,7 +315,7 @@ impl Offline<'_> {
                 damage.map(|text| format!("vgroup {vgroup} of database {}: {text}", self.name)),
             );
         }
-        Ok(done)
+        Ok(Some(done))
     }
 
     /// Of the replicas of a vgroup the one whose committed files hold most. Replicas that can't be read are named.
@@ -264,14 +339,15 @@ impl Offline<'_> {
                 }
             };
             of = of.max(catalogue.vnode.replicas);
-            let tail = Tail::read(dir, catalogue.vnode.committed);
-            let tail = tail.unwrap_or_else(|error| {
+            let tail = Tail::read(dir, &catalogue);
+            let tail = tail.unwrap_or_else(|error| Tail::unreadable(&error));
+            if let Some(damage) = &tail.damage {
                 outcome.note(format!(
-                    "vgroup {} of database {}: its log can't be read, so nobody knows what it has that is not in the link: {error}",
+                    "vgroup {} of database {}: its log can't be read to its end, so nobody knows what it had that is not in the link: \
+                     {damage}",
                     dir.vgroup, self.name
                 ));
-                Tail::unreadable(&error)
-            });
+            }
             newest = newest.max(tail.to);
             let is_better = best
                 .as_ref()
@@ -292,10 +368,12 @@ impl Offline<'_> {
             ));
             return Ok(None);
         };
+        let readable = replicas.len() - problems.len();
         for problem in problems {
-            outcome
-                .notes
-                .push(format!("another replica was taken: {problem}"));
+            outcome.note(format!(
+                "database {}: a replica that can't be read may hold more than the one that was taken: {problem}",
+                self.name
+            ));
         }
         let vgroup = best.dir.vgroup;
         best.tail.to = newest;
@@ -309,12 +387,11 @@ impl Offline<'_> {
                 self.name
             ));
         }
-        if (replicas.len() as i64) < of {
+        if (readable as i64) < of {
             outcome.note(format!(
-                "vgroup {vgroup} of database {} has {of} replicas, of which {} were given: another one may hold more; give the data \
-                 directories of all dnodes",
-                self.name,
-                replicas.len()
+                "vgroup {vgroup} of database {} has {of} replicas, of which {readable} could be read: another one may hold more; give the \
+                 data directories of all dnodes",
+                self.name
             ));
         }
         Ok(Some(best))
@@ -351,12 +428,14 @@ struct Tail {
     obstacle: Option<String>,
     /// What is said of its end, if it was not written to its end.
     cut_off: Option<String>,
+    /// What is said of it, if it is damaged or not there, so that nobody knows what it had.
+    damage: Option<String>,
 }
 
 impl Tail {
-    fn read(dir: &VnodeDir, committed: Version) -> Result<Self, CaptureError> {
+    fn read(dir: &VnodeDir, of: &catalogue::Catalogue) -> Result<Self, CaptureError> {
         let start = Start {
-            version: committed,
+            version: of.vnode.committed,
             known: None,
         };
         let mut obstacle = None;
@@ -367,18 +446,30 @@ impl Tail {
             }
             Ok(())
         })?;
-        let mut cut_off = None;
+        let (mut cut_off, mut damage) = (None, None);
         for reason in report.coverage.reasons {
             match reason.code {
                 ReasonCode::BareVersion => {}
                 ReasonCode::TailNotCovered => cut_off = Some(reason.text),
+                ReasonCode::WalCorrupt
+                | ReasonCode::WalGap
+                | ReasonCode::WalPruned
+                | ReasonCode::WalEncrypted
+                | ReasonCode::WalUnknownMessage => drop(damage.get_or_insert(reason.text)),
                 _ => drop(obstacle.get_or_insert(reason.text)),
             }
+        }
+        if of.vnode.wal_level > 0 && !dir.has_log()? {
+            damage.get_or_insert_with(|| "there is no log".to_owned());
+        }
+        if let Some(damage) = &damage {
+            obstacle.get_or_insert_with(|| damage.clone());
         }
         Ok(Self {
             to: report.coverage.to.max(dir.newest_logged()?),
             obstacle,
             cut_off,
+            damage,
         })
     }
 
@@ -387,11 +478,30 @@ impl Tail {
             to: Version::BEGINNING,
             obstacle: Some(error.to_string()),
             cut_off: None,
+            damage: Some(error.to_string()),
         }
     }
 }
 
 impl Outcome {
+    /// Names what the directories say is somewhere else.
+    fn note_what_is_elsewhere(&mut self, job: &BackupJob) -> Result<(), BackupError> {
+        let (given, all) = watermark::dnodes(&job.data_dirs);
+        if given < all {
+            self.note(format!(
+                "the cluster has {all} dnodes, and the data directories of {given} were given: databases that are only on the others \
+                 are not in the link"
+            ));
+        }
+        for vgroup in DataDirs::new(job.data_dirs.clone())?.lost()? {
+            self.note(format!(
+                "vgroup {vgroup}: the server counts it among its vnodes, and its directory is not there; nobody knows which database \
+                 it is of"
+            ));
+        }
+        Ok(())
+    }
+
     /// Names what is only in the logs.
     fn note_tails(&mut self, database: &str, tails: &[(VgId, Version, Tail)]) {
         let mut obstacles = tails
@@ -403,7 +513,8 @@ impl Outcome {
         for (vgroup, committed, tail) in tails.iter().filter(|(_, at, tail)| tail.to > *at) {
             self.note(format!(
                 "vgroup {vgroup} of database {database}: the link is the state at version {committed}, as last committed; versions \
-                 {} to {} are only in the log and not in the link ({why}); a link that is made once the server runs again has them",
+                 {} to {} are only in the log and not in the link ({why}); a link that is made once the server runs again has what the \
+                 server still reads of them",
                 committed.next(),
                 tail.to
             ));

@@ -178,7 +178,9 @@ fn parquet_file() -> Result<Vec<u8>, Box<dyn Error>> {
     let encoded = encode(&layout, batch, &|uid| {
         Some(if uid == Uid(1) { "d1" } else { "d2" })
     })?;
-    let mut writer = FileWriter::over(Vec::new(), "file", "file".to_owned(), layout)?;
+    // Columns that do not hold a value of their type are raw.
+    let layout = layout.with_raw(&encoded.raw);
+    let mut writer = FileWriter::over(Vec::new(), "file", "file".to_owned(), Arc::new(layout))?;
     writer.write(&encoded.batch)?;
     Ok(writer.finish()?.0)
 }

@@ -1,13 +1,13 @@
 //! Finding vnodes and their files in one or more data directories (tiers).
 
-use crate::CaptureError;
+use crate::{CaptureError, wal_segments::segment_names};
 use model::{Version, VgId};
 use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
-use tdfiles::{FormatError, vnode_json::VnodeJson, vnodes_json::VnodesJson, wal::SegmentName};
+use tdfiles::{FormatError, vnode_json::VnodeJson, vnodes_json::VnodesJson};
 
 /// The data directories of one or more servers, as in `dataDir` of their taos.cfg.
 #[derive(Debug, Clone)]
@@ -258,14 +258,7 @@ impl VnodeDir {
 
     /// Whether there is any segment of a log. A server always keeps one.
     pub fn has_log(&self) -> Result<bool, CaptureError> {
-        let wal = self.wal();
-        for entry in fs::read_dir(&wal).map_err(CaptureError::io(&wal))? {
-            let name = entry.map_err(CaptureError::io(&wal))?.file_name();
-            if name.to_str().and_then(SegmentName::parse).is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(!segment_names(&self.wal())?.is_empty())
     }
 
     pub(crate) fn wal(&self) -> PathBuf {

@@ -52,9 +52,8 @@ pub(crate) fn open_all(
 /// requests holds (TSDB_SYNC_LOG_BUFFER_SIZE).
 const UNDER_WAY: i64 = 4096;
 
-/// Opens the segments from the one that can hold `since + 1` on, and the one before if requests in there may have been
-/// under way at that time.
-fn open_segments(wal: &Path, since: Version) -> Result<Opened, CaptureError> {
+/// The segments that there are, in their order.
+pub(crate) fn segment_names(wal: &Path) -> Result<Vec<(SegmentName, PathBuf)>, CaptureError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(wal).map_err(CaptureError::io(wal))? {
         let entry = entry.map_err(CaptureError::io(wal))?;
@@ -63,6 +62,13 @@ fn open_segments(wal: &Path, since: Version) -> Result<Opened, CaptureError> {
         }
     }
     names.sort();
+    Ok(names)
+}
+
+/// Opens the segments from the one that can hold `since + 1` on, and the one before if requests in there may have been
+/// under way at that time.
+fn open_segments(wal: &Path, since: Version) -> Result<Opened, CaptureError> {
+    let names = segment_names(wal)?;
     let first_needed = names
         .iter()
         .rposition(|(name, _)| name.first <= since.next())

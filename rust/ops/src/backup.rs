@@ -193,26 +193,12 @@ fn make(
     };
     for (number, database) in databases.iter().enumerate() {
         let done = backup.database(&mut out, number, database)?;
-        let failures = done.failed.iter().map(ToString::to_string);
-        manifest.failures.extend(failures);
-        manifest.not_covered.extend(done.not_covered);
-        manifest.files.extend(done.files);
-        manifest.databases.push(done.link);
-        notes.extend(done.notes);
-        failed.extend(done.failed);
+        done.join(&mut manifest, &mut notes, &mut failed);
     }
     manifest
         .not_covered
         .extend(uncovered::functions(connection)?);
-    let held = |name: &String| databases.contains(name);
-    for before in base.iter().flat_map(|base| &base.manifest.databases) {
-        if !held(&before.database.name) {
-            notes.push(format!(
-                "database {} of the base is not in this link; a restore leaves it as the base has it",
-                before.database.name
-            ));
-        }
-    }
+    notes.extend(left_out(base.as_ref(), &databases));
     watch.is_over();
     let link = finish(out, manifest, &job.out, progress)?;
     Ok(BackupOutcome {
@@ -222,6 +208,17 @@ fn make(
         notes,
         failed,
     })
+}
+
+/// Says which databases of the base are not among those of the link.
+fn left_out(base: Option<&Link>, databases: &[String]) -> impl Iterator<Item = String> {
+    let before = base.into_iter().flat_map(|base| &base.manifest.databases);
+    let names = before.map(|before| &before.database.name);
+    names
+        .filter(|name| !databases.contains(name))
+        .map(|name| {
+            format!("database {name} of the base is not in this link; a restore leaves it as the base has it")
+        })
 }
 
 /// Writes the last files and makes the output a link.
@@ -323,6 +320,19 @@ pub(crate) struct Done {
     pub(crate) notes: Vec<String>,
     /// Whether a table has BLOB columns.
     pub(crate) has_blobs: bool,
+}
+
+impl Done {
+    /// Adds it to the link, and what is said of it to what is said of the others.
+    fn join(self, manifest: &mut Manifest, notes: &mut Vec<String>, failed: &mut Vec<FailedTable>) {
+        let failures = self.failed.iter().map(ToString::to_string);
+        manifest.failures.extend(failures);
+        manifest.not_covered.extend(self.not_covered);
+        manifest.files.extend(self.files);
+        manifest.databases.push(self.link);
+        notes.extend(self.notes);
+        failed.extend(self.failed);
+    }
 }
 
 /// Does it, and again while the server is busy with something that it needs: while a vgroup moves to another dnode, or has

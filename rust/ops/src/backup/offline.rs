@@ -7,14 +7,14 @@
 
 use super::{
     BackupError, BackupJob, BackupOutcome, Changed, Databases, Done, Output, Source, Writing, base,
-    finish, known,
+    finish, known, left_out,
 };
 use crate::watermark;
 use capture::{
     CaptureError, Change, DataDirs, ReasonCode, RowView, SourceChoice, Start, VnodeDir, catalogue,
     database, is_in_use,
 };
-use model::{Progress, Unit, Version, VgId};
+use model::{FailedTable, Progress, Unit, Version, VgId};
 use plan::{
     detect::{self, DetectError, Request, Since},
     window::WindowWidth,
@@ -82,29 +82,17 @@ pub(super) fn make(
         };
         manifest.failures.append(&mut outcome.failures);
         let Some(done) = done else { continue };
-        let failures = done.failed.iter().map(ToString::to_string);
-        manifest.failures.extend(failures);
-        manifest.not_covered.extend(done.not_covered);
-        manifest.files.extend(done.files);
-        manifest.databases.push(done.link);
-        outcome.notes.extend(done.notes);
-        outcome.failed.extend(done.failed);
+        done.join(&mut manifest, &mut outcome.notes, &mut outcome.failed);
     }
     if manifest.databases.is_empty() {
         return Err(BackupError::NothingReadable {
             problems: manifest.failures.join("; "),
         });
     }
-    for before in base.iter().flat_map(|base| &base.manifest.databases) {
-        let name = &before.database.name;
-        if !databases.contains(name) {
-            let text = format!(
-                "database {name} of the base is not in this link; a restore leaves it as the base has it"
-            );
-            match job.databases {
-                Databases::All => outcome.note(text),
-                Databases::Named(_) => outcome.notes.push(text),
-            }
+    for text in left_out(base.as_ref(), &databases) {
+        match job.databases {
+            Databases::All => outcome.note(text),
+            Databases::Named(_) => outcome.notes.push(text),
         }
     }
     for dir in &job.data_dirs {
@@ -119,30 +107,20 @@ pub(super) fn make(
     );
     Ok(BackupOutcome {
         link: finish(out, manifest, &job.out, progress)?,
-        exact: outcome.lacks_nothing,
+        exact: !outcome.lacks_something,
         notes: outcome.notes,
         failed: outcome.failed,
     })
 }
 
 /// What is said of all databases.
+#[derive(Default)]
 struct Outcome {
     failures: Vec<String>,
-    failed: Vec<model::FailedTable>,
+    failed: Vec<FailedTable>,
     notes: Vec<String>,
-    /// Whether nothing is known that a server might still have.
-    lacks_nothing: bool,
-}
-
-impl Default for Outcome {
-    fn default() -> Self {
-        Self {
-            failures: Vec::new(),
-            failed: Vec::new(),
-            notes: Vec::new(),
-            lacks_nothing: true,
-        }
-    }
+    /// Whether something is known that is not in the link, though a server might still have it.
+    lacks_something: bool,
 }
 
 /// By database the vnodes that the directories have, several of a vgroup where several of its replicas are given.
@@ -221,7 +199,7 @@ impl Offline<'_> {
         let (mut vnodes, mut catalogues, mut tails) = (Vec::new(), Vec::new(), Vec::new());
         for replicas in by_vgroup(replicas) {
             self.progress.go_on()?;
-            let Some(chosen) = self.furthest(&replicas, outcome)? else {
+            let Some(chosen) = self.furthest(&replicas, outcome) else {
                 continue;
             };
             tails.push((
@@ -319,11 +297,7 @@ impl Offline<'_> {
     }
 
     /// Of the replicas of a vgroup the one whose committed files hold most. Replicas that can't be read are named.
-    fn furthest(
-        &self,
-        replicas: &[VnodeDir],
-        outcome: &mut Outcome,
-    ) -> Result<Option<Chosen>, BackupError> {
+    fn furthest(&self, replicas: &[VnodeDir], outcome: &mut Outcome) -> Option<Chosen> {
         let (mut best, mut newest, mut of) = (None::<Chosen>, Version::BEGINNING, 1);
         let mut problems = Vec::new();
         for dir in replicas {
@@ -366,7 +340,7 @@ impl Offline<'_> {
                 self.name,
                 problems.join("; ")
             ));
-            return Ok(None);
+            return None;
         };
         let readable = replicas.len() - problems.len();
         for problem in problems {
@@ -394,7 +368,7 @@ impl Offline<'_> {
                 self.name
             ));
         }
-        Ok(Some(best))
+        Some(best)
     }
 
     /// What is missing where the vgroups do not cover all names of tables.
@@ -523,7 +497,7 @@ impl Outcome {
 
     /// Says something for which the link is not all that there is.
     fn note(&mut self, text: String) {
-        self.lacks_nothing = false;
+        self.lacks_something = true;
         self.notes.push(text);
     }
 }

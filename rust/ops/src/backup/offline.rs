@@ -383,7 +383,7 @@ impl Offline<'_> {
             if first > next {
                 break;
             }
-            next = next.max(last + 1);
+            next = next.max(last.saturating_add(1));
         }
         (next <= i64::from(u32::MAX)).then(|| {
             format!(

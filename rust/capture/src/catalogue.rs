@@ -13,7 +13,7 @@ use crate::{
     data_dirs::{exists, is_in_use},
     retry::{ATTEMPTS, pause},
 };
-use model::{OwnedValue, SchemaVersion, Suid, Uid, Version};
+use model::{OwnedValue, SchemaVersion, Suid, TableId, Uid, Version};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -35,11 +35,13 @@ pub struct Catalogue {
     pub vnode: VnodeJson,
     /// The super tables, also those without a table in this vnode.
     pub super_tables: BTreeMap<Suid, SuperTable>,
-    /// The child and normal tables, by uid.
+    /// The child and normal tables, by uid; without those that are unchanged.
     pub tables: BTreeMap<Uid, Table>,
+    /// The tables that are what they were at an earlier version, ascending.
+    pub unchanged: Vec<Uid>,
     /// Every version of the columns of the super and normal tables, also of those that were dropped.
     pub schemas: BTreeMap<(Uid, SchemaVersion), Schema>,
-    /// The names of what else there is: virtual tables, and what the server makes for itself.
+    /// What else there is: virtual tables, and what the server makes for itself.
     pub not_covered: Vec<String>,
 }
 
@@ -77,10 +79,28 @@ pub enum Kind {
     },
 }
 
+/// Which tables are known already, and read again only if they were altered.
+pub struct UnlessAltered<'k> {
+    /// The version at which they are known, or an earlier one.
+    pub since: Version,
+    /// Whether a table is one of them.
+    pub has: &'k dyn Fn(TableId) -> bool,
+}
+
 impl VnodeDir {
     /// Reads the catalogue as it was last committed.
     pub fn catalogue(&self) -> Result<Catalogue, CaptureError> {
-        self.read_catalogue(&|vnode, meta| collect(vnode.clone(), meta))
+        let nothing_is_known = UnlessAltered {
+            since: Version::BEGINNING,
+            has: &|_| false,
+        };
+        self.catalogue_but(&nothing_is_known)
+    }
+
+    /// Reads the catalogue as it was last committed, but for the tables that are known and were not altered since. Children of
+    /// a super table that was altered since are all read.
+    pub fn catalogue_but(&self, known: &UnlessAltered<'_>) -> Result<Catalogue, CaptureError> {
+        self.read_catalogue(&|vnode, meta| collect(vnode.clone(), meta, known))
     }
 
     /// Reads something of the catalogue as it was last committed; `read` may be called several times.
@@ -185,13 +205,32 @@ fn open(path: &Path) -> Result<File, CaptureError> {
     File::open(path).map_err(CaptureError::io(PathBuf::from(path)))
 }
 
-fn collect(vnode: VnodeJson, meta: &mut Meta<File>) -> Result<Catalogue, FormatError> {
+fn collect(
+    vnode: VnodeJson,
+    meta: &mut Meta<File>,
+    known: &UnlessAltered<'_>,
+) -> Result<Catalogue, FormatError> {
     let super_tables = meta.super_tables()?.into_iter();
     let super_tables: BTreeMap<Suid, SuperTable> =
         super_tables.map(|table| (table.suid, table)).collect();
+    let is_unchanged = |(id, version): &(TableId, Version)| {
+        let super_table = super_tables.get(&id.suid);
+        let is_super = id.uid.0 == id.suid.0;
+        *version <= known.since
+            && super_table.is_none_or(|super_table| super_table.version <= known.since)
+            && !is_super
+            && (known.has)(*id)
+    };
+    // Ascending, as ids are.
+    let unchanged: Vec<Uid> = meta
+        .ids()
+        .filter(is_unchanged)
+        .map(|(id, _)| id.uid)
+        .collect();
     let mut tables = BTreeMap::new();
     let mut not_covered = Vec::new();
-    meta.tables(|table| -> Result<(), FormatError> {
+    let is_changed = |id: TableId| unchanged.binary_search(&id.uid).is_err();
+    meta.tables(is_changed, |table| -> Result<(), FormatError> {
         let (options, kind) = match table.kind {
             TableKind::Child(child) => {
                 let super_table = super_tables.get(&child.suid);
@@ -211,8 +250,16 @@ fn collect(vnode: VnodeJson, meta: &mut Meta<File>) -> Result<Catalogue, FormatE
                 let columns = normal.columns;
                 (normal.options, Kind::Normal { columns })
             }
-            TableKind::Virtual | TableKind::Other(_) => {
-                not_covered.push(table.name.to_str().into_owned());
+            TableKind::VirtualNormal => {
+                not_covered.push(format!("virtual normal table {}", table.name));
+                return Ok(());
+            }
+            TableKind::VirtualChild => {
+                not_covered.push(format!("virtual child table {}", table.name));
+                return Ok(());
+            }
+            TableKind::Other(kind) => {
+                not_covered.push(format!("table {} of type {kind}", table.name));
                 return Ok(());
             }
         };
@@ -221,8 +268,14 @@ fn collect(vnode: VnodeJson, meta: &mut Meta<File>) -> Result<Catalogue, FormatE
             ttl_days,
             comment,
         } = options;
+        let name = name(table.name)?;
+        if comment.is_some_and(|text| std::str::from_utf8(text).is_err()) {
+            not_covered.push(format!(
+                "bytes that are not UTF-8 in the comment of table {name}"
+            ));
+        }
         let entry = Table {
-            name: name(table.name)?,
+            name,
             version: table.version,
             created_ms,
             ttl_days,
@@ -241,6 +294,7 @@ fn collect(vnode: VnodeJson, meta: &mut Meta<File>) -> Result<Catalogue, FormatE
         vnode,
         super_tables,
         tables,
+        unchanged,
         schemas,
         not_covered,
     })

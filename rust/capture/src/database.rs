@@ -6,10 +6,15 @@
 
 use crate::catalogue::{Catalogue as VnodeCatalogue, Kind};
 use model::{
-    ColumnId, OwnedValue, Precision, Suid, VgId,
-    catalogue::{Catalogue, Column, Database, Schema, SuperTable, Table, quoted, with_options},
+    ColumnId, OwnedValue, Precision, Suid, Uid, VgId,
+    catalogue::{
+        Catalogue, Column, Database, Schema, SuperTable, Table, Tables, quoted, with_options,
+    },
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use tdfiles::{
     meta::SuperTable as StoredSuperTable,
     schema::{Column as StoredColumn, Schema as StoredSchema},
@@ -45,6 +50,8 @@ pub struct Before<'a> {
     pub database: &'a Database,
     /// Its super tables.
     pub stables: &'a [SuperTable],
+    /// Its tables: those that vnodes say are unchanged are taken from here.
+    pub tables: &'a Tables,
 }
 
 /// Puts the catalogues of a database's vnodes together.
@@ -61,7 +68,7 @@ pub fn join(
                 precision: Precision::Milliseconds,
             },
             stables: BTreeMap::new(),
-            tables: BTreeMap::new(),
+            tables: Tables::new(),
             not_covered: Vec::new(),
             unreadable: BTreeMap::new(),
             unreadable_stables: BTreeMap::new(),
@@ -75,13 +82,32 @@ pub fn join(
     }
     let stables = newest_stables(vnodes);
     joined.stables(&stables, before);
+    if let Some(before) = before {
+        joined.catalogue.tables = unchanged(vnodes, before.tables);
+    }
     for (vgroup, vnode) in vnodes {
         joined.tables(*vgroup, vnode, &stables);
-        let others = vnode.not_covered.iter();
-        let others = others.map(|name| format!("{name}, which is no child or normal table"));
+        let others = vnode.not_covered.iter().cloned();
         joined.catalogue.not_covered.extend(others);
     }
+    let Catalogue {
+        tables, unreadable, ..
+    } = &mut joined.catalogue;
+    tables.retain(|table| !unreadable.contains_key(&table.name));
     joined
+}
+
+/// The tables that are what they were before.
+fn unchanged(vnodes: &[(VgId, VnodeCatalogue)], before: &Tables) -> Tables {
+    let unchanged = vnodes.iter().flat_map(|(_, vnode)| &vnode.unchanged);
+    let mut unchanged: Vec<Uid> = unchanged.copied().collect();
+    if unchanged.is_empty() {
+        return Tables::new();
+    }
+    unchanged.sort_unstable();
+    let mut tables = before.clone();
+    tables.retain(|table| unchanged.binary_search(&table.uid).is_ok());
+    tables
 }
 
 /// The super tables, each with its newest columns and tags.
@@ -177,6 +203,10 @@ impl FileCatalogue {
         stables: &BTreeMap<Suid, StoredSuperTable>,
     ) {
         let mut orders: HashMap<Suid, TagOrder> = HashMap::new();
+        let names = stables
+            .values()
+            .map(|stable| (stable.suid, Arc::from(&*stable.name)));
+        let names: HashMap<Suid, Arc<str>> = names.collect();
         for (uid, stored) in &vnode.tables {
             let name = &stored.name;
             let mut table = Table {
@@ -199,7 +229,7 @@ impl FileCatalogue {
                     let order = orders
                         .entry(*suid)
                         .or_insert_with(|| TagOrder::of(&here.tags, &newest.tags));
-                    table.stable = Some(newest.name.clone());
+                    table.stable = names.get(suid).cloned();
                     let children = self.tags.0.entry(newest.name.clone()).or_default();
                     children.push((name.clone(), order.values(tags)));
                 }
@@ -212,10 +242,10 @@ impl FileCatalogue {
                             .insert(name.clone(), reason.to_owned());
                         continue;
                     }
-                    table.schema = Some(schema);
+                    table.schema = Some(Box::new(schema));
                 }
             }
-            if let Some(other) = self.catalogue.tables.insert(name.clone(), table) {
+            if let Some(other) = self.catalogue.tables.insert(table) {
                 let reason = format!(
                     "vgroups {} and {vgroup} both have a table of this name",
                     other.vgroup
@@ -223,10 +253,6 @@ impl FileCatalogue {
                 self.catalogue.unreadable.insert(name.clone(), reason);
             }
         }
-        let unreadable = &self.catalogue.unreadable;
-        self.catalogue
-            .tables
-            .retain(|name, _| !unreadable.contains_key(name));
     }
 }
 

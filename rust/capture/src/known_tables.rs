@@ -53,7 +53,10 @@ impl KnownTables {
 
     fn collect(at: Version, meta: &mut Meta<File>, wanted: &Wanted) -> Result<Self, FormatError> {
         let mut known = Self {
-            suids: meta.ids().map(|table| (table.uid, table.suid)).collect(),
+            suids: meta
+                .ids()
+                .map(|(table, _)| (table.uid, table.suid))
+                .collect(),
             ..Self::none(at)
         };
         let suids = &known.suids;

@@ -6,8 +6,11 @@
 
 use crate::{DataType, Precision, Suid, Uid, VgId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+pub use tables::{SharedNames, Tables};
+
+mod tables;
 
 /// Everything SQL says about a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +19,8 @@ pub struct Catalogue {
     pub database: Database,
     /// Its super tables by name.
     pub stables: BTreeMap<String, SuperTable>,
-    /// Its child and normal tables by name.
-    pub tables: BTreeMap<String, Table>,
+    /// Its child and normal tables.
+    pub tables: Tables,
     /// What it holds that a backup does not: virtual tables, topics, streams and the like.
     pub not_covered: Vec<String>,
     /// Tables that the server itself can't read any more, and why. They are not in `tables`.
@@ -215,15 +218,15 @@ pub struct Table {
     pub uid: Uid,
     /// Its vgroup.
     pub vgroup: VgId,
-    /// Its super table; `None` for a normal table.
+    /// Its super table; `None` for a normal table. Children share the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stable: Option<String>,
+    pub stable: Option<Arc<str>>,
     /// A digest of its tag values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<TagsDigest>,
-    /// A normal table's columns and options.
+    /// A normal table's columns and options. In a box, as there are many more children.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schema: Option<Schema>,
+    pub schema: Option<Box<Schema>>,
     /// Its TTL in days; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ttl: i64,
@@ -243,7 +246,8 @@ pub struct TagsDigest(pub [u8; 16]);
 
 impl From<TagsDigest> for String {
     fn from(digest: TagsDigest) -> Self {
-        let digits = digest.0.iter().map(|byte| format!("{byte:02x}"));
+        let halves = digest.0.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        let digits = halves.filter_map(|half| char::from_digit(half.into(), 16));
         digits.collect()
     }
 }
@@ -352,8 +356,8 @@ impl Catalogue {
     /// A table's columns.
     pub fn schema_of<'a>(&'a self, table: &'a Table) -> Option<&'a Schema> {
         match &table.stable {
-            Some(stable) => self.stables.get(stable).map(|stable| &stable.schema),
-            None => table.schema.as_ref(),
+            Some(stable) => self.stables.get(&**stable).map(|stable| &stable.schema),
+            None => table.schema.as_deref(),
         }
     }
 }

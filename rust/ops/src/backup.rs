@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `base` | looks at the link that this one follows |
 //! | `found` | finds what changed |
+//! | `catalogue` | reads which tables there are |
 //! | `offline` | makes a link without a server, from what its directories hold |
 //! | `sources` | chooses the vnodes that are read, and waits until they are complete |
 //! | `changes` | compares the catalogue with that of the base, and adds the changed rows |
@@ -26,6 +27,7 @@
 mod base;
 mod bitmaps;
 mod blobs;
+mod catalogue;
 mod changes;
 mod deletes;
 mod error;
@@ -51,8 +53,8 @@ use crate::{
 use ::rows::avro::Compression;
 use capture::{ReasonCode, RowView, database::FileTags};
 use model::{
-    FailedId, FailedTable, Key, KeySpan, Progress, Unit, VgId,
-    catalogue::{self, Catalogue},
+    FailedId, FailedTable, Key, KeySpan, Progress, Uid, Unit, VgId,
+    catalogue::{Catalogue, SharedNames, Table, keep_seconds},
     retry::while_busy,
 };
 use output::Output;
@@ -64,7 +66,7 @@ use server::{
     cluster, database as databases, restore_record, tables, uncovered,
 };
 use sources::Replicated;
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, panic::resume_unwind, path::PathBuf, sync::Arc, thread};
 use store::{Directory, FileEntry, Store, StoreError};
 
 /// What to back up, and how.
@@ -270,17 +272,11 @@ struct Backup<'a> {
 pub(crate) struct Writing<'a> {
     pub(crate) job: &'a BackupJob,
     pub(crate) base: Option<&'a Link>,
-    pub(crate) source: Source<'a>,
+    /// Who is asked for what the files can't give. Without a server, rows that they can't give are missing.
+    pub(crate) server: Option<Server<'a>>,
+    /// Where tags come from, if not from the server.
+    pub(crate) tags: Option<&'a FileTags>,
     pub(crate) progress: &'a dyn Progress,
-}
-
-/// Where tags come from, and those rows that the server's committed files can't give.
-#[derive(Clone, Copy)]
-pub(crate) enum Source<'a> {
-    /// A server is asked.
-    Server(Server<'a>),
-    /// There is none. Tags come from the files as well, and rows that these can't give are missing.
-    Files(&'a FileTags),
 }
 
 /// A server that is asked.
@@ -358,16 +354,25 @@ impl Backup<'_> {
         number: usize,
         database: &str,
     ) -> Result<Done, BackupError> {
-        let known = known(self.base, database)?;
         self.progress.go_on()?;
         let step = format!("finding what changed in {database}");
         self.progress.step(&step, Unit::Vnodes, 0);
-        let found = self.detect(database, known.as_ref())?;
+        let base = self.base;
+        // The server commits meanwhile.
+        let (found, known) = thread::scope(|scope| {
+            let known = scope.spawn(|| known(base, database));
+            let found = self.detect(database, base.and_then(|base| base.database(database)));
+            (
+                found,
+                known.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            )
+        });
+        let (found, known) = (found?, known?);
         self.progress.go_on()?;
         let step = format!("reading the catalogue of {database}");
         self.progress.step(&step, Unit::Tables, 0);
-        let catalogue =
-            self.patiently(|| Ok(server::catalogue::read(self.connection, database)?))?;
+        let told = self.patiently(|| self.catalogue(database, known.as_ref(), &found))?;
+        let catalogue = told.catalogue;
         // Rows come from the leaders: it is their memory that must have been flushed before BLOBs are read.
         if let Some(vgroup) = found.followers.first()
             && has_blobs(&catalogue)
@@ -386,15 +391,17 @@ impl Backup<'_> {
         let writing = Writing {
             job: self.job,
             base: self.base,
-            source: Source::Server(Server {
+            server: Some(Server {
                 library: self.library,
                 connection: self.connection,
                 watch: self.watch,
             }),
+            tags: told.tags.as_ref(),
             progress: self.progress,
         };
         let mut done = writing.write(out, number, catalogue, known.as_ref(), changed)?;
         done.notes.extend(found.notes);
+        done.notes.extend(told.notes);
         done.notes
             .extend(blobs::note(&done, &found.vnodes, &found.plan)?);
         Ok(done)
@@ -407,13 +414,6 @@ impl Writing<'_> {
         attempt: impl FnMut() -> Result<T, BackupError>,
     ) -> Result<T, BackupError> {
         patiently(self.progress, attempt)
-    }
-
-    fn server(&self) -> Option<&Server<'_>> {
-        match &self.source {
-            Source::Server(server) => Some(server),
-            Source::Files(_) => None,
-        }
     }
 
     /// When the database was created; `None` if it is gone.
@@ -442,7 +442,7 @@ impl Writing<'_> {
 
         let mut failed = Vec::new();
         for (table, reason) in &catalogue.unreadable {
-            let before = known.and_then(|known| known.tables.get(table));
+            let before = known.and_then(|known| known.tables.shared(table));
             failed.push(FailedTable {
                 database: database.clone(),
                 name: table.clone(),
@@ -451,11 +451,11 @@ impl Writing<'_> {
             });
             // It stays what it was in the base.
             if let Some(before) = before {
-                catalogue.tables.insert(table.clone(), before.clone());
+                catalogue.tables.insert(Arc::clone(before));
             }
         }
         failed.extend(keep_unreadable_stables(&mut catalogue, known));
-        let created = match self.server() {
+        let created = match &self.server {
             Some(server) => self.created(server, database)?,
             None => None,
         };
@@ -469,7 +469,7 @@ impl Writing<'_> {
         let copied = rows::copy(self, store, &layout, &catalogue, &mut changes, changed)?;
         notes.extend(changes.notes.iter().cloned());
         failed.extend(copied.failed);
-        if let Some(server) = self.server() {
+        if let Some(server) = &self.server {
             let connection = server.connection;
             notes.extend(origin::note(connection, &catalogue, known)?);
             failed.extend(self.patiently(|| altered_meanwhile(connection, &catalogue, &changes))?);
@@ -487,7 +487,7 @@ impl Writing<'_> {
             false => output::write_stock_files(store, &layout, &catalogue, &changes, full)?,
         };
         files.extend(copied.stable_names);
-        let tables = write_tables(store, number, &catalogue)?;
+        let tables = self.write_tables(store, number, &catalogue, known)?;
         let (changed, mut totals) = write_changes(store, number, &changes)?;
         totals.bytes += copied
             .row_files
@@ -539,11 +539,42 @@ impl Writing<'_> {
         })
     }
 
+    /// Writes the list of tables. Where it is that of the base, the base's file is copied.
+    fn write_tables(
+        &self,
+        store: &dyn Store,
+        number: usize,
+        catalogue: &Catalogue,
+        known: Option<&Known>,
+    ) -> Result<FileEntry, LinkError> {
+        let name = format!("incremental/{number}.tables.zst");
+        let same = known.filter(|known| known.tables.is_shared_with(&catalogue.tables));
+        if let (Some(base), Some(known)) = (self.base, same) {
+            let bytes = base.store.get(&known.link.tables.path)?;
+            let written = output::write_file(store, name, &bytes)?;
+            if written.sha256 != known.link.tables.sha256 {
+                return Err(LinkError::Damaged {
+                    place: base.store.place(&known.link.tables.path),
+                    problem: "it was changed while it was read".to_owned(),
+                });
+            }
+            return Ok(FileEntry {
+                rows: known.link.tables.rows,
+                ..written
+            });
+        }
+        let mut list = ListWriter::create(store, name)?;
+        for table in catalogue.tables.values() {
+            list.add(table)?;
+        }
+        list.finish()
+    }
+
     /// The rows that the server hid when the base was made, as they were older than KEEP, and shows again now that KEEP
     /// is longer. Their versions are old, so no plan names them.
     fn reappeared(&self, known: &Known, now: &Catalogue) -> Option<KeySpan> {
-        let before = catalogue::keep_seconds(&known.link.database.create)?;
-        if catalogue::keep_seconds(&now.database.create)? <= before {
+        let before = keep_seconds(&known.link.database.create)?;
+        if keep_seconds(&now.database.create)? <= before {
             return None;
         }
         let started: jiff::Timestamp = self.base?.manifest.started.parse().ok()?;
@@ -577,7 +608,7 @@ fn altered_meanwhile(
         };
         match (&table.stable, &table.schema) {
             (Some(stable), _) => {
-                if let Some(stable) = catalogue.stables.get(stable) {
+                if let Some(stable) = catalogue.stables.get(&**stable) {
                     let id = FailedId::SuperTable(stable.suid);
                     copied.insert(&stable.name, (id, &stable.schema, &stable.comment));
                 }
@@ -619,14 +650,18 @@ fn known(base: Option<&Link>, database: &str) -> Result<Option<Known>, BackupErr
     let Some(link) = base.database(database) else {
         return Ok(None);
     };
-    let mut tables = BTreeMap::new();
-    base.tables(link, &mut |table| {
-        tables.insert(table.name.clone(), table);
+    let mut stables = SharedNames::default();
+    let mut tables = Vec::new();
+    base.tables(link, &mut |mut table| {
+        if let Some(stable) = &mut table.stable {
+            *stable = stables.get(stable);
+        }
+        tables.push(Arc::new(table));
         Ok(())
     })?;
     Ok(Some(Known {
         link: link.clone(),
-        tables,
+        tables: tables.into_iter().collect(),
     }))
 }
 
@@ -647,14 +682,18 @@ fn keep_unreadable_stables(catalogue: &mut Catalogue, known: Option<&Known>) -> 
         if let Some(before) = before {
             catalogue.stables.insert(name.clone(), before.clone());
         }
-        catalogue.tables.retain(|child, table| {
-            if table.stable.as_ref() != Some(name) {
-                return true;
+        let is_child = |table: &&Table| table.stable.as_deref() == Some(&**name);
+        let children = catalogue.tables.values().filter(is_child);
+        let children: Vec<(String, Uid)> = children
+            .map(|child| (child.name.clone(), child.uid))
+            .collect();
+        for (child, uid) in children {
+            catalogue.tables.remove(&child);
+            let before = known.and_then(|known| known.tables.shared(&child));
+            if let Some(before) = before.filter(|before| before.uid == uid) {
+                catalogue.tables.insert(Arc::clone(before));
             }
-            let before = known.and_then(|known| known.tables.get(child));
-            let before = before.filter(|before| before.uid == table.uid);
-            before.map(|before| *table = before.clone()).is_some()
-        });
+        }
     }
     failed
 }
@@ -664,7 +703,7 @@ fn is_readable(catalogue: &Catalogue, name: &str) -> bool {
     let stable = catalogue
         .tables
         .get(name)
-        .and_then(|table| table.stable.as_ref());
+        .and_then(|table| table.stable.as_deref());
     !catalogue.unreadable.contains_key(name)
         && !stable.is_some_and(|stable| catalogue.unreadable_stables.contains_key(stable))
 }
@@ -687,22 +726,10 @@ fn has_blobs(catalogue: &Catalogue) -> bool {
     let tables = catalogue
         .tables
         .values()
-        .filter_map(|table| table.schema.as_ref());
+        .filter_map(|table| table.schema.as_deref());
     stables
         .chain(tables)
         .any(model::catalogue::Schema::has_blobs)
-}
-
-fn write_tables(
-    store: &dyn Store,
-    number: usize,
-    catalogue: &Catalogue,
-) -> Result<FileEntry, LinkError> {
-    let mut list = ListWriter::create(store, format!("incremental/{number}.tables.zst"))?;
-    for table in catalogue.tables.values() {
-        list.add(table)?;
-    }
-    list.finish()
 }
 
 fn write_changes(

@@ -5,13 +5,14 @@
 
 use bitmap::BlockState;
 use model::{
-    Cancelled, KeySpan, LinkId, Precision, Progress, Uid, Version, VgId, catalogue::Table,
+    Cancelled, KeySpan, LinkId, Precision, Progress, Uid, Version, VgId,
+    catalogue::{Table, Tables},
 };
 use plan::window::WindowWidth;
 use repository::{
     bitmaps::{Bitmaps, TableBlocks},
     chain::{self, PathError},
-    link::{DatabaseLink, Link, LinkError, MANIFEST, Tables},
+    link::{DatabaseLink, Link, LinkError, MANIFEST},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -188,7 +189,7 @@ struct State {
 fn tables(link: &Link, database: &DatabaseLink) -> Result<Tables, LinkError> {
     let mut tables = Tables::new();
     link.tables(database, &mut |table| {
-        tables.insert(table.name.clone(), table);
+        tables.insert(table);
         Ok(())
     })?;
     Ok(tables)
@@ -302,7 +303,7 @@ impl States {
                 TableDiff {
                     uid,
                     name: table.map(|table| table.name.clone()),
-                    stable: table.and_then(|table| table.stable.clone()),
+                    stable: table.and_then(|table| table.stable.as_deref().map(str::to_owned)),
                     blocks,
                 }
             });

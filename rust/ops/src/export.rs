@@ -7,7 +7,7 @@
 use crate::{
     backup::{
         self, BackupError, BackupJob, BackupOutcome, Changed, Databases, Known, RowsFormat, Server,
-        Source, Writing, output::Output,
+        Writing, output::Output,
     },
     watch::{self, Watch, Work},
     watermark,
@@ -16,7 +16,7 @@ use bitmap::BlockState;
 use capture::KnownVnode;
 use model::{
     DbId, Progress, Uid, Unit, Version, VgId,
-    catalogue::{Catalogue, Table},
+    catalogue::{Catalogue, Table, Tables},
 };
 use plan::{Ordinals, Plan, TablePlan, checkpoint::Checkpoint, report::Blocks};
 use repository::link::{DatabaseLink, Manifest, Totals};
@@ -113,7 +113,8 @@ fn copy(
     let writing = Writing {
         job: &job,
         base: None,
-        source: Source::Server(Server {
+        tags: None,
+        server: Some(Server {
             library,
             connection: &connection,
             watch,
@@ -190,11 +191,12 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
         sha256: String::new(),
         rows: 0,
     };
-    let mut tables = now.tables.clone();
     // Without digests all tags count as changed: a plan does not say whether they did.
-    for table in tables.values_mut() {
-        table.tags = None;
-    }
+    let without_tags = |table: &Table| Table {
+        tags: None,
+        ..table.clone()
+    };
+    let mut tables: Tables = now.tables.values().map(without_tags).collect();
     let gone = |name: &str, uid: Uid, vgroup: VgId| Table {
         name: name.to_owned(),
         uid,
@@ -222,7 +224,7 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
         } else {
             // A request to create a table is logged even if the table exists, and what it replaces may have gone
             // without a name: so whatever has the name goes. No table has this uid.
-            tables.insert(name.clone(), gone(name, Uid(0), table.vgroup));
+            tables.insert(gone(name, Uid(0), table.vgroup));
         }
     }
     for (table, name) in named().filter(|(table, _)| table.state != BlockState::New) {
@@ -233,7 +235,7 @@ fn before(now: &Catalogue, plan: &Plan) -> Known {
             continue;
         }
         // Dropped, in the plan or since; perhaps another one has its name now.
-        tables.insert(name.clone(), gone(name, table.table.uid, table.vgroup));
+        tables.insert(gone(name, table.table.uid, table.vgroup));
     }
     let link = DatabaseLink {
         database: now.database.clone(),
@@ -280,7 +282,7 @@ mod tests {
             vgroup: VgId(2),
             stable: None,
             tags: None,
-            schema: Some(schema),
+            schema: Some(Box::new(schema)),
             ttl: 0,
             comment: None,
         };
@@ -291,7 +293,7 @@ mod tests {
                 precision: Precision::Milliseconds,
             },
             stables: BTreeMap::new(),
-            tables: [("t".to_owned(), table)].into(),
+            tables: [table].into_iter().collect(),
             not_covered: Vec::new(),
             unreadable_stables: Default::default(),
             unreadable: BTreeMap::new(),

@@ -43,7 +43,7 @@ use plan::{Plan, Step};
 use crate::watch::{self, Watch, Work};
 use model::{
     FailedId, FailedTable, Progress, Unit,
-    catalogue::{Schema, Table, with_options},
+    catalogue::{Schema, Table, Tables, with_options},
 };
 use parking_lot::Mutex;
 use repository::{
@@ -377,10 +377,10 @@ impl Apply<'_> {
     }
 
     /// The tables of the catalogue that changed; all others need no looking up.
-    fn tables(&self) -> Result<BTreeMap<String, Table>, RestoreError> {
-        let mut tables = BTreeMap::new();
+    fn tables(&self) -> Result<Tables, RestoreError> {
+        let mut tables = Tables::new();
         self.link.tables(self.database, &mut |table| {
-            tables.insert(table.name.clone(), table);
+            tables.insert(table);
             Ok(())
         })?;
         Ok(tables)
@@ -458,10 +458,10 @@ impl Apply<'_> {
     /// The columns and tags that the link has for a table.
     fn schema_of<'t>(&'t self, table: &'t Table) -> Option<&'t Schema> {
         let Some(stable) = &table.stable else {
-            return table.schema.as_ref();
+            return table.schema.as_deref();
         };
         let mut stables = self.database.stables.iter();
-        let found = stables.find(|known| known.name == *stable);
+        let found = stables.find(|known| *known.name == **stable);
         found.map(|stable| &stable.schema)
     }
 }

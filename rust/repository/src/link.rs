@@ -23,12 +23,13 @@ pub use crate::{
 };
 
 use crate::{bitmaps::Bitmaps, list, manifest::FORMAT};
-use model::{LinkId, Progress, catalogue::Table, sealed};
-use sha2::{Digest, Sha256};
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
+use model::{
+    LinkId, Progress,
+    catalogue::{Table, Tables},
+    sealed,
 };
+use sha2::{Digest, Sha256};
+use std::{collections::HashSet, sync::Arc};
 use store::{FileEntry, Store, hex, is_plain};
 
 /// Why a link does not follow another one.
@@ -293,9 +294,6 @@ impl Link {
     }
 }
 
-/// The tables of a database by name.
-pub type Tables = BTreeMap<String, Table>;
-
 /// What lists of tables and changes contradict each other in, if anything: a restore would leave it out, or do it twice
 /// at a time.
 pub fn disagreement(
@@ -308,13 +306,16 @@ pub fn disagreement(
         if !seen.insert(&change.name) {
             return Some(format!("table {:?} is changed twice", change.name));
         }
-        (change.uid.is_some() && !tables.contains_key(&change.name))
+        (change.uid.is_some() && !tables.contains(&change.name))
             .then(|| format!("table {:?} is changed and not listed", change.name))
     });
     wrong.or_else(|| {
         let created = changes.iter().filter(|change| change.create);
         let created: HashSet<&String> = created.map(|change| &change.name).collect();
-        let mut names = tables.keys().filter(|_| !database.incremental);
+        let mut names = tables
+            .values()
+            .map(|table| &table.name)
+            .filter(|_| !database.incremental);
         let name = names.find(|name| !created.contains(name))?;
         Some(format!(
             "the link holds everything, and table {name:?} is listed and not created"

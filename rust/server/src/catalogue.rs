@@ -4,8 +4,8 @@ use crate::{Connection, SqlError, database, sql, tables::if_there, uncovered};
 use model::{
     MayPass, Precision, Suid, Uid, Value, VgId,
     catalogue::{
-        Catalogue, Coding, Column, ColumnSize, ColumnType, Database, Schema, SuperTable, Table,
-        after_name, after_parenthesis, database_options,
+        Catalogue, Coding, Column, ColumnSize, ColumnType, Database, Schema, SharedNames,
+        SuperTable, Table, Tables, after_name, after_parenthesis, database_options,
     },
 };
 use std::{
@@ -67,31 +67,37 @@ fn of_one_table(error: CatalogueError) -> Result<String, CatalogueError> {
 
 /// Reads a database's catalogue. Tag values are not read here.
 pub fn read(connection: &Connection, database: &str) -> Result<Catalogue, CatalogueError> {
-    let reader = Reader {
-        connection,
-        database,
-        in_database: sql::text(database),
-    };
-    let info = reader.database()?;
-    let mut not_covered = Vec::new();
-    let (mut stables, unreadable_stables) = reader.stables(&mut not_covered)?;
-    let (tables, unreadable) = reader.tables(&mut not_covered)?;
-    not_covered.extend(uncovered::of_database(connection, database, &stables)?);
+    let mut catalogue = read_but_tables(connection, database)?;
+    let reader = Reader::new(connection, database);
+    reader.tables(&mut catalogue)?;
+    // The server looks through the columns of all tables for this.
     if let Some(ids) = reader.column_ids("SUPER_TABLE")? {
-        for stable in stables.values_mut() {
+        for stable in catalogue.stables.values_mut() {
             set_ids(&mut stable.schema, ids.get(&stable.name));
         }
     }
-    let mut catalogue = Catalogue {
-        database: info,
-        stables,
-        tables,
-        not_covered,
-        unreadable,
-        unreadable_stables,
-    };
     reader.normal_tables(&mut catalogue)?;
     Ok(catalogue)
+}
+
+/// Reads a database's catalogue without its child and normal tables, and without the ids of columns.
+pub fn read_but_tables(
+    connection: &Connection,
+    database: &str,
+) -> Result<Catalogue, CatalogueError> {
+    let reader = Reader::new(connection, database);
+    let info = reader.database()?;
+    let mut not_covered = Vec::new();
+    let (stables, unreadable_stables) = reader.stables(&mut not_covered)?;
+    not_covered.extend(uncovered::of_database(connection, database, &stables)?);
+    Ok(Catalogue {
+        database: info,
+        stables,
+        tables: Tables::new(),
+        not_covered,
+        unreadable: Unreadable::new(),
+        unreadable_stables,
+    })
 }
 
 /// What can't be read, and why.
@@ -113,7 +119,15 @@ struct Reader<'a> {
     in_database: String,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(connection: &'a Connection, database: &'a str) -> Self {
+        Self {
+            connection,
+            database,
+            in_database: sql::text(database),
+        }
+    }
+
     fn database(&self) -> Result<Database, CatalogueError> {
         let create = match database::create_statement(self.connection, self.database) {
             Err(error) if error.is_no_database() => None,
@@ -183,17 +197,19 @@ impl Reader<'_> {
         Ok((stables, unreadable))
     }
 
-    fn tables(
-        &self,
-        not_covered: &mut Vec<String>,
-    ) -> Result<(BTreeMap<String, Table>, Unreadable), CatalogueError> {
+    fn tables(&self, catalogue: &mut Catalogue) -> Result<(), CatalogueError> {
+        let Catalogue {
+            tables,
+            not_covered,
+            unreadable,
+            ..
+        } = catalogue;
+        let mut stables = SharedNames::default();
         let query = format!(
             "SELECT table_name, stable_name, uid, vgroup_id, `ttl`, table_comment, type \
              FROM information_schema.ins_tables WHERE db_name = {}",
             self.in_database
         );
-        let mut tables = BTreeMap::new();
-        let mut unreadable = Unreadable::new();
         self.connection.query(&query)?.for_each(|row| {
             let name = row.text(0);
             if row.get(0).as_str().is_none() {
@@ -202,7 +218,7 @@ impl Reader<'_> {
             }
             let kind = row.text(6);
             let stable = match kind.as_str() {
-                "CHILD_TABLE" => Some(row.text(1)),
+                "CHILD_TABLE" => Some(stables.get(&row.text(1))),
                 "NORMAL_TABLE" => None,
                 _ => {
                     not_covered.push(format!("{} {name}", kind.to_lowercase().replace('_', " ")));
@@ -224,12 +240,11 @@ impl Reader<'_> {
                 schema: None,
                 ttl: row.get(4).as_i64().unwrap_or(0),
                 comment: comment(row.get(5), &format!("table {name}"), not_covered),
-                name: name.clone(),
+                name,
             };
-            tables.insert(name, table);
+            tables.insert(table);
             Ok::<_, CatalogueError>(())
-        })?;
-        Ok((tables, unreadable))
+        })
     }
 
     fn normal_tables(&self, catalogue: &mut Catalogue) -> Result<(), CatalogueError> {
@@ -241,48 +256,37 @@ impl Reader<'_> {
             return Ok(());
         }
         let ids = self.column_ids("NORMAL_TABLE")?;
-        let mut gone = Vec::new();
-        for table in catalogue
+        let normal = catalogue
             .tables
-            .values_mut()
-            .filter(|table| table.stable.is_none())
-        {
-            let schema = schema(
-                self.connection,
-                self.database,
-                &table.name,
-                table.comment.as_deref(),
-            );
-            let schema = match schema {
-                Ok(schema) => schema,
-                Err(error) => {
-                    let reason = of_one_table(error)?;
-                    catalogue.unreadable.insert(table.name.clone(), reason);
-                    gone.push(table.name.clone());
-                    continue;
-                }
-            };
-            match schema {
-                Some(schema) if schema.has_lost_precision() => {
+            .values()
+            .filter(|table| table.stable.is_none());
+        let normal: Vec<(String, Option<String>)> = normal
+            .map(|table| (table.name.clone(), table.comment.clone()))
+            .collect();
+        for (name, comment) in normal {
+            let schema = schema(self.connection, self.database, &name, comment.as_deref());
+            let unreadable = match schema {
+                Err(error) => Some(of_one_table(error)?),
+                Ok(None) => None,
+                Ok(Some(schema)) if schema.has_lost_precision() => {
                     let reason = "the server has lost the precision of its DECIMAL columns when a column was dropped, \
                                   and can't read their values any more; copy what is left of it into a new table and \
                                   drop this one";
-                    catalogue
-                        .unreadable
-                        .insert(table.name.clone(), reason.to_owned());
-                    gone.push(table.name.clone());
+                    Some(reason.to_owned())
                 }
-                Some(mut schema) => {
+                Ok(Some(mut schema)) => {
                     if let Some(ids) = &ids {
-                        set_ids(&mut schema, ids.get(&table.name));
+                        set_ids(&mut schema, ids.get(&name));
                     }
-                    table.schema = Some(schema);
+                    let change = |table: &mut Table| table.schema = Some(Box::new(schema));
+                    catalogue.tables.change(&name, change);
+                    continue;
                 }
-                None => gone.push(table.name.clone()),
-            }
-        }
-        for name in gone {
+            };
             catalogue.tables.remove(&name);
+            if let Some(reason) = unreadable {
+                catalogue.unreadable.insert(name, reason);
+            }
         }
         Ok(())
     }

@@ -46,6 +46,13 @@ struct Live {
 }
 
 impl Live {
+    fn id(&self) -> TableId {
+        TableId {
+            suid: self.suid,
+            uid: self.uid,
+        }
+    }
+
     fn is_super(&self) -> bool {
         self.uid.0 == self.suid.0
     }
@@ -93,13 +100,10 @@ impl<S: ReadAt> Meta<S> {
         self.live.is_empty()
     }
 
-    /// The ids of all tables, ascending by their own; a super table has its own as that of its super table.
-    pub fn ids(&self) -> impl Iterator<Item = TableId> + '_ {
-        let live = self.live.iter();
-        live.map(|live| TableId {
-            suid: live.suid,
-            uid: live.uid,
-        })
+    /// The ids of all tables, ascending by their own; a super table has its own as that of its super table. With each the
+    /// version of the request that created or altered it last.
+    pub fn ids(&self) -> impl Iterator<Item = (TableId, Version)> + '_ {
+        self.live.iter().map(|live| (live.id(), live.version))
     }
 
     /// The super tables.
@@ -112,12 +116,17 @@ impl<S: ReadAt> Meta<S> {
         Ok(tables)
     }
 
-    /// Calls `visit` with every table but the super tables, in the order in which they were created or altered last.
+    /// Calls `visit` with every table of which `wanted` is true but the super tables, in the order in which they were created
+    /// or altered last.
     pub fn tables<E: From<FormatError>>(
         &mut self,
+        wanted: impl Fn(TableId) -> bool,
         mut visit: impl FnMut(Table<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.entries(|live| !live.is_super(), |entry| visit(Table::parse(entry)?))
+        self.entries(
+            |live| !live.is_super() && wanted(live.id()),
+            |entry| visit(Table::parse(entry)?),
+        )
     }
 
     /// Calls `visit` with the versions of the columns of each super and normal table. Types are as wide as they were in
@@ -165,6 +174,9 @@ impl<S: ReadAt> Meta<S> {
     ) -> Result<(), E> {
         let live = &self.live;
         let mut missing = live.iter().filter(|live| wanted(live)).count();
+        if missing == 0 {
+            return Ok(());
+        }
         let mut last = None;
         self.tdb.scan(self.entries, |entry| -> Result<(), E> {
             let mut key = key(entry);

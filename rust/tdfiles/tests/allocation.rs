@@ -152,12 +152,15 @@ fn parse(bytes: &[u8], paged: &[u8]) {
     }
     if let Ok(mut meta) = Tdb::open(bytes, vec![bytes], 1024).and_then(Meta::open) {
         let super_tables = meta.super_tables().unwrap_or_default();
-        let _ = meta.tables(|table| {
-            if let (TableKind::Child(child), Some(of)) = (table.kind, super_tables.first()) {
-                let _ = child.tags.values(&of.tags);
-            }
-            Ok::<_, FormatError>(())
-        });
+        let _ = meta.tables(
+            |_| true,
+            |table| {
+                if let (TableKind::Child(child), Some(of)) = (table.kind, super_tables.first()) {
+                    let _ = child.tags.values(&of.tags);
+                }
+                Ok::<_, FormatError>(())
+            },
+        );
         let _ = meta.schemas(|_, _| Ok::<_, FormatError>(()));
     }
     let size = bytes.len() as u64;

@@ -375,7 +375,7 @@ impl Tables {
             let suid = table
                 .stable
                 .as_ref()
-                .map_or(Suid(0), |stable| catalogue.stables[stable].suid);
+                .map_or(Suid(0), |stable| catalogue.stables[&**stable].suid);
             let Some(schema) = catalogue.schema_of(table) else {
                 return Err(format!("table {} has no schema", table.name).into());
             };

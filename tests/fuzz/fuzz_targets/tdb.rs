@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let super_tables = meta.super_tables().unwrap_or_default();
-    let _ = meta.tables(|table| -> Result<(), FormatError> {
+    let _ = meta.tables(|_| true, |table| -> Result<(), FormatError> {
         if let TableKind::Child(child) = table.kind {
             for super_table in &super_tables {
                 if let Ok(values) = child.tags.values(&super_table.tags) {

@@ -298,11 +298,13 @@ impl Maker {
             name: (*name).to_owned(),
             uid: uid(name),
             vgroup: VgId(2),
-            stable: (*name != "n").then(|| "s".to_owned()),
+            stable: (*name != "n").then(|| "s".into()),
             tags: (*name != "n").then_some(TagsDigest([0; 16])),
-            schema: (*name == "n").then(|| Schema {
-                tags: Vec::new(),
-                ..schema()
+            schema: (*name == "n").then(|| {
+                Box::new(Schema {
+                    tags: Vec::new(),
+                    ..schema()
+                })
             }),
             ttl: 0,
             comment: None,

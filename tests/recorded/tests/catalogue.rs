@@ -197,16 +197,19 @@ fn read(main: &[u8], journals: Vec<&[u8]>) -> Result<usize, FormatError> {
     let mut meta = Meta::open(Tdb::open(main, journals, 1024)?)?;
     let super_tables = meta.super_tables()?;
     let mut tables = 0;
-    meta.tables(|table| -> Result<(), FormatError> {
-        tables += 1;
-        if let TableKind::Child(child) = table.kind {
-            let of = super_tables.iter().find(|table| table.suid == child.suid);
-            if let Some(of) = of {
-                child.tags.values(&of.tags)?;
+    meta.tables(
+        |_| true,
+        |table| -> Result<(), FormatError> {
+            tables += 1;
+            if let TableKind::Child(child) = table.kind {
+                let of = super_tables.iter().find(|table| table.suid == child.suid);
+                if let Some(of) = of {
+                    child.tags.values(&of.tags)?;
+                }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     meta.schemas(|_, _| Ok::<_, FormatError>(()))?;
     meta.names(|_, _| Ok::<_, FormatError>(()))?;
     Ok(tables)

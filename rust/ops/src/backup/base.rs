@@ -6,7 +6,7 @@ use capture::VnodeDir;
 use model::{Progress, Unit, catalogue};
 use plan::checkpoint::Checkpoint;
 use repository::link::{DatabaseLink, Link, LinkError};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 use store::Store;
 
 /// Opens the base, if it can be followed: a link on a base that can't be restored could not be restored either. That
@@ -120,5 +120,5 @@ pub(super) fn check_ids(
 /// What the base says about a database.
 pub(crate) struct Known {
     pub(crate) link: DatabaseLink,
-    pub(crate) tables: BTreeMap<String, catalogue::Table>,
+    pub(crate) tables: catalogue::Tables,
 }

@@ -13,7 +13,7 @@ use model::{
 };
 use plan::{BlockPlan, Plan};
 use repository::bitmaps::{Bitmaps, TableBlocks};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use store::{FileEntry, Store, StoreError};
 
 /// What is known when everything else of a database is written.
@@ -66,9 +66,12 @@ impl Facts<'_> {
             };
             bitmaps.tables.insert(table.uid, blocks);
         }
-        let now: HashSet<Uid> = self.catalogue.tables.values().map(|t| t.uid).collect();
-        let before = self.known.iter().flat_map(|known| known.tables.values());
-        for gone in before.filter(|before| !now.contains(&before.uid)) {
+        let now = Some(&self.catalogue.tables);
+        let before = self.known.iter().flat_map(|known| known.tables.beside(now));
+        for (gone, now) in before {
+            if now.is_some_and(|now| now.uid == gone.uid) {
+                continue;
+            }
             let blocks = TableBlocks::new(gone.vgroup, BlockState::Deleted);
             bitmaps.tables.insert(gone.uid, blocks);
         }
@@ -162,6 +165,7 @@ mod tests {
     use capture::{Reason, ReasonCode, SourceKind};
     use model::{
         DbId, Key, Precision, Suid, TableId,
+        catalogue::Tables,
         catalogue::{Database, Schema},
     };
     use plan::{Ordinals, TablePlan, VgroupPlan, window::WindowWidth};
@@ -174,11 +178,11 @@ mod tests {
             vgroup: VgId(2),
             stable: None,
             tags: None,
-            schema: Some(Schema {
+            schema: Some(Box::new(Schema {
                 columns: Vec::new(),
                 tags: Vec::new(),
                 options: String::new(),
-            }),
+            })),
             ttl: 0,
             comment: None,
         }
@@ -214,9 +218,8 @@ mod tests {
         }
     }
 
-    fn by_name(tables: &[Table]) -> BTreeMap<String, Table> {
-        let tables = tables.iter().cloned();
-        tables.map(|table| (table.name.clone(), table)).collect()
+    fn by_name(tables: &[Table]) -> Tables {
+        tables.iter().cloned().collect()
     }
 
     fn database() -> Database {

@@ -9,7 +9,10 @@ use model::{
 };
 use plan::{Plan, TablePlan};
 use repository::link::{AlteredStable, TableChange};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// Everything a link changes in a database.
 #[derive(Debug, Default)]
@@ -60,21 +63,21 @@ impl Changes {
         let planned = Planned::of(plan);
         let ranges = Ranges::of(plan, reappeared);
         let mut suspects = Suspects::between(known, now);
-        for table in now.tables.values() {
-            let before = known.and_then(|known| known.tables.get(&table.name));
+        let known = known.map(|known| &known.tables);
+        for (table, before) in now.tables.beside(known) {
             // Dropping a super table takes its children.
-            let stays = |stable: &String| !changes.dropped_stables.contains(stable);
+            let stays = |stable: &str| !changes.dropped_stables.iter().any(|name| name == stable);
             match before {
                 Some(before)
-                    if before.uid == table.uid && table.stable.as_ref().is_none_or(stays) =>
+                    if before.uid == table.uid && table.stable.as_deref().is_none_or(stays) =>
                 {
-                    changes.kept(
-                        before,
-                        table,
-                        &planned.of_table(table),
-                        &ranges,
-                        &mut suspects,
-                    );
+                    let planned = planned.of_table(table);
+                    let is_same = Arc::ptr_eq(before, table);
+                    if !is_same || !planned.is_empty() || ranges.concern(table.vgroup) {
+                        changes.kept(before, table, &planned, &ranges, &mut suspects);
+                    } else if suspects.is_one(before, table) {
+                        changes.of(table).spans.push(KeySpan::ALL);
+                    }
                 }
                 before => changes.created(table, before.is_some()),
             }
@@ -120,12 +123,12 @@ impl Changes {
     }
 
     fn dropped_tables(&mut self, known: &Known, now: &Catalogue) {
-        for before in known.tables.values() {
+        for (before, now) in known.tables.beside(Some(&now.tables)) {
             let with_stable = before
                 .stable
-                .as_ref()
-                .is_some_and(|stable| self.dropped_stables.contains(stable));
-            if !now.tables.contains_key(&before.name) && !with_stable {
+                .as_deref()
+                .is_some_and(|stable| self.dropped_stables.iter().any(|name| name == stable));
+            if now.is_none() && !with_stable {
                 self.drop_table(&before.name);
             }
         }
@@ -238,7 +241,7 @@ fn own_alters(before: &Table, table: &Table) -> Result<Vec<Alter>, schema_change
         _ => Vec::new(),
     };
     let drops = |alter: &Alter| matches!(alter, Alter::DropColumn { .. });
-    if alters.iter().any(drops) && before.schema.as_ref().is_some_and(Schema::has_decimals) {
+    if alters.iter().any(drops) && before.schema.as_deref().is_some_and(Schema::has_decimals) {
         return Err(schema_change::NoWay(
             "a server that drops its column may lose the precision of its DECIMALs".to_owned(),
         ));
@@ -302,6 +305,13 @@ pub(super) struct Ranges {
 }
 
 impl Ranges {
+    /// Whether there is one of a vgroup.
+    fn concern(&self, vgroup: VgId) -> bool {
+        self.widened.contains_key(&vgroup)
+            || self.expired.contains_key(&vgroup)
+            || self.reappeared.is_some()
+    }
+
     pub(super) fn of(plan: &Plan, reappeared: Option<KeySpan>) -> Self {
         let collect = |wanted: fn(ReasonCode) -> bool| {
             let mut ranges: HashMap<VgId, Vec<KeySpan>> = HashMap::new();
@@ -354,12 +364,12 @@ impl Suspects {
 
     fn is_one(&mut self, before: &Table, table: &Table) -> bool {
         let mut schemas = before.schema.iter().chain(&table.schema);
-        let name = match &table.stable {
-            Some(stable) if self.stables.contains(stable) => stable,
-            None if schemas.any(has_no_ids) => &table.name,
+        let name: &str = match &table.stable {
+            Some(stable) if self.stables.contains(&**stable) => stable,
+            None if schemas.any(|schema| has_no_ids(schema)) => &table.name,
             _ => return false,
         };
-        self.found.insert(name.clone());
+        self.found.insert(name.to_owned());
         true
     }
 
@@ -391,7 +401,7 @@ mod tests {
             name: name.to_owned(),
             uid: Uid(uid),
             vgroup: VgId(2),
-            stable: Some("s".to_owned()),
+            stable: Some("s".into()),
             tags: None,
             schema: None,
             ttl: 0,

@@ -24,7 +24,7 @@ pub(super) fn join(
     changes: &mut Changes,
 ) -> Result<(), BackupError> {
     // What can't be counted stays as it is.
-    let Some(server) = writing.server() else {
+    let Some(server) = &writing.server else {
         return Ok(());
     };
     let tables = changes.tables.values().filter_map(|change| {

@@ -1,6 +1,6 @@
 //! What changed in a database up to the watermark.
 
-use super::{Backup, BackupError, Known, base};
+use super::{Backup, BackupError, base};
 use crate::watermark::{self, WatermarkError};
 use capture::{RowView, SourceChoice, VnodeDir};
 use model::{VgId, retry::pause};
@@ -9,6 +9,7 @@ use plan::{
     checkpoint::Checkpoint,
     detect::{self, Request, Since},
 };
+use repository::link::DatabaseLink;
 use std::{collections::BTreeMap, time::Duration};
 
 /// How often a database is looked at anew because a vgroup of it was moved away, and how long that waits.
@@ -20,6 +21,8 @@ pub(super) struct Found {
     pub(super) plan: Plan,
     pub(super) checkpoint: Checkpoint,
     pub(super) vnodes: Vec<VnodeDir>,
+    /// Whether what is not committed was taken from the log.
+    pub(super) by_log: bool,
     /// The rows of the vgroups at the watermark; not of those whose files and log can't tell them for sure.
     pub(super) rows: BTreeMap<VgId, RowView>,
     /// The vgroups with several replicas that were not read where they are led.
@@ -32,7 +35,7 @@ impl Backup<'_> {
     pub(super) fn detect(
         &self,
         database: &str,
-        known: Option<&Known>,
+        known: Option<&DatabaseLink>,
     ) -> Result<Found, BackupError> {
         let mut moves = 0;
         loop {
@@ -46,11 +49,15 @@ impl Backup<'_> {
         }
     }
 
-    fn try_detect(&self, database: &str, known: Option<&Known>) -> Result<Found, BackupError> {
+    fn try_detect(
+        &self,
+        database: &str,
+        known: Option<&DatabaseLink>,
+    ) -> Result<Found, BackupError> {
         let sources = self.sources(database)?;
         let since = match (self.base, known) {
             (Some(base), Some(known)) => {
-                let checkpoint = base::read_checkpoint(base, &known.link)?;
+                let checkpoint = base::read_checkpoint(base, known)?;
                 base::check_ids(base, database, &checkpoint, &sources.vnodes)?;
                 Since::Checkpoint(Box::new(checkpoint))
             }
@@ -96,6 +103,7 @@ impl Backup<'_> {
             plan: found.plan,
             checkpoint: found.checkpoint,
             vnodes: sources.vnodes,
+            by_log: sources.by_log,
             rows,
             followers: sources.followers,
             notes: sources.notes,

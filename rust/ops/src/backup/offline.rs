@@ -6,15 +6,15 @@
 //! the link.
 
 use super::{
-    BackupError, BackupJob, BackupOutcome, Changed, Databases, Done, Output, Source, Writing, base,
-    finish, known, left_out,
+    BackupError, BackupJob, BackupOutcome, Changed, Databases, Done, Output, Writing, base, finish,
+    known, left_out,
 };
 use crate::watermark;
 use capture::{
     CaptureError, Change, DataDirs, ReasonCode, RowView, SourceChoice, Start, VnodeDir, catalogue,
     database, is_in_use,
 };
-use model::{FailedTable, Progress, Unit, Version, VgId};
+use model::{FailedTable, Progress, Unit, Version, VgId, catalogue::Tables};
 use plan::{
     detect::{self, DetectError, Request, Since},
     window::WindowWidth,
@@ -269,16 +269,19 @@ impl Offline<'_> {
             .into_iter()
             .map(|(vgroup, view)| (vgroup, view.past_damage()))
             .collect();
+        let tables = Tables::new();
         let before = known.as_ref().map(|known| database::Before {
             database: &known.link.database,
             stables: &known.link.stables,
+            tables: &tables,
         });
         let joined = database::join(self.name, &catalogues, before);
         outcome.notes.extend(joined.notes);
         let writing = Writing {
             job: self.job,
             base: self.base,
-            source: Source::Files(&joined.tags),
+            server: None,
+            tags: Some(&joined.tags),
             progress: self.progress,
         };
         let changed = Changed {

@@ -36,7 +36,7 @@ const OPEN_FILES: usize = 32;
 pub(super) fn has_column_ids(catalogue: &Catalogue) -> bool {
     let stables = catalogue.stables.values().map(|stable| &stable.schema);
     let tables = catalogue.tables.values();
-    let schemas = stables.chain(tables.filter_map(|table| table.schema.as_ref()));
+    let schemas = stables.chain(tables.filter_map(|table| table.schema.as_deref()));
     schemas
         .flat_map(|schema| &schema.columns)
         .all(|column| column.id.is_some())

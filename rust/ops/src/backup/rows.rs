@@ -96,7 +96,7 @@ pub(super) fn copy(
         .step(&step, Unit::Tables, wanted.len() as u64);
     let work = Work {
         compression: writing.job.compression,
-        server: writing.server().map(|server| Asked {
+        server: writing.server.map(|server| Asked {
             login: &writing.job.login,
             library: server.library,
             watch: server.watch,
@@ -287,7 +287,7 @@ fn wanted<'a>(
                 uid: table.uid,
             },
             vgroup: table.vgroup,
-            stable: table.stable.clone(),
+            stable: table.stable.as_deref().map(str::to_owned),
             columns: columns.clone(),
             spans: change.spans.clone(),
             shown: files.shown(&change.spans),

@@ -1,7 +1,7 @@
 //! Tags: every child's values are read and digested; those of tables that are new, or whose values changed, go to
 //! a tags file.
 
-use super::{BackupError, Changes, Known, Source, Writing, changes::TagsMoved};
+use super::{BackupError, Changes, Known, Writing, changes::TagsMoved};
 use ::rows::avro::{self, DataFileError, FileWriter};
 use model::{
     DataType, OwnedValue, Value,
@@ -60,7 +60,7 @@ pub(super) fn copy(
     }
     let lacks_tags = |table: &&Table| {
         let readable = |stable| !catalogue.unreadable_stables.contains_key(stable);
-        table.tags.is_none() && table.stable.as_ref().is_some_and(readable)
+        table.tags.is_none() && table.stable.as_deref().is_some_and(readable)
     };
     let without_tags: Vec<String> = catalogue
         .tables
@@ -69,7 +69,7 @@ pub(super) fn copy(
         .map(|table| table.name.clone())
         .collect();
     // Where there is no server, the files that have a table have its tags.
-    let Some(server) = writing.server().filter(|_| !without_tags.is_empty()) else {
+    let Some(server) = writing.server.filter(|_| !without_tags.is_empty()) else {
         return Ok(files);
     };
     // Dropped since the catalogue was read.
@@ -82,7 +82,7 @@ pub(super) fn copy(
             });
         }
         catalogue.tables.remove(&name);
-        match known.is_some_and(|known| known.tables.contains_key(&name)) {
+        match known.is_some_and(|known| known.tables.contains(&name)) {
             true => changes.drop_table(&name),
             false => drop(changes.tables.remove(&name)),
         }
@@ -92,11 +92,12 @@ pub(super) fn copy(
 
 /// Forgets the tags of a super table's children: what an earlier try has seen may be gone.
 fn forget(catalogue: &mut Catalogue, stable: &str) {
-    for table in catalogue.tables.values_mut() {
-        let is_child = table.stable.as_deref() == Some(stable);
-        if is_child && !catalogue.unreadable.contains_key(&table.name) {
-            table.tags = None;
-        }
+    let is_child = |table: &&Table| table.stable.as_deref() == Some(stable);
+    let tables = catalogue.tables.values().filter(is_child);
+    let read = tables.filter(|table| !catalogue.unreadable.contains_key(&table.name));
+    let names: Vec<String> = read.map(|table| table.name.clone()).collect();
+    for name in names {
+        catalogue.tables.change(&name, |table| table.tags = None);
     }
 }
 
@@ -119,8 +120,10 @@ fn one(
     } = catalogue;
     let database = &database.name;
     let tags = &stable.schema.tags;
-    let mut children = match writing.source {
-        Source::Server(server) => {
+    let mut children = match (writing.tags, &writing.server) {
+        (Some(kept), _) => Children::Kept(kept.of(&stable.name).iter()),
+        (None, None) => return Ok(None),
+        (None, Some(server)) => {
             let list = column_list(tags);
             let told = if_there(
                 server.connection,
@@ -134,7 +137,6 @@ fn one(
                 None => return Ok(None),
             }
         }
-        Source::Files(kept) => Children::Kept(kept.of(&stable.name).iter()),
     };
     let types = children.types(tags);
     let file_layout = avro::Layout::tags(database, types, as_bytes.clone()).map_err(|problem| {
@@ -148,10 +150,11 @@ fn one(
     let moved = changes.tags_moved.get(&stable.name).copied();
     while let Some((name, values)) = children.next(tags.len())? {
         let value = |tag: usize| values.get(tag).copied().unwrap_or(Value::Null);
-        let Some(table) = tables.get_mut(&name) else {
+        let digest = digest(values.iter().copied());
+        tables.change(&name, |table| table.tags = Some(digest));
+        let Some(table) = tables.get(&name) else {
             continue;
         };
-        let digest = digest(values.iter().copied());
         let before = known
             .and_then(|known| known.tables.get(&name))
             .filter(|before| before.uid == table.uid);
@@ -169,7 +172,6 @@ fn one(
                     || *before != self::digest((0..from).map(value))
             }
         };
-        table.tags = Some(digest);
         if !(created || changed) {
             continue;
         }

@@ -1,10 +1,9 @@
 //! What went wrong while a link was applied.
 
-use model::{KeySpan, catalogue::Table};
+use model::{KeySpan, catalogue::Tables};
 use parking_lot::Mutex;
 use repository::link::TableChange;
 use server::restore_lacks::{Lack, Lacking, Lacks};
-use std::collections::BTreeMap;
 
 /// What went wrong.
 #[derive(Debug, Default)]
@@ -50,10 +49,10 @@ impl Failures {
     }
 
     /// The tables that lack nothing any more once these changes are made.
-    pub(super) fn made_whole(&self, tables: &BTreeMap<String, Table>, changes: &[TableChange]) {
+    pub(super) fn made_whole(&self, tables: &Tables, changes: &[TableChange]) {
         let mut lacking = self.lacking.lock();
         // What was dropped with its super table is in no change.
-        lacking.retain(|name, _| tables.contains_key(name));
+        lacking.retain(|name, _| tables.contains(name));
         for change in changes {
             let whole = lacking
                 .get(&change.name)

@@ -10,7 +10,7 @@ use ::rows::{
     avro::{DataFileError, FileReader},
     source::{Row as _, RowSource as _},
 };
-use model::catalogue::Table;
+use model::catalogue::Tables;
 use model::{
     Cancelled, FailedId, FailedTable, Key, MayPass as _, Progress, Unit, pool, retry::pause,
 };
@@ -24,7 +24,6 @@ use server::{
     tables,
 };
 use std::{
-    collections::BTreeMap,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -47,7 +46,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn write(
     apply: &Apply<'_>,
-    tables: &BTreeMap<String, Table>,
+    tables: &Tables,
     changes: &[TableChange],
 ) -> Result<Written, RestoreError> {
     let mut jobs = Vec::new();

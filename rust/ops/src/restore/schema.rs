@@ -4,7 +4,7 @@ use super::{Apply, RestoreError, tags::TagSetter};
 use ::rows::avro::{DataFileError, FileReader};
 use model::{
     DataType, FailedId, OwnedValue, Unit,
-    catalogue::{Column, Schema, SuperTable, Table},
+    catalogue::{Column, Schema, SuperTable, Tables},
     schema_change::{Alter, alters},
 };
 use repository::link::{LinkError, TableChange, needs_tags};
@@ -142,7 +142,7 @@ impl Apply<'_> {
 
     pub(super) fn tables_and_tags(
         &self,
-        tables: &BTreeMap<String, Table>,
+        tables: &Tables,
         changes: &[TableChange],
     ) -> Result<(), RestoreError> {
         let by_name: BTreeMap<&str, &TableChange> = changes
@@ -205,7 +205,7 @@ impl Apply<'_> {
         &self,
         stable: &SuperTable,
         file: &str,
-        tables: &BTreeMap<String, Table>,
+        tables: &Tables,
         changes: &BTreeMap<&str, &TableChange>,
         tagged: &mut BTreeSet<String>,
     ) -> Result<(), RestoreError> {
@@ -218,8 +218,8 @@ impl Apply<'_> {
         let wanted = changes.values().filter(|change| {
             let of = tables
                 .get(&change.name)
-                .and_then(|table| table.stable.as_ref());
-            of == Some(&stable.name) && needs_tags(tables, change)
+                .and_then(|table| table.stable.as_deref());
+            of == Some(&*stable.name) && needs_tags(tables, change)
         });
         self.progress
             .step(&step, Unit::Tables, wanted.count() as u64);

@@ -1,8 +1,7 @@
 //! One file: its bytes against the manifest, then its records against the link.
 
 use super::ProblemCode;
-use crate::link::Tables;
-use model::{Cancelled, DataType, Key, KeySpan, OwnedValue, Progress, pool};
+use model::{Cancelled, DataType, Key, KeySpan, OwnedValue, Progress, catalogue::Tables, pool};
 use parking_lot::Mutex;
 use rows::{
     arrow::LayoutError,

@@ -1,10 +1,10 @@
 //! Whether what a detection found is in a chain: every span and delete it names, up to the version it ends at.
 
 use super::{BlocksReport, Checked, ProblemCode, Problems};
-use crate::link::Tables;
 use crate::link::{DatabaseLink, TableChange, VgroupLink};
 use bitmap::BlockState;
 use capture::ReasonCode;
+use model::catalogue::Tables;
 use model::{KeySpan, Uid, Version, VgId};
 use plan::report::Blocks;
 use std::{

@@ -6,11 +6,14 @@ use super::{
     coverage::Coverage,
 };
 use crate::link::{
-    DatabaseLink, Link, LinkError, MANIFEST, NotFollowing, TableChange, Tables, VgroupLink,
-    disagreement, needs_tags,
+    DatabaseLink, Link, LinkError, MANIFEST, NotFollowing, TableChange, VgroupLink, disagreement,
+    needs_tags,
 };
 use bitmap::BlockState;
-use model::{DataType, Progress, Uid, catalogue::Column};
+use model::{
+    DataType, Progress, Uid,
+    catalogue::{Column, Tables},
+};
 use parking_lot::Mutex;
 use plan::checkpoint::{Checkpoint, CheckpointError};
 use std::collections::{HashMap, HashSet};
@@ -159,7 +162,7 @@ impl Check<'_> {
         for change in lists.changes.iter().flatten() {
             let Some(entry) = &change.file else { continue };
             let types = match tables.get(&change.name).map(|table| &table.stable) {
-                Some(Some(stable)) => stables.get(stable.as_str()).map(|(columns, _)| columns),
+                Some(Some(stable)) => stables.get(&**stable).map(|(columns, _)| columns),
                 Some(None) => normal.get(change.name.as_str()),
                 None => None,
             };
@@ -335,8 +338,8 @@ impl Lists {
         let mut twice = None;
         let read = intact(link, &database.tables, problems).then(|| {
             link.tables(database, &mut |table| {
-                if let Some(table) = tables.insert(table.name.clone(), table) {
-                    twice.get_or_insert(table.name);
+                if let Some(table) = tables.insert(table) {
+                    twice.get_or_insert_with(|| table.name.clone());
                 }
                 Ok(())
             })
@@ -617,9 +620,12 @@ impl Agreement<'_> {
         }
         let dropped = &self.database.dropped_stables;
         for table in before.values() {
-            let with_stable = table.stable.as_ref().is_some_and(|s| dropped.contains(s));
+            let with_stable = table
+                .stable
+                .as_deref()
+                .is_some_and(|s| dropped.iter().any(|name| name == s));
             let change = changes.get(table.name.as_str());
-            let kept = tables.contains_key(&table.name);
+            let kept = tables.contains(&table.name);
             if !kept && !with_stable && change.is_none_or(|change| !change.drop) {
                 wrong.push(format!("{:?} is gone and was not dropped", table.name));
             }

@@ -62,8 +62,10 @@ pub enum TableKind<'a> {
     Child(ChildTable<'a>),
     /// A table with columns of its own.
     Normal(NormalTable<'a>),
-    /// A virtual table: references to columns of others.
-    Virtual,
+    /// A table of references to columns of others.
+    VirtualNormal,
+    /// A table of references to columns of others, of a super table.
+    VirtualChild,
     /// Something else that the server keeps here, with its number for it; an aggregate (TSMA) is 6.
     Other(i8),
 }
@@ -198,7 +200,8 @@ impl<'a> Table<'a> {
                 }
                 TableKind::Normal(NormalTable { columns, options })
             }
-            VIRTUAL_NORMAL_TABLE | VIRTUAL_CHILD_TABLE => TableKind::Virtual,
+            VIRTUAL_NORMAL_TABLE => TableKind::VirtualNormal,
+            VIRTUAL_CHILD_TABLE => TableKind::VirtualChild,
             other => TableKind::Other(other),
         };
         Ok(Self {

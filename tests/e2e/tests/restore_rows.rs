@@ -259,9 +259,9 @@ impl Making {
             name: name.to_owned(),
             uid: Uid(uid),
             vgroup: VgId(2),
-            stable: stable.map(str::to_owned),
+            stable: stable.map(Into::into),
             tags: stable.map(|_| TagsDigest([0; 16])),
-            schema: stable.is_none().then(|| schema(columns)),
+            schema: stable.is_none().then(|| Box::new(schema(columns))),
             ttl: 0,
             comment: None,
         });
@@ -348,7 +348,7 @@ impl Making {
             let compression = avro::Compression::Null;
             let mut writer = avro::FileWriter::create(&store, &name, &layout, compression)?;
             let children = self.tables.iter();
-            for child in children.filter(|table| table.stable.as_ref() == Some(&stable.name)) {
+            for child in children.filter(|table| table.stable.as_deref() == Some(&*stable.name)) {
                 let is_new = |change: &&TableChange| change.name == child.name && change.create;
                 if self.changes.iter().any(|change| is_new(&change)) {
                     writer.append(&[&stable.name, &child.name], &|_| Value::Int(child.uid.0))?;
@@ -813,7 +813,7 @@ fn other_columns(bench: &Bench<'_>) -> Result<(), Failed> {
     let mut link = bench.link("full")?;
     link.normal("right", &PLAIN, &plain(0..7))?;
     link.normal("wrong", &PLAIN, &plain(0..7))?;
-    link.tables[1].schema = Some(schema(&[("ts", "TIMESTAMP"), ("j", "INT")]));
+    link.tables[1].schema = Some(Box::new(schema(&[("ts", "TIMESTAMP"), ("j", "INT")])));
     let failure = failure(bench, link.finish()?)?;
     says(&failure, &["wrong", "other columns"])?;
     bench.expect("right", &plain(0..7))?;

@@ -181,7 +181,10 @@ impl Content {
         }
         for (name, table) in &self.tables {
             let place = format!("table {name}");
-            lines.push(format!("{place}: of {} {:?}", table.stable, table.properties));
+            lines.push(format!(
+                "{place}: of {} {:?}",
+                table.stable, table.properties
+            ));
             lines.push(format!("{place}: {}", of_any_version(&table.create)));
             columns(&mut lines, &place, &table.columns);
             lines.push(format!("{place}: tags {:?}", table.tags));

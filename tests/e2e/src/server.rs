@@ -30,7 +30,9 @@ impl Installation {
         homes
             .iter()
             .find_map(|home| Self::at(home))
-            .unwrap_or_else(|| Err("no taosd: neither TDENGINE_HOME nor PATH leads to one".to_owned()))
+            .unwrap_or_else(|| {
+                Err("no taosd: neither TDENGINE_HOME nor PATH leads to one".to_owned())
+            })
     }
 
     /// One of another version, which `TDENGINE_OTHER_HOME` names. The error says why there is none.
@@ -39,7 +41,10 @@ impl Installation {
             .ok_or("TDENGINE_OTHER_HOME names no server of another version")?;
         let home = PathBuf::from(home);
         Self::at(&home).unwrap_or_else(|| {
-            Err(format!("TDENGINE_OTHER_HOME: no bin/taosd in {}", home.display()))
+            Err(format!(
+                "TDENGINE_OTHER_HOME: no bin/taosd in {}",
+                home.display()
+            ))
         })
     }
 

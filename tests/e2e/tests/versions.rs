@@ -48,9 +48,8 @@ fn main() -> ExitCode {
         };
     }
     let arguments = Arguments::from_args();
-    let other = Taosdump::installed().and_then(|_| {
-        Installation::other().inspect_err(|reason| eprintln!("skipped: {reason}"))
-    });
+    let other = Taosdump::installed()
+        .and_then(|_| Installation::other().inspect_err(|reason| eprintln!("skipped: {reason}")));
     let mut trials = Vec::new();
     for (n, (name, ..)) in STORIES.iter().enumerate() {
         for (way, is_back) in [("there", false), ("back", true)] {
@@ -60,7 +59,26 @@ fn main() -> ExitCode {
             trials.push(Trial::test(format!("{name}_{way}"), test).with_ignored_flag(skip));
         }
     }
+    let skip = other.is_err();
+    let test = move || Ok::<_, Failed>(other_library(&other?)?);
+    let name = "a_client_library_of_another_version_is_refused_with_what_to_do";
+    trials.push(Trial::test(name, test).with_ignored_flag(skip));
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Speaks to a server through the client library of the other version.
+fn other_library(other: &Installation) -> Result<(), String> {
+    let (installation, taosdump) = Taosdump::installed()?;
+    let server = Server::start(&installation).map_err(|e| e.to_string())?;
+    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let mut command = taosdump.link_command(&server, &[], None, &dir.path().join("link"));
+    command.env("LD_LIBRARY_PATH", other.library_dir());
+    let run = Run::of(&mut command).map_err(|e| e.to_string())?;
+    let run = run.expect_code(1)?;
+    match run.stderr.contains("found first, by LD_LIBRARY_PATH") {
+        true => Ok(()),
+        false => Err(run.output()),
+    }
 }
 
 /// Has both parts of a story played, each by a process of its own.
@@ -142,9 +160,7 @@ impl Stage {
     fn restore(&self, links: std::ops::Range<usize>, flags: &[&str]) -> Result<Run, String> {
         let links: Vec<PathBuf> = links.map(|n| self.link(n)).collect();
         let rename = [("v", "restored")];
-        let mut command = self
-            .taosdump
-            .restore_command(&self.server, &links, &rename);
+        let mut command = self.taosdump.restore_command(&self.server, &links, &rename);
         Run::of(command.args(flags)).map_err(|e| e.to_string())
     }
 
@@ -181,14 +197,18 @@ impl Stage {
 
     /// A dry run must find nothing to refuse, and a restore do it.
     fn restore_as_said(&self, links: std::ops::Range<usize>) -> Result<Run, String> {
-        self.restore(links.clone(), &["--dry-run"])?.expect_code(0)?;
+        self.restore(links.clone(), &["--dry-run"])?
+            .expect_code(0)?;
         self.restore(links, &[])?.expect_code(0)
     }
 
     fn has_databases(&self) -> Result<bool, String> {
         let names = self.query("select name from information_schema.ins_databases")?;
         let own = ["information_schema", "performance_schema"];
-        Ok(names.concat().iter().any(|name| !own.contains(&name.as_str())))
+        Ok(names
+            .concat()
+            .iter()
+            .any(|name| !own.contains(&name.as_str())))
     }
 }
 
@@ -251,7 +271,9 @@ fn make_chain(stage: &Stage) -> Result<(), String> {
     stage.make_link(&mut w)?;
 
     // What shared storage is called here.
-    let create = w.query("show create database $").map_err(|e| e.to_string())?;
+    let create = w
+        .query("show create database $")
+        .map_err(|e| e.to_string())?;
     let shared = match create.concat().concat().contains(" SS_KEEPLOCAL ") {
         true => "ss",
         false => "s3",
@@ -398,7 +420,9 @@ fn restore_keep(stage: &Stage) -> Result<(), String> {
         return Ok(());
     }
     let lists = stage.query("describe information_schema.ins_stables")?;
-    let has_keep = lists.iter().any(|column| column.first().is_some_and(|name| name == "keep"));
+    let has_keep = lists
+        .iter()
+        .any(|column| column.first().is_some_and(|name| name == "keep"));
     let dry = stage.restore(0..1, &["--dry-run"])?.expect_code(0)?;
     let run = stage.restore(0..1, &[])?.expect_code(0)?;
     if has_keep {

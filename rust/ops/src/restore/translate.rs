@@ -163,9 +163,8 @@ impl Translator {
 fn options_left_out(dialect: &Dialect, create: &str) -> Vec<String> {
     let (_, left_out) = with_names(create, |option| dialect.option(option));
     let options = left_out.into_iter();
-    let options = options.filter(|(option, value)| {
-        !WITHOUT_EFFECT.contains(&(option.as_str(), value.as_str()))
-    });
+    let options = options
+        .filter(|(option, value)| !WITHOUT_EFFECT.contains(&(option.as_str(), value.as_str())));
     options
         .map(|(option, value)| format!("{option} {value}"))
         .collect()

@@ -662,15 +662,15 @@ fn changes() -> Vec<Change> {
             "blob_columns_that_are_added",
             &[
                 "create table $.b (ts timestamp, v int)",
-                "create table $.s (ts timestamp, v int) tags (t int)",
-                "create table $.s1 using $.s tags (1)",
+                "create table $.q (ts timestamp, v int) tags (t int)",
+                "create table $.q1 using $.q tags (1)",
             ],
             &[
                 "alter table $.b add column p blob",
-                "alter stable $.s add column p blob",
-                "alter stable $.s modify column p compress 'zstd' level 'high'",
+                "alter stable $.q add column p blob",
+                "alter stable $.q modify column p compress 'zstd' level 'high'",
                 "insert into $.b values (1, 2, '\\x00')",
-                "insert into $.s1 values (1, 2, '\\xff')",
+                "insert into $.q1 values (1, 2, '\\xff')",
             ],
         ),
         prepared(

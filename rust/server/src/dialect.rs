@@ -1,7 +1,7 @@
 //! What the SQL of a server has and that of another version has not: options of databases, types of columns, the KEEP of
-//! super tables. It is asked for without writing anything, and needs no database to be there.
+//! super tables, names with backticks. It is asked for without writing anything, and needs no database to be there.
 
-use crate::{Connection, SqlError, cluster};
+use crate::{Connection, SqlError, cluster, sql};
 use model::DataType;
 use std::collections::BTreeSet;
 
@@ -36,6 +36,8 @@ pub struct Dialect {
     pub lacks: Vec<DataType>,
     /// Whether super tables have a KEEP.
     pub has_super_table_keep: bool,
+    /// Whether it finds what has a backtick in its name: 3.3.6 creates it under a name with two, and does not find it again.
+    pub finds_backticks: bool,
 }
 
 impl Dialect {
@@ -58,6 +60,7 @@ impl Dialect {
             options,
             lacks,
             has_super_table_keep: of_super_tables.contains("KEEP"),
+            finds_backticks: finds_backticks(connection)?,
         })
     }
 
@@ -69,6 +72,12 @@ impl Dialect {
         let names = TWO_NAMES.into_iter().find(|names| names.contains(&name))?;
         names.into_iter().find(|name| self.options.contains(*name))
     }
+}
+
+fn finds_backticks(connection: &Connection) -> Result<bool, SqlError> {
+    let name = "a`b";
+    let rows = connection.query(&format!("SELECT 1 AS {}", sql::name(name)))?;
+    Ok(rows.fields().iter().any(|field| field.name == name))
 }
 
 /// The number in what a server says of its version.
@@ -98,6 +107,7 @@ mod tests {
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             lacks: Vec::new(),
             has_super_table_keep: false,
+            finds_backticks: false,
         };
         let older = with(&["KEEP", "S3_COMPACT"]);
         assert_eq!(older.option("SS_COMPACT"), Some("S3_COMPACT"));

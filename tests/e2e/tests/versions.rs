@@ -3,9 +3,12 @@
 //!
 //! A process can only have one client library, and a library speaks only to servers of its version. So this program starts
 //! itself for each server: one makes links and notes what it held, the other restores them and compares.
+//!
+//! `E2E_HISTORIES` is the number of random histories each way (default 2), `E2E_SEED` the seed of the first.
 
-use e2e::{Content, Installation, Run, Server, Taosdump, Workbench, quoted};
+use e2e::{Content, History, Installation, Run, Server, Taosdump, Workbench, quoted, setting};
 use libtest_mimic::{Arguments, Failed, Trial};
+use rand::Rng as _;
 use std::{
     collections::BTreeSet,
     env, fs,
@@ -18,7 +21,7 @@ const PART: &str = "E2E_VERSIONS_PART";
 const SHARED: &str = "E2E_VERSIONS_DIR";
 
 /// Two parts: what makes links on one server, and what restores them on the other.
-type Part = fn(&Stage) -> Result<(), String>;
+type Part = fn(&Stage<'_>) -> Result<(), String>;
 const STORIES: &[(&str, Part, Part)] = &[
     (
         "a_chain_is_restored_as_a_whole_and_link_by_link",
@@ -31,9 +34,19 @@ const STORIES: &[(&str, Part, Part)] = &[
         restore_blobs,
     ),
     (
+        "names_that_the_server_does_not_find_are_refused_before_anything_is_written",
+        make_backticks,
+        restore_backticks,
+    ),
+    (
         "what_the_server_lacks_of_super_tables_is_left_out_and_named",
         make_keep,
         restore_keep,
+    ),
+    (
+        "random_histories_are_restored_link_by_link",
+        make_histories,
+        restore_histories,
     ),
 ];
 
@@ -111,8 +124,8 @@ fn play(part: &str) -> Result<(), String> {
     let (installation, taosdump) = Taosdump::installed()?;
     let server = Server::start(&installation).map_err(|e| e.to_string())?;
     let stage = Stage {
-        server,
-        taosdump,
+        server: &server,
+        taosdump: &taosdump,
         shared: shared.into(),
     };
     match part {
@@ -122,13 +135,21 @@ fn play(part: &str) -> Result<(), String> {
 }
 
 /// A server, and what the parts share.
-struct Stage {
-    server: Server,
-    taosdump: Taosdump,
+struct Stage<'a> {
+    server: &'a Server,
+    taosdump: &'a Taosdump,
     shared: PathBuf,
 }
 
-impl Stage {
+impl<'a> Stage<'a> {
+    /// The same with a place of its own for what the parts share.
+    fn below(&self, name: &str) -> Stage<'a> {
+        Stage {
+            shared: self.shared.join(name),
+            ..*self
+        }
+    }
+
     fn link(&self, n: usize) -> PathBuf {
         self.shared.join(format!("link{n}"))
     }
@@ -139,7 +160,7 @@ impl Stage {
 
     /// A database to make links of.
     fn workbench(&self) -> Result<Workbench<'_>, String> {
-        Workbench::new(&self.server, &self.taosdump, "v")
+        Workbench::new(self.server, self.taosdump, "v")
     }
 
     /// Makes the next link, and notes what the database holds.
@@ -160,7 +181,7 @@ impl Stage {
     fn restore(&self, links: std::ops::Range<usize>, flags: &[&str]) -> Result<Run, String> {
         let links: Vec<PathBuf> = links.map(|n| self.link(n)).collect();
         let rename = [("v", "restored")];
-        let mut command = self.taosdump.restore_command(&self.server, &links, &rename);
+        let mut command = self.taosdump.restore_command(self.server, &links, &rename);
         Run::of(command.args(flags)).map_err(|e| e.to_string())
     }
 
@@ -202,6 +223,24 @@ impl Stage {
         self.restore(links, &[])?.expect_code(0)
     }
 
+    /// Links that the server can't take must be refused, in these words and before anything is written.
+    fn must_refuse(&self, words: &[&str]) -> Result<(), String> {
+        let version = self.query("select server_version()")?.concat().concat();
+        let version = format!("the server, version {version}, ");
+        for flags in [&["--dry-run"][..], &[]] {
+            let run = self.restore(0..self.links(), flags)?.expect_code(1)?;
+            for said in words.iter().copied().chain([version.as_str()]) {
+                if !run.stderr.contains(said) {
+                    return Err(format!("{said:?} is missing: {}", run.output()));
+                }
+            }
+            if self.has_databases()? {
+                return Err(format!("{flags:?}: something was written"));
+            }
+        }
+        Ok(())
+    }
+
     fn has_databases(&self) -> Result<bool, String> {
         let names = self.query("select name from information_schema.ins_databases")?;
         let own = ["information_schema", "performance_schema"];
@@ -225,7 +264,7 @@ fn rows(table: &str, keys: impl Iterator<Item = i64>, number: i64) -> String {
     format!("insert into $.{table} values{}", rows.collect::<String>())
 }
 
-fn make_chain(stage: &Stage) -> Result<(), String> {
+fn make_chain(stage: &Stage<'_>) -> Result<(), String> {
     let mut w = stage.workbench()?;
     let run = |w: &Workbench<'_>, statements: &[String]| {
         let all = statements.iter();
@@ -329,7 +368,7 @@ fn make_chain(stage: &Stage) -> Result<(), String> {
     stage.make_link(&mut w)
 }
 
-fn restore_chain(stage: &Stage) -> Result<(), String> {
+fn restore_chain(stage: &Stage<'_>) -> Result<(), String> {
     let links = stage.links();
     if links != 4 {
         return Err(format!("{links} links were made"));
@@ -345,7 +384,7 @@ fn restore_chain(stage: &Stage) -> Result<(), String> {
 }
 
 /// The database that a story is about, and what makes it, where the server takes that.
-fn make_where_it_is_taken(stage: &Stage, statements: &[&str]) -> Result<(), String> {
+fn make_where_it_is_taken(stage: &Stage<'_>, statements: &[&str]) -> Result<(), String> {
     let mut w = stage.workbench()?;
     let mut statements = statements.iter();
     let mut sql = |w: &Workbench<'_>| statements.next().map(|sql| w.sql(sql));
@@ -360,7 +399,7 @@ fn make_where_it_is_taken(stage: &Stage, statements: &[&str]) -> Result<(), Stri
     stage.make_link(&mut w)
 }
 
-fn make_blobs(stage: &Stage) -> Result<(), String> {
+fn make_blobs(stage: &Stage<'_>) -> Result<(), String> {
     make_where_it_is_taken(
         stage,
         &[
@@ -375,7 +414,7 @@ fn make_blobs(stage: &Stage) -> Result<(), String> {
     )
 }
 
-fn restore_blobs(stage: &Stage) -> Result<(), String> {
+fn restore_blobs(stage: &Stage<'_>) -> Result<(), String> {
     if stage.links() == 0 {
         return Ok(());
     }
@@ -384,26 +423,56 @@ fn restore_blobs(stage: &Stage) -> Result<(), String> {
         stage.restore_as_said(0..1)?;
         return stage.must_equal(0);
     }
-    let version = stage.query("select server_version()")?.concat().concat();
-    for flags in [&["--dry-run"][..], &[]] {
-        let run = stage.restore(0..1, flags)?.expect_code(1)?;
-        for said in [
-            "column `picture` BLOB of super table `photos`",
-            "column `page` BLOB of table `scan`",
-            &format!("version {version}, has no type BLOB"),
-        ] {
-            if !run.stderr.contains(said) {
-                return Err(format!("{said:?} is missing: {}", run.output()));
-            }
-        }
-        if stage.has_databases()? {
-            return Err(format!("{flags:?}: something was written"));
-        }
-    }
-    Ok(())
+    stage.must_refuse(&[
+        "column `picture` BLOB of super table `photos`",
+        "column `page` BLOB of table `scan`",
+        "has no type BLOB",
+    ])
 }
 
-fn make_keep(stage: &Stage) -> Result<(), String> {
+fn make_backticks(stage: &Stage<'_>) -> Result<(), String> {
+    if !has_backticks(stage)? {
+        return Ok(());
+    }
+    make_where_it_is_taken(
+        stage,
+        &[
+            "create database $ vgroups 1",
+            "create table $.`a``b` (ts timestamp, `c``` int)",
+            "insert into $.`a``b` values (1700000000000, 1)",
+            "create stable $.m (ts timestamp, v int) tags (t int)",
+            "create table $.`child``` using $.m tags (1)",
+        ],
+    )
+}
+
+/// Before 3.3.7 a name with a backtick is not found again.
+fn has_backticks(stage: &Stage<'_>) -> Result<bool, String> {
+    let create = "create database `b``t` vgroups 1";
+    stage.execute(create)?;
+    let found =
+        stage.query("select name from information_schema.ins_databases where name = 'b`t'")?;
+    stage.execute("drop database `b``t`")?;
+    Ok(!found.is_empty())
+}
+
+fn restore_backticks(stage: &Stage<'_>) -> Result<(), String> {
+    if stage.links() == 0 {
+        return Ok(());
+    }
+    if has_backticks(stage)? {
+        stage.restore_as_said(0..1)?;
+        return stage.must_equal(0);
+    }
+    stage.must_refuse(&[
+        "table `a``b`",
+        "column of table `a``b`: `c```",
+        "table `child```",
+        "does not find what has a backtick in its name",
+    ])
+}
+
+fn make_keep(stage: &Stage<'_>) -> Result<(), String> {
     make_where_it_is_taken(
         stage,
         &[
@@ -415,7 +484,7 @@ fn make_keep(stage: &Stage) -> Result<(), String> {
     )
 }
 
-fn restore_keep(stage: &Stage) -> Result<(), String> {
+fn restore_keep(stage: &Stage<'_>) -> Result<(), String> {
     if stage.links() == 0 {
         return Ok(());
     }
@@ -439,4 +508,46 @@ fn restore_keep(stage: &Stage) -> Result<(), String> {
         "1" => Ok(()),
         _ => Err(format!("the rows are {rows:?}")),
     }
+}
+
+const LINKS: usize = 4;
+const CHANGES: usize = 30;
+
+fn make_histories(stage: &Stage<'_>) -> Result<(), String> {
+    let first: u64 = setting("E2E_SEED", rand::rng().random_range(0..1_000_000));
+    for seed in first..first + setting("E2E_HISTORIES", 2) {
+        let stage = stage.below(&seed.to_string());
+        fs::create_dir(&stage.shared).map_err(|e| e.to_string())?;
+        make_history(&stage, seed).map_err(|e| format!("E2E_SEED={seed}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn make_history(stage: &Stage<'_>, seed: u64) -> Result<(), String> {
+    let mut w = stage.workbench()?;
+    let mut history =
+        History::create_for_any_version(&w.c, &w.database, seed).map_err(|e| e.to_string())?;
+    for _ in 0..LINKS {
+        let mut steps = 0..CHANGES;
+        steps
+            .try_for_each(|_| history.step(&w.c))
+            .map_err(|e| e.to_string())?;
+        stage.make_link(&mut w)?;
+    }
+    Ok(())
+}
+
+fn restore_histories(stage: &Stage<'_>) -> Result<(), String> {
+    for seed in fs::read_dir(&stage.shared).map_err(|e| e.to_string())? {
+        let seed = seed.map_err(|e| e.to_string())?.file_name();
+        let seed = seed.to_string_lossy();
+        let stage = stage.below(&seed);
+        let restored = (0..LINKS).try_for_each(|link| {
+            stage.restore_as_said(link..link + 1)?;
+            stage.must_equal(link)
+        });
+        restored.map_err(|e| format!("E2E_SEED={seed}: {e}"))?;
+        stage.execute("drop database restored")?;
+    }
+    Ok(())
 }

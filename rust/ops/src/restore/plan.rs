@@ -76,7 +76,7 @@ impl<'a> Plan<'a> {
             }
             let steps = steps.get(done..).unwrap_or_default();
             for (link, database) in steps {
-                translator.must_have_types(link, database, target)?;
+                translator.must_be_possible(link, database, target)?;
             }
             if let Some((link, last)) = steps.last() {
                 plan.notes.extend(translator.left_out(link, last, target));

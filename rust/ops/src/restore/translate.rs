@@ -3,7 +3,7 @@
 
 use super::RestoreError;
 use model::{
-    catalogue::{Column, Schema, with_names},
+    catalogue::{Schema, with_names},
     schema_change::Alter,
 };
 use repository::link::{DatabaseLink, Link, LinkError};
@@ -12,7 +12,7 @@ use server::{
     dialect::{Dialect, version_number},
     sql,
 };
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// Options that say nothing with these values: every server does so that does not have them.
 const WITHOUT_EFFECT: [(&str, &str); 11] = [
@@ -29,7 +29,7 @@ const WITHOUT_EFFECT: [(&str, &str); 11] = [
     ("SS_KEEPLOCAL", "525600m"),
 ];
 
-/// So many columns are named that the server has no type for.
+/// So many columns and tables are named that the server can't have.
 const NAMED: usize = 5;
 
 /// Says what links mean to the target server.
@@ -128,32 +128,35 @@ impl Translator {
         notes
     }
 
-    /// Refuses a link with columns of a type that the server does not have.
-    pub(super) fn must_have_types(
+    /// Refuses a link with tables that the server can't have: with columns of a type that it does not know, or with names
+    /// that it does not find again.
+    pub(super) fn must_be_possible(
         &self,
         link: &Link,
         database: &DatabaseLink,
         target: &str,
     ) -> Result<(), RestoreError> {
-        let Some(dialect) = self.dialect(link).filter(|d| !d.lacks.is_empty()) else {
+        let Some(dialect) = self.dialect(link) else {
             return Ok(());
         };
-        let mut lacking = Lacking::default();
+        if dialect.lacks.is_empty() && dialect.finds_backticks {
+            return Ok(());
+        }
+        let mut impossible = Impossible::default();
+        impossible.look_at_name(dialect, target, || "database".to_owned());
         for stable in &database.stables {
-            lacking.look_at(dialect, "super table", &stable.name, &stable.schema);
+            impossible.look_at(dialect, "super table", &stable.name, Some(&stable.schema));
         }
         link.tables(database, &mut |table| {
-            if let Some(schema) = &table.schema {
-                lacking.look_at(dialect, "table", &table.name, schema);
-            }
+            impossible.look_at(dialect, "table", &table.name, table.schema.as_ref());
             Ok::<_, LinkError>(())
         })?;
-        match lacking.of_types.is_empty() {
-            true => Ok(()),
-            false => Err(RestoreError::Target {
+        match impossible.problem(&dialect.version, &link.manifest.server) {
+            None => Ok(()),
+            Some(problem) => Err(RestoreError::Target {
                 place: link.place(),
                 target: target.to_owned(),
-                problem: lacking.problem(&dialect.version, &link.manifest.server),
+                problem,
             }),
         }
     }
@@ -170,55 +173,97 @@ fn options_left_out(dialect: &Dialect, create: &str) -> Vec<String> {
         .collect()
 }
 
-/// Columns whose types a server does not have.
+/// The first of some things, and how many there are.
 #[derive(Debug, Default)]
-struct Lacking {
-    /// How many columns there are of each type.
-    of_types: BTreeMap<String, u64>,
-    /// The first of them.
+struct Listed {
     named: Vec<String>,
+    count: usize,
 }
 
-impl Lacking {
-    fn look_at(&mut self, dialect: &Dialect, kind: &str, table: &str, schema: &Schema) {
-        let columns = schema.columns.iter().map(|column| ("column", column));
-        let tags = schema.tags.iter().map(|tag| ("tag", tag));
-        let is_lacking =
-            |(_, column): &(_, &Column)| dialect.lacks.contains(&column.column_type.data_type);
-        for (what, column) in columns.chain(tags).filter(is_lacking) {
-            let data_type = column.column_type.to_string();
-            if self.named.len() < NAMED {
-                self.named.push(format!(
-                    "{what} {} {data_type} of {kind} {}",
-                    sql::name(&column.name),
-                    sql::name(table)
-                ));
-            }
-            *self.of_types.entry(data_type).or_default() += 1;
+impl Listed {
+    fn add(&mut self, thing: impl FnOnce() -> String) {
+        if self.count < NAMED {
+            self.named.push(thing());
         }
+        self.count += 1;
     }
 
-    fn problem(&self, version: &str, source: &str) -> String {
-        let types: Vec<&str> = self.of_types.keys().map(String::as_str).collect();
-        let more = self.of_types.values().sum::<u64>() - self.named.len() as u64;
-        let more = match more {
+    fn text(&self) -> String {
+        let more = match self.count - self.named.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        format!(
-            "the server, version {version}, has no type {}: {}{more}; restore it to a server that has it, such as one of \
-             the backup's version ({}), or drop these columns or tables at the source and begin a new chain",
-            types.join(", "),
-            self.named.join(", "),
-            version_number(source)
-        )
+        format!("{}{more}", self.named.join(", "))
+    }
+}
+
+/// What a server can't have.
+#[derive(Debug, Default)]
+struct Impossible {
+    types: BTreeSet<String>,
+    /// Columns of these types.
+    columns: Listed,
+    /// What has a name that the server does not find.
+    names: Listed,
+}
+
+impl Impossible {
+    fn look_at(&mut self, dialect: &Dialect, kind: &str, table: &str, schema: Option<&Schema>) {
+        let of = || format!("{kind} {}", sql::name(table));
+        self.look_at_name(dialect, table, || kind.to_owned());
+        let Some(schema) = schema else { return };
+        let columns = schema.columns.iter().map(|column| ("column", column));
+        let tags = schema.tags.iter().map(|tag| ("tag", tag));
+        for (what, column) in columns.chain(tags) {
+            self.look_at_name(dialect, &column.name, || format!("{what} of {}:", of()));
+            if dialect.lacks.contains(&column.column_type.data_type) {
+                let data_type = column.column_type.to_string();
+                let name = sql::name(&column.name);
+                self.columns
+                    .add(|| format!("{what} {name} {data_type} of {}", of()));
+                self.types.insert(data_type);
+            }
+        }
+    }
+
+    fn look_at_name(&mut self, dialect: &Dialect, name: &str, what: impl FnOnce() -> String) {
+        if !dialect.finds_backticks && name.contains('`') {
+            self.names.add(|| format!("{} {}", what(), sql::name(name)));
+        }
+    }
+
+    /// What the restore is refused for; `None` if nothing is impossible.
+    fn problem(&self, version: &str, source: &str) -> Option<String> {
+        let mut problems = Vec::new();
+        if self.columns.count > 0 {
+            let types: Vec<&str> = self.types.iter().map(String::as_str).collect();
+            problems.push(format!(
+                "has no type {} ({})",
+                types.join(", "),
+                self.columns.text()
+            ));
+        }
+        if self.names.count > 0 {
+            problems.push(format!(
+                "does not find what has a backtick in its name ({})",
+                self.names.text()
+            ));
+        }
+        (!problems.is_empty()).then(|| {
+            format!(
+                "the server, version {version}, {}; restore it to a server that does, such as one of the backup's version \
+                 ({}), or drop or rename these at the source and begin a new chain",
+                problems.join(", and "),
+                version_number(source)
+            )
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::DataType;
+    use model::{DataType, catalogue::Column};
 
     fn older() -> Dialect {
         let options = ["KEEP", "S3_COMPACT", "S3_KEEPLOCAL", "VGROUPS"];
@@ -227,6 +272,7 @@ mod tests {
             options: options.map(str::to_owned).into(),
             lacks: vec![DataType::Blob],
             has_super_table_keep: false,
+            finds_backticks: false,
         }
     }
 
@@ -260,27 +306,46 @@ mod tests {
 
     #[test]
     fn columns_of_a_type_that_the_server_lacks_are_named_with_table_type_and_versions() {
-        let mut lacking = Lacking::default();
-        let two = schema(&[("ts", "TIMESTAMP"), ("p`", "BLOB"), ("q", "BLOB")]);
-        lacking.look_at(&older(), "super table", "m", &two);
+        let mut impossible = Impossible::default();
+        let two = schema(&[("ts", "TIMESTAMP"), ("p", "BLOB"), ("q", "BLOB")]);
+        impossible.look_at(&older(), "super table", "m", Some(&two));
         assert_eq!(
-            lacking.problem("3.3.6.0", "ver:3.3.7.5"),
-            "the server, version 3.3.6.0, has no type BLOB: column `p``` BLOB of super table `m`, column `q` BLOB of \
-             super table `m`; restore it to a server that has it, such as one of the backup's version (3.3.7.5), or drop \
-             these columns or tables at the source and begin a new chain"
+            impossible.problem("3.3.6.0", "ver:3.3.7.5").unwrap(),
+            "the server, version 3.3.6.0, has no type BLOB (column `p` BLOB of super table `m`, column `q` BLOB of super \
+             table `m`); restore it to a server that does, such as one of the backup's version (3.3.7.5), or drop or \
+             rename these at the source and begin a new chain"
         );
         for _ in 0..3 {
-            lacking.look_at(&older(), "table", "n", &two);
+            impossible.look_at(&older(), "table", "n", Some(&two));
         }
-        let problem = lacking.problem("3.3.6.0", "ver:3.3.7.5");
-        assert!(problem.contains("of table `n` and 3 more; "), "{problem}");
+        let problem = impossible.problem("3.3.6.0", "ver:3.3.7.5").unwrap();
+        assert!(problem.contains("of table `n` and 3 more); "), "{problem}");
     }
 
     #[test]
-    fn tables_of_types_that_the_server_has_are_not_named() {
-        let mut lacking = Lacking::default();
+    fn names_that_the_server_does_not_find_are_named() {
+        let odd = schema(&[("ts", "TIMESTAMP"), ("c`", "INT")]);
+        let problem = |dialect: &Dialect| {
+            let mut impossible = Impossible::default();
+            impossible.look_at(dialect, "table", "a`b", Some(&odd));
+            impossible.look_at(dialect, "table", "child`", None);
+            impossible.problem("3.3.6.0", "ver:3.3.7.5")
+        };
+        let refused = problem(&older()).unwrap();
+        let named = "a backtick in its name (table `a``b`, column of table `a``b`: `c```, table `child```);";
+        assert!(refused.contains(named), "{refused}");
+        let finds_backticks = Dialect {
+            finds_backticks: true,
+            ..older()
+        };
+        assert_eq!(problem(&finds_backticks), None);
+    }
+
+    #[test]
+    fn tables_that_the_server_can_have_are_not_named() {
+        let mut impossible = Impossible::default();
         let plain = schema(&[("ts", "TIMESTAMP"), ("d", "DECIMAL(20, 2)")]);
-        lacking.look_at(&older(), "table", "n", &plain);
-        assert!(lacking.of_types.is_empty());
+        impossible.look_at(&older(), "table", "n", Some(&plain));
+        assert_eq!(impossible.problem("3.3.6.0", "ver:3.3.7.5"), None);
     }
 }

@@ -249,12 +249,17 @@ impl Impossible {
                 self.names.text()
             ));
         }
+        let source = version_number(source);
+        let such = match source.starts_with(|c: char| c.is_ascii_digit()) {
+            true => format!(", such as one of the backup's version ({source})"),
+            // It was made without a server.
+            false => String::new(),
+        };
         (!problems.is_empty()).then(|| {
             format!(
-                "the server, version {version}, {}; restore it to a server that does, such as one of the backup's version \
-                 ({}), or drop or rename these at the source and begin a new chain",
-                problems.join(", and "),
-                version_number(source)
+                "the server, version {version}, {}; restore it to a server that does{such}, or drop or rename these at the \
+                 source and begin a new chain",
+                problems.join(", and ")
             )
         })
     }
@@ -320,6 +325,13 @@ mod tests {
         }
         let problem = impossible.problem("3.3.6.0", "ver:3.3.7.5").unwrap();
         assert!(problem.contains("of table `n` and 3 more); "), "{problem}");
+        let offline = impossible
+            .problem("3.3.6.0", "unknown: made from files")
+            .unwrap();
+        assert!(
+            offline.contains("to a server that does, or drop "),
+            "{offline}"
+        );
     }
 
     #[test]

@@ -145,10 +145,14 @@ impl Translator {
         let mut impossible = Impossible::default();
         impossible.look_at_name(dialect, target, || "database".to_owned());
         for stable in &database.stables {
-            impossible.look_at(dialect, "super table", &stable.name, Some(&stable.schema));
+            impossible.look_at(dialect, "super table", &stable.name, &stable.schema);
         }
         link.tables(database, &mut |table| {
-            impossible.look_at(dialect, "table", &table.name, table.schema.as_ref());
+            match &table.schema {
+                Some(schema) => impossible.look_at(dialect, "table", &table.name, schema),
+                // A child has the columns of its super table.
+                None => impossible.look_at_name(dialect, &table.name, || "table".to_owned()),
+            }
             Ok::<_, LinkError>(())
         })?;
         match impossible.problem(&dialect.version, &link.manifest.server) {
@@ -208,10 +212,9 @@ struct Impossible {
 }
 
 impl Impossible {
-    fn look_at(&mut self, dialect: &Dialect, kind: &str, table: &str, schema: Option<&Schema>) {
+    fn look_at(&mut self, dialect: &Dialect, kind: &str, table: &str, schema: &Schema) {
         let of = || format!("{kind} {}", sql::name(table));
         self.look_at_name(dialect, table, || kind.to_owned());
-        let Some(schema) = schema else { return };
         let columns = schema.columns.iter().map(|column| ("column", column));
         let tags = schema.tags.iter().map(|tag| ("tag", tag));
         for (what, column) in columns.chain(tags) {
@@ -313,7 +316,7 @@ mod tests {
     fn columns_of_a_type_that_the_server_lacks_are_named_with_table_type_and_versions() {
         let mut impossible = Impossible::default();
         let two = schema(&[("ts", "TIMESTAMP"), ("p", "BLOB"), ("q", "BLOB")]);
-        impossible.look_at(&older(), "super table", "m", Some(&two));
+        impossible.look_at(&older(), "super table", "m", &two);
         assert_eq!(
             impossible.problem("3.3.6.0", "ver:3.3.7.5").unwrap(),
             "the server, version 3.3.6.0, has no type BLOB (column `p` BLOB of super table `m`, column `q` BLOB of super \
@@ -321,7 +324,7 @@ mod tests {
              rename these at the source and begin a new chain"
         );
         for _ in 0..3 {
-            impossible.look_at(&older(), "table", "n", Some(&two));
+            impossible.look_at(&older(), "table", "n", &two);
         }
         let problem = impossible.problem("3.3.6.0", "ver:3.3.7.5").unwrap();
         assert!(problem.contains("of table `n` and 3 more); "), "{problem}");
@@ -339,8 +342,8 @@ mod tests {
         let odd = schema(&[("ts", "TIMESTAMP"), ("c`", "INT")]);
         let problem = |dialect: &Dialect| {
             let mut impossible = Impossible::default();
-            impossible.look_at(dialect, "table", "a`b", Some(&odd));
-            impossible.look_at(dialect, "table", "child`", None);
+            impossible.look_at(dialect, "table", "a`b", &odd);
+            impossible.look_at_name(dialect, "child`", || "table".to_owned());
             impossible.problem("3.3.6.0", "ver:3.3.7.5")
         };
         let refused = problem(&older()).unwrap();
@@ -357,7 +360,7 @@ mod tests {
     fn tables_that_the_server_can_have_are_not_named() {
         let mut impossible = Impossible::default();
         let plain = schema(&[("ts", "TIMESTAMP"), ("d", "DECIMAL(20, 2)")]);
-        impossible.look_at(&older(), "table", "n", Some(&plain));
+        impossible.look_at(&older(), "table", "n", &plain);
         assert_eq!(impossible.problem("3.3.6.0", "ver:3.3.7.5"), None);
     }
 }

@@ -142,7 +142,7 @@ impl FileCatalogue {
         let bare = format!("CREATE DATABASE {}", quoted(&database.name));
         database.create = with_options(&bare, &options);
         self.notes.push(format!(
-            "database {}: SINGLE_STABLE, RETENTIONS and options whose names begin with SS or COMPACT \
+            "database {}: SINGLE_STABLE, RETENTIONS and options whose names begin with SS, S3 or COMPACT \
              are not in the files of vnodes; a restore creates the database with the server's defaults for them",
             database.name
         ));

@@ -327,6 +327,14 @@ impl Schema {
         self.options_and_keep().1
     }
 
+    /// Takes away the KEEP of a super table, and returns it.
+    pub fn take_keep(&mut self) -> Option<String> {
+        let (options, keep) = self.options_and_keep();
+        let keep = keep?.to_owned();
+        self.options = options;
+        Some(keep)
+    }
+
     /// The options without KEEP, and KEEP. Names in the list of SMA may hold the word.
     fn options_and_keep(&self) -> (String, Option<&str>) {
         let (before, list) = match self.options.split_once("SMA(") {
@@ -452,6 +460,28 @@ pub fn with_options(create: &str, options: &BTreeMap<String, String>) -> String 
     format!("{head} {}", words.join(" ")).trim_end().to_owned()
 }
 
+/// The statement that creates a database, with each option under the name that `name` gives it. Those that get none are left
+/// out of it, and are returned with their values.
+pub fn with_names<'o>(
+    create: &'o str,
+    name: impl Fn(&'o str) -> Option<&'o str>,
+) -> (String, BTreeMap<String, String>) {
+    let rest = create
+        .strip_prefix("CREATE DATABASE ")
+        .and_then(after_name)
+        .unwrap_or_default();
+    let mut statement = create.strip_suffix(rest).unwrap_or(create).to_owned();
+    let mut left_out = BTreeMap::new();
+    let mut words = rest.split_whitespace();
+    while let (Some(option), Some(value)) = (words.next(), words.next()) {
+        match name(option) {
+            Some(name) => statement.push_str(&format!(" {name} {value}")),
+            None => drop(left_out.insert(option.to_owned(), value.to_owned())),
+        }
+    }
+    (statement, left_out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -492,8 +522,11 @@ mod tests {
             ),
             ("SMA(`a`) KEEP 5d", Some("5d"), ""),
         ] {
-            let schema = schema(options);
+            let mut schema = schema(options);
             assert_eq!(schema.keep(), keep, "{options}");
+            assert_eq!(schema.fixed_options(), fixed, "{options}");
+            assert_eq!(schema.take_keep().as_deref(), keep, "{options}");
+            assert_eq!(schema.keep(), None, "{options}");
             assert_eq!(schema.fixed_options(), fixed, "{options}");
         }
     }
@@ -512,6 +545,21 @@ mod tests {
             "CREATE DATABASE `a``b` BUFFER 256 CACHEMODEL 'none' KEEP 5d VGROUPS 2"
         );
         assert_eq!(with_options(create, &BTreeMap::new()), create);
+    }
+
+    #[test]
+    fn options_of_a_database_get_other_names_and_those_without_one_are_told() {
+        let create = "CREATE DATABASE `a``b` SS_COMPACT 1 KEEP 5d NEWEST 'x'";
+        let name = |option| match option {
+            "SS_COMPACT" => Some("S3_COMPACT"),
+            "NEWEST" => None,
+            option => Some(option),
+        };
+        let (statement, left_out) = with_names(create, name);
+        assert_eq!(statement, "CREATE DATABASE `a``b` S3_COMPACT 1 KEEP 5d");
+        let newest = ("NEWEST".to_owned(), "'x'".to_owned());
+        assert_eq!(left_out, [newest].into());
+        assert_eq!(with_names(create, Some).0, create);
     }
 
     #[test]

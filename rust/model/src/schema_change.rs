@@ -5,7 +5,7 @@ use crate::{
     catalogue::{Coding, Column, ColumnType, Schema},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter};
 
 /// One ALTER statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,10 +168,20 @@ fn columns(old: &[Column], new: &[Column], alters: &mut Vec<Alter>) -> Result<()
     let drops = dropped.iter().map(|column| Alter::DropColumn {
         name: column.name.clone(),
     });
-    let adds = added.iter().map(|column| Alter::AddColumn {
-        name: column.name.clone(),
-        column_type: column.column_type,
-        coding: column.coding.clone(),
+    let adds = added.iter().flat_map(|column| {
+        let add = Alter::AddColumn {
+            name: column.name.clone(),
+            column_type: column.column_type,
+            coding: column.coding.clone(),
+        };
+        // The coding of a BLOB can be altered once it is there, and not be given with it.
+        let coding = column.coding.clone();
+        let coding = coding.filter(|_| column.column_type.data_type.is_blob());
+        let recode = coding.map(|coding| Alter::RecodeColumn {
+            name: column.name.clone(),
+            coding,
+        });
+        iter::once(add).chain(recode)
     });
     if kept.len() < 2 && !dropped.is_empty() {
         // A table must keep a column beside its timestamp.

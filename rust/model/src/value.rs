@@ -83,6 +83,11 @@ impl DataType {
         matches!(self, Self::Decimal | Self::Decimal64)
     }
 
+    /// Whether values are kept apart from the others.
+    pub fn is_blob(self) -> bool {
+        matches!(self, Self::Blob | Self::MediumBlob)
+    }
+
     /// The bytes of one value in the server's files, where a DECIMAL is an integer; `None` for types of variable length.
     pub fn stored_width(self) -> Option<usize> {
         match self {

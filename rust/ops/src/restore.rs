@@ -11,6 +11,7 @@
 //! | `preview` | says what would be done |
 //! | `loading` | sets what makes loading cheaper, and puts it back |
 //! | `claim` | lets one restore at a time write to a target |
+//! | `translate` | says what links of another version of the server mean to this one |
 //! | `target` | makes the target's options what a link says |
 //! | `schema` | creates and alters super tables and tables |
 //! | `tags` | sets the tags of children that are there |
@@ -32,6 +33,7 @@ mod rows;
 mod schema;
 mod tags;
 mod target;
+mod translate;
 
 pub use error::RestoreError;
 pub use loading::WORTH_ROWS;
@@ -39,6 +41,7 @@ pub use preview::{Counts, Preview, PreviewStep};
 
 use failures::Failures;
 use plan::{Plan, Step};
+use translate::Translator;
 
 use crate::watch::{self, Watch, Work};
 use model::{
@@ -132,7 +135,8 @@ pub fn preview(
             let connection = library.connect(&job.login)?;
             watch.has_endpoints(&cluster::endpoints(&connection)?);
             progress.step("looking at what is there", Unit::Tables, 0);
-            let plan = Plan::of(job, &links, &targets, &connection)?;
+            let translator = Translator::of(&connection, &links)?;
+            let plan = Plan::of(job, &links, &targets, &translator, &connection)?;
             preview::of(job, plan, &links)
         };
         let outcome = looked_at();
@@ -182,13 +186,15 @@ fn connected(
 ) -> Result<RestoreOutcome, RestoreError> {
     let connection = library.connect(&job.login)?;
     watch.has_endpoints(&cluster::endpoints(&connection)?);
+    let translator = Translator::of(&connection, links)?;
     let restore = Restore {
         job,
         library,
         connection: &connection,
+        translator: &translator,
         progress,
     };
-    let plan = || Plan::of(job, links, targets, &connection);
+    let plan = || Plan::of(job, links, targets, &translator, &connection);
     progress.step("looking at what is there", Unit::Tables, 0);
     // What can't be restored is refused before anything is written, a claim included.
     let planned = match plan() {
@@ -219,6 +225,7 @@ struct Restore<'a> {
     job: &'a RestoreJob,
     library: &'a Library,
     connection: &'a Connection,
+    translator: &'a Translator,
     progress: &'a dyn Progress,
 }
 
@@ -273,7 +280,7 @@ impl Restore<'_> {
                 library: self.library,
                 connection: self.connection,
                 link,
-                database,
+                database: &database,
                 target,
                 loaded,
                 is_last,
@@ -295,9 +302,11 @@ impl Restore<'_> {
                 target::wait_until_settled(self.connection, target, self.progress)?;
             }
             self.name_lacking(target, &mut outcome)?;
-            let last = links.iter().rev().find_map(|link| link.database(database));
-            if let Some(last) = last.filter(|_| rows_of.contains_key(target)) {
-                let create = with_options(&last.database.create, &self.job.options);
+            let mut links = links.iter().rev();
+            let last = links.find_map(|link| Some((link, link.database(database)?)));
+            if let Some((link, last)) = last.filter(|_| rows_of.contains_key(target)) {
+                let create = self.translator.create(link, last);
+                let create = with_options(&create, &self.job.options);
                 let note = target::of_its_own(self.connection, target, &create)?;
                 outcome.notes.extend(note);
             }

@@ -84,7 +84,10 @@ pub fn alter_clause(alter: &Alter) -> String {
             column_type,
             coding,
         } => {
-            let coding = coding.as_ref().map_or_else(String::new, coding_clause);
+            // The server (3.3.7.5) takes none of a BLOB that is added.
+            let is_blob = column_type.data_type.is_blob();
+            let coding = coding.as_ref().filter(|_| !is_blob);
+            let coding = coding.map_or_else(String::new, coding_clause);
             format!("ADD COLUMN {} {column_type}{coding}", sql::name(name))
         }
         Alter::DropColumn { name } => format!("DROP COLUMN {}", sql::name(name)),
@@ -370,6 +373,28 @@ mod tests {
             &[],
         );
         assert_eq!(clauses(&old, &renamed), ["RENAME COLUMN `a` `c`"]);
+    }
+
+    #[test]
+    fn the_coding_of_a_blob_that_is_added_is_set_once_it_is_there() {
+        let old = schema(&[(1, "ts", "TIMESTAMP"), (2, "a", "INT")], &[]);
+        let mut new = schema(
+            &[(1, "ts", "TIMESTAMP"), (2, "a", "INT"), (3, "b", "BLOB")],
+            &[],
+        );
+        let coding = |word: &str| word.to_owned();
+        new.columns[2].coding = Some(Coding {
+            encode: coding("disabled"),
+            compress: coding("zstd"),
+            level: coding("high"),
+        });
+        assert_eq!(
+            clauses(&old, &new),
+            [
+                "ADD COLUMN `b` BLOB",
+                "MODIFY COLUMN `b` ENCODE 'disabled' COMPRESS 'zstd' LEVEL 'high'"
+            ]
+        );
     }
 
     #[test]

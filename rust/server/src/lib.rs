@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cluster`] | the cluster, its version and its data directories |
 //! | [`database`] | databases and their options |
+//! | [`dialect`] | what the SQL of this version has and that of another has not |
 //! | [`vgroups`] | where the vgroups of a database are, and how far |
 //! | [`catalogue`] | reading super tables, tables and columns |
 //! | [`tables`] | which tables there are, and what they are called |
@@ -22,6 +23,7 @@ pub mod catalogue;
 pub mod cluster;
 pub mod database;
 pub mod ddl;
+pub mod dialect;
 pub mod insert;
 pub mod load;
 mod login;

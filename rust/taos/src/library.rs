@@ -55,6 +55,9 @@ pub enum LoadError {
     },
 }
 
+/// "Version not compatible".
+const OTHER_VERSION: u32 = 0x011e;
+
 /// Where to connect, and as whom. Empty fields are the library's defaults.
 #[derive(Clone, Default)]
 pub struct Login {
@@ -197,7 +200,14 @@ impl Library {
             )
         });
         if handle.is_null() {
-            return Err(last_error(&self.0, &format!("connecting to {login}")));
+            let mut error = last_error(&self.0, &format!("connecting to {login}"));
+            if error.code & 0xffff == OTHER_VERSION {
+                error.text.push_str(
+                    ": the client library is of another version than the server; have the library of the server's version \
+                     found first, by LD_LIBRARY_PATH",
+                );
+            }
+            return Err(error);
         }
         Ok(Connection::new(self.0.clone(), handle))
     }

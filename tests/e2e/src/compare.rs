@@ -160,6 +160,40 @@ impl Content {
         changed
     }
 
+    /// All of it line by line, in words that do not depend on the version of the server: to be compared with what a server
+    /// of another version holds.
+    pub fn lines(&self) -> Vec<String> {
+        let options = self.options.replace(" S3_", " SS_");
+        let mut lines = vec![format!("database: {options}")];
+        let columns = |lines: &mut Vec<String>, place: &str, columns: &[Column]| {
+            let columns = columns.iter();
+            let columns = columns.map(|column| {
+                let line = format!("{place}: {} {:?}", column.name, column.properties);
+                line.replace("PRIMARY KEY", "COMPOSITE KEY")
+            });
+            lines.extend(columns);
+        };
+        for (name, stable) in &self.stables {
+            let place = format!("super table {name}");
+            lines.push(format!("{place}: {}", of_any_version(&stable.create)));
+            columns(&mut lines, &place, &stable.columns);
+            columns(&mut lines, &place, &stable.tags);
+        }
+        for (name, table) in &self.tables {
+            let place = format!("table {name}");
+            lines.push(format!(
+                "{place}: of {} {:?}",
+                table.stable, table.properties
+            ));
+            lines.push(format!("{place}: {}", of_any_version(&table.create)));
+            columns(&mut lines, &place, &table.columns);
+            lines.push(format!("{place}: tags {:?}", table.tags));
+            let rows = table.rows.iter();
+            lines.extend(rows.map(|row| format!("{place}: {row:?}")));
+        }
+        lines
+    }
+
     /// Says where the other is not the same, the first `limit` places. Nothing if it is.
     pub fn differences(&self, other: &Self, limit: usize) -> Vec<String> {
         let mut found = Differences {
@@ -187,6 +221,17 @@ impl Content {
         }
         found.lines
     }
+}
+
+/// A CREATE TABLE without the codings of its columns, which only some servers show there.
+fn of_any_version(create: &str) -> String {
+    let mut parts = create.split(" ENCODE '");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // Behind it are the values of ENCODE, COMPRESS and LEVEL, each in quotes.
+        plain.push_str(part.splitn(6, '\'').last().unwrap_or_default());
+    }
+    plain.replace("PRIMARY KEY", "COMPOSITE KEY")
 }
 
 fn child<'a>(tables: &'a mut BTreeMap<String, Table>, row: &[Cell]) -> &'a mut Table {
@@ -308,4 +353,18 @@ impl Differences {
 fn cells(row: &[Cell]) -> String {
     let cells: Vec<String> = row.iter().map(ToString::to_string).collect();
     cells.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codings_are_left_out_of_a_create() {
+        let shown = "CREATE TABLE `t` (`ts` TIMESTAMP ENCODE 'delta-i' COMPRESS 'lz4' LEVEL 'medium', `k` INT ENCODE 'a' \
+                     COMPRESS 'b' LEVEL 'c' PRIMARY KEY) COMMENT 'x' TTL 1";
+        let plain = "CREATE TABLE `t` (`ts` TIMESTAMP, `k` INT COMPOSITE KEY) COMMENT 'x' TTL 1";
+        assert_eq!(of_any_version(shown), plain);
+        assert_eq!(of_any_version(plain), plain);
+    }
 }

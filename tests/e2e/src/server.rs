@@ -27,19 +27,46 @@ impl Installation {
                 .filter_map(|bin| bin.parent().map(Path::to_path_buf))
                 .collect(),
         };
-        for home in &homes {
-            let taosd = home.join("bin/taosd");
-            if taosd.is_file() {
-                let candidates = [home.join("lib"), home.join("driver"), "/usr/lib".into()];
-                let library = candidates
-                    .iter()
-                    .map(|dir| dir.join("libtaos.so"))
-                    .find(|path| path.exists())
-                    .ok_or_else(|| format!("no libtaos.so beside {}", taosd.display()))?;
-                return Ok(Self { taosd, library });
-            }
+        homes
+            .iter()
+            .find_map(|home| Self::at(home))
+            .unwrap_or_else(|| {
+                Err("no taosd: neither TDENGINE_HOME nor PATH leads to one".to_owned())
+            })
+    }
+
+    /// One of another version, which `TDENGINE_OTHER_HOME` names. The error says why there is none.
+    pub fn other() -> Result<Self, String> {
+        let home = env::var_os("TDENGINE_OTHER_HOME")
+            .ok_or("TDENGINE_OTHER_HOME names no server of another version")?;
+        let home = PathBuf::from(home);
+        Self::at(&home).unwrap_or_else(|| {
+            Err(format!(
+                "TDENGINE_OTHER_HOME: no bin/taosd in {}",
+                home.display()
+            ))
+        })
+    }
+
+    /// The one in this directory, if there is a server.
+    fn at(home: &Path) -> Option<Result<Self, String>> {
+        let taosd = home.join("bin/taosd");
+        if !taosd.is_file() {
+            return None;
         }
-        Err("no taosd: neither TDENGINE_HOME nor PATH leads to one".to_owned())
+        let candidates = [home.join("lib"), home.join("driver"), "/usr/lib".into()];
+        let library = candidates
+            .iter()
+            .map(|dir| dir.join("libtaos.so"))
+            .find(|path| path.exists())
+            .ok_or_else(|| format!("no libtaos.so beside {}", taosd.display()));
+        Some(library.map(|library| Self { taosd, library }))
+    }
+
+    /// The directory that all of it lies in.
+    pub fn home(&self) -> PathBuf {
+        let home = self.taosd.parent().and_then(Path::parent);
+        home.map(Into::into).unwrap_or_default()
     }
 
     /// The directory of its client library.

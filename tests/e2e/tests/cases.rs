@@ -659,6 +659,21 @@ fn changes() -> Vec<Change> {
             &["insert into $.b values (3, '\\x0102ff')"],
         ),
         prepared(
+            "blob_columns_that_are_added",
+            &[
+                "create table $.b (ts timestamp, v int)",
+                "create table $.q (ts timestamp, v int) tags (t int)",
+                "create table $.q1 using $.q tags (1)",
+            ],
+            &[
+                "alter table $.b add column p blob",
+                "alter stable $.q add column p blob",
+                "alter stable $.q modify column p compress 'zstd' level 'high'",
+                "insert into $.b values (1, 2, '\\x00')",
+                "insert into $.q1 values (1, 2, '\\xff')",
+            ],
+        ),
+        prepared(
             "tags_of_all_types",
             &[
                 "create table $.g (ts timestamp, i int) tags (a bool, b tinyint, c bigint, d tinyint unsigned, e bigint unsigned, f float, g double, h timestamp, m varchar(20), j nchar(20), k varbinary(10), l geometry(100))",

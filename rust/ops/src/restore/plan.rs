@@ -1,13 +1,13 @@
 //! What is restored to where: which links are applied to which database, and what is refused before anything is written.
 
-use super::{RestoreError, RestoreJob, target};
+use super::{RestoreError, RestoreJob, target, translate::Translator};
 use model::{LinkId, catalogue::with_options};
 use repository::link::{DatabaseLink, Link};
 use server::{
     Connection,
     restore_record::{self, Target},
 };
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// What is applied to which database.
 #[derive(Debug, Default)]
@@ -21,7 +21,8 @@ pub(super) struct Plan<'a> {
 pub(super) struct Step<'a> {
     pub(super) target: &'a str,
     pub(super) link: &'a Link,
-    pub(super) database: &'a DatabaseLink,
+    /// In the words of the target server.
+    pub(super) database: Cow<'a, DatabaseLink>,
     /// The link that the target is at and that this one, which holds everything, replaces.
     pub(super) replaces: Option<LinkId>,
     /// The database is not there before it.
@@ -33,6 +34,7 @@ impl<'a> Plan<'a> {
         job: &RestoreJob,
         links: &'a [Link],
         targets: &'a BTreeMap<String, String>,
+        translator: &Translator,
         connection: &Connection,
     ) -> Result<Self, RestoreError> {
         let mut plan = Self::default();
@@ -72,12 +74,18 @@ impl<'a> Plan<'a> {
                     "database {target} is at the last link already; nothing was done"
                 ));
             }
+            let steps = steps.get(done..).unwrap_or_default();
+            for (link, database) in steps {
+                translator.must_be_possible(link, database, target)?;
+            }
+            if let Some((link, last)) = steps.last() {
+                plan.notes.extend(translator.left_out(link, last, target));
+            }
             let mut is_missing = state.precision.is_none();
-            let steps = steps.into_iter().skip(done);
-            plan.steps.extend(steps.map(|(link, database)| Step {
+            plan.steps.extend(steps.iter().map(|(link, database)| Step {
                 target,
                 link,
-                database,
+                database: translator.database(link, database),
                 replaces: replaces.take(),
                 makes_target: std::mem::take(&mut is_missing),
             }));

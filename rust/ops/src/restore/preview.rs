@@ -69,7 +69,7 @@ pub struct Counts {
 impl PreviewStep {
     /// Of a step whose target gets so many rows in all.
     fn of(job: &RestoreJob, step: &Step<'_>, rows: u64) -> Result<Self, RestoreError> {
-        let database = step.database;
+        let database = &*step.database;
         let mut counts = Counts {
             dropped: database.dropped_stables.len() as u64,
             row_files: database.row_files.len() as u64,

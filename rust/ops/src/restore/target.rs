@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Options that later links carry over by ALTER DATABASE.
-const ALTERABLE: [&str; 17] = [
+/// Options that later links carry over by ALTER DATABASE, by the names of all versions.
+const ALTERABLE: [&str; 19] = [
     "BUFFER",
     "CACHEMODEL",
     "CACHESIZE",
@@ -27,6 +27,8 @@ const ALTERABLE: [&str; 17] = [
     "KEEP_TIME_OFFSET",
     "MINROWS",
     "PAGES",
+    "S3_COMPACT",
+    "S3_KEEPLOCAL",
     "SS_COMPACT",
     "SS_KEEPLOCAL",
     "STT_TRIGGER",

@@ -230,8 +230,28 @@ impl History {
         Self::create_with(c, database, seed, 1)
     }
 
-    /// The same with so many replicas.
+    /// The same with nothing that a server of another version could not have.
+    pub fn create_for_any_version(
+        c: &Connection,
+        database: &str,
+        seed: u64,
+    ) -> Result<Self, SqlError> {
+        let dialect = Dialect { before_3_3_7: true };
+        Self::create_in(dialect, c, database, seed, 1)
+    }
+
+    /// The same as [`Self::create`] with so many replicas.
     pub fn create_with(
+        c: &Connection,
+        database: &str,
+        seed: u64,
+        replicas: u64,
+    ) -> Result<Self, SqlError> {
+        Self::create_in(Dialect::of(c)?, c, database, seed, replicas)
+    }
+
+    fn create_in(
+        dialect: Dialect,
         c: &Connection,
         database: &str,
         seed: u64,
@@ -249,7 +269,7 @@ impl History {
             second,
             ancient,
             has_wal: true,
-            dialect: Dialect::of(c)?,
+            dialect,
             stables: Vec::new(),
             tables: Vec::new(),
             former: Vec::new(),

@@ -59,7 +59,9 @@ use model::{
 };
 use output::Output;
 use plan::{Plan, checkpoint::Checkpoint};
-use repository::link::{DatabaseLink, Link, LinkError, ListWriter, Manifest, Totals, VgroupLink};
+use repository::link::{
+    DatabaseLink, Link, LinkError, ListWriter, Manifest, TableChange, Totals, VgroupLink,
+};
 use server::{
     Connection, Library, Login,
     catalogue::{CatalogueError, schema},
@@ -472,7 +474,12 @@ impl Writing<'_> {
         if let Some(server) = &self.server {
             let connection = server.connection;
             notes.extend(origin::note(connection, &catalogue, known)?);
-            failed.extend(self.patiently(|| altered_meanwhile(connection, &catalogue, &changes))?);
+            // Rows and tags from the files are of the same commit as the catalogue that is read there.
+            let by_files = self.tags.is_some();
+            let was_asked = |change: &TableChange| !by_files || copied.asked.contains(&change.name);
+            failed.extend(
+                self.patiently(|| altered_meanwhile(connection, &catalogue, &changes, &was_asked))?,
+            );
             if created.is_none() || self.created(server, database)? != created {
                 return Err(BackupError::DatabaseGone {
                     database: database.to_owned(),
@@ -588,12 +595,13 @@ impl Writing<'_> {
     }
 }
 
-/// Super and normal tables whose schema is not any more what it was when the catalogue was read: their rows may
-/// not fit what the link says of them.
+/// Super and normal tables whose schema is not any more what it was when the catalogue was read, of those that the server was
+/// asked for: their rows may not fit what the link says of them.
 fn altered_meanwhile(
     connection: &Connection,
     catalogue: &Catalogue,
     changes: &Changes,
+    was_asked: &dyn Fn(&TableChange) -> bool,
 ) -> Result<Vec<FailedTable>, BackupError> {
     let database = &catalogue.database.name;
     tables::reset_cache(connection)?;
@@ -601,7 +609,7 @@ fn altered_meanwhile(
     for change in changes
         .tables
         .values()
-        .filter(|change| change.uid.is_some())
+        .filter(|change| change.uid.is_some() && was_asked(change))
     {
         let Some(table) = catalogue.tables.get(&change.name) else {
             continue;

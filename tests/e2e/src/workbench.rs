@@ -120,6 +120,16 @@ impl<'a> Workbench<'a> {
         Run::of(command.args(flags)).map_err(|e| e.to_string())
     }
 
+    /// Makes a link that follows none and is not part of the chain, and must succeed.
+    pub fn link_beside(&self, out: &Path, flags: &[&str]) -> Result<Run, String> {
+        let databases = [self.database.as_str()];
+        let mut command = self
+            .taosdump
+            .link_command(self.server, &databases, None, out);
+        let run = Run::of(command.args(flags)).map_err(|e| e.to_string())?;
+        run.expect_code(0)
+    }
+
     /// Makes the next link, which must succeed.
     pub fn link(&mut self, flags: &[&str]) -> Result<Run, String> {
         let out = self.path(&format!("link{}", self.links.len()));

@@ -3,6 +3,7 @@
 
 use e2e::{Cell, Content, Installation, Run, Server, Taosdump, Workbench, files_below};
 use libtest_mimic::{Arguments, Failed, Trial};
+use repository::link::Link;
 use std::{
     ffi::OsStr,
     fs,
@@ -10,6 +11,7 @@ use std::{
     process::ExitCode,
     sync::{Arc, Mutex},
 };
+use store::Directory;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -121,7 +123,36 @@ fn changed(mut bench: Workbench, change: &Change) -> Result<(), String> {
         bench.link(&["--no-flush"])?;
     }
     bench.link(&[])?;
+    if !change.options.contains("wal_level 0") {
+        same_tables(&bench)?;
+    }
     bench.restore_both_ways()
+}
+
+/// The last link has its tables from the files, and those that did not change from its base. One that is made of the log has
+/// them from SQL.
+fn same_tables(bench: &Workbench) -> Result<(), String> {
+    let by_sql = bench.path("by_sql");
+    bench.link_beside(&by_sql, &["--no-flush"])?;
+    let tables = |link: &Path| -> Result<_, String> {
+        let link = Link::open(Arc::new(Directory::new(link))).map_err(|e| e.to_string())?;
+        let database = &link.manifest.databases[0];
+        let mut tables = Vec::new();
+        let each = &mut |table| {
+            tables.push(table);
+            Ok(())
+        };
+        link.tables(database, each).map_err(|e| e.to_string())?;
+        Ok((tables, database.stables.clone(), database.database.clone()))
+    };
+    let last = bench.links.last().ok_or("no link")?;
+    let (by_files, by_sql) = (tables(last)?, tables(&by_sql)?);
+    match by_files == by_sql {
+        true => Ok(()),
+        false => Err(format!(
+            "the files say {by_files:#?}\nand SQL says {by_sql:#?}"
+        )),
+    }
 }
 
 const USUAL: &str = "vgroups 2 stt_trigger 1 keep 36500";

@@ -48,6 +48,8 @@ pub(super) struct Copied {
     pub(super) has_row_files: bool,
     /// What they have of each table; `None` if each table has a file of its own.
     pub(super) written: Option<WrittenTables>,
+    /// The tables whose rows the server was asked for.
+    pub(super) asked: HashSet<String>,
 }
 
 /// From this many whole tables on, a super table is read by one query.
@@ -106,6 +108,7 @@ pub(super) fn copy(
         database,
         kept: kept.as_ref(),
         results: Mutex::default(),
+        asked: Mutex::default(),
     };
     let jobs = match &kept {
         Some(kept) => work.row_files(kept, wanted, threads)?,
@@ -122,7 +125,7 @@ pub(super) fn copy(
             Ok(())
         }
     })?;
-    let results = work.results.into_inner();
+    let (results, asked) = (work.results.into_inner(), work.asked.into_inner());
     let (row_files, written) = kept.map(RowFiles::finish).unzip();
     for change in changes.tables.values_mut() {
         let written = change
@@ -163,6 +166,7 @@ pub(super) fn copy(
         has_row_files: row_files.is_some(),
         row_files: row_files.unwrap_or_default(),
         written,
+        asked,
     })
 }
 
@@ -387,6 +391,8 @@ pub(super) struct Work<'a> {
     /// Where rows are kept, unless each table has an Avro file.
     kept: Option<&'a RowFiles<'a>>,
     results: Mutex<Vec<(String, TableResult)>>,
+    /// The tables whose rows the server was asked for.
+    asked: Mutex<HashSet<String>>,
 }
 
 /// Why a table's rows could not be written.
@@ -444,6 +450,7 @@ impl Work<'_> {
             self.report(&table.name, TableResult::Unread(problem.to_owned()));
             return Ok(());
         };
+        self.asked.lock().insert(table.name.clone());
         let mut as_bytes = BTreeSet::new();
         let mut tries = TableTries::default();
         let mut refused = 0;
@@ -586,6 +593,8 @@ impl Work<'_> {
         let Some(server) = &self.server else {
             return tables.iter().try_for_each(|table| self.table(slot, table));
         };
+        let names = tables.iter().map(|table| table.name.clone());
+        self.asked.lock().extend(names);
         let mut finished = HashMap::new();
         let outcome = server
             .connection(slot)

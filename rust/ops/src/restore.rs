@@ -13,7 +13,7 @@
 //! | `claim` | lets one restore at a time write to a target |
 //! | `target` | makes the target's options what a link says |
 //! | `schema` | creates and alters super tables and tables |
-//! | `tags` | sets the tags of children that are there |
+//! | `tables` | creates tables, and sets the tags of children that are there |
 //! | `rows` | deletes ranges and writes rows |
 //! | `row_files` | writes the rows of files with many tables |
 //! | `failures` | keeps what went wrong |
@@ -30,7 +30,7 @@ mod preview;
 mod row_files;
 mod rows;
 mod schema;
-mod tags;
+mod tables;
 mod target;
 
 pub use error::RestoreError;
@@ -355,7 +355,7 @@ impl Apply<'_> {
         self.database_itself()?;
         record.created(self.connection)?;
         self.failures.made_whole(&tables, &changes);
-        self.drops(&changes);
+        self.drops(&changes)?;
         self.stables()?;
         self.tables_and_tags(&tables, &changes)?;
         // The client library goes on using the schemas it knew before they were altered.
@@ -414,13 +414,21 @@ impl Apply<'_> {
         settled()
     }
 
-    fn drops(&self, changes: &[TableChange]) {
+    fn drops(&self, changes: &[TableChange]) -> Result<(), RestoreError> {
         for stable in &self.database.dropped_stables {
             self.try_sql(&ddl::drop_super_table(self.target, stable));
         }
-        for change in changes.iter().filter(|change| change.drop) {
-            self.try_sql(&ddl::drop_table(self.target, &change.name));
+        let dropped = changes.iter().filter(|change| change.drop);
+        let drop_table = |change: &TableChange| ddl::drop_table(self.target, &change.name);
+        let statements: Vec<String> = dropped.map(drop_table).collect();
+        for statements in statements.chunks(tables::TOGETHER) {
+            self.progress.go_on()?;
+            let outcomes = tables::together(self.connection, statements, self.progress);
+            for error in outcomes.into_iter().filter_map(Result::err) {
+                self.failures.add(error.to_string());
+            }
         }
+        Ok(())
     }
 
     /// Runs a statement; a failure is kept, and false returned.

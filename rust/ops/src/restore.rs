@@ -352,14 +352,19 @@ impl Apply<'_> {
         if let Some(problem) = disagreement(self.database, &tables, &changes) {
             return Err(self.damaged(&self.database.changes.path, problem).into());
         }
+        // What others did to the target since is not known. What the library learns from here on, as it creates tables, it
+        // need not ask for when rows are written.
+        reset_cache(self.connection)?;
         self.database_itself()?;
         record.created(self.connection)?;
         self.failures.made_whole(&tables, &changes);
         self.drops(&changes)?;
         self.stables()?;
         self.tables_and_tags(&tables, &changes)?;
-        // The client library goes on using the schemas it knew before they were altered.
-        reset_cache(self.connection)?;
+        if self.alters(&changes) {
+            // The client library goes on using the schemas it knew before they were altered.
+            reset_cache(self.connection)?;
+        }
         let written = rows::write(self, &tables, &changes)?;
         outcome.rows += written.rows;
         outcome.tables += written.tables;
@@ -374,6 +379,16 @@ impl Apply<'_> {
         }
         outcome.failures.extend(self.failures.take());
         Ok(std::mem::take(&mut self.failures.lacking.lock()))
+    }
+
+    /// Whether the link changes a table or super table that was there before, or takes it away.
+    fn alters(&self, changes: &[TableChange]) -> bool {
+        let database = self.database;
+        let alters = |change: &TableChange| change.drop || !change.alters.is_empty();
+        self.link.manifest.export
+            || !database.altered_stables.is_empty()
+            || !database.dropped_stables.is_empty()
+            || changes.iter().any(alters)
     }
 
     /// The tables of the catalogue that changed; all others need no looking up.

@@ -10,8 +10,9 @@ use server::{
     restore_lacks::Lacks,
 };
 
-/// So many small statements go to the server at a time over a connection, and so many bytes of them.
-pub(super) const TOGETHER: usize = 256;
+/// So many small statements go to the server at a time over a connection, and so many bytes of them. With more it takes as
+/// long, and the client library needs about 50 KiB for each.
+pub(super) const TOGETHER: usize = 64;
 const TOGETHER_BYTES: usize = 1 << 20;
 
 /// What one connection does at a time.

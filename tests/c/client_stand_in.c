@@ -44,6 +44,7 @@ const char *taos_errstr(void *result) { return result == NULL ? "no server" : ""
 UNUSED(taos_close)
 UNUSED(taos_get_server_info)
 UNUSED(taos_query)
+UNUSED(taos_query_a)
 UNUSED(taos_load_table_info)
 UNUSED(taos_free_result)
 UNUSED(taos_affected_rows)

@@ -2,7 +2,11 @@
 
 use std::{
     panic::resume_unwind,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{self, Receiver},
+    },
     thread,
 };
 
@@ -39,6 +43,55 @@ pub fn run<J: Sync, W, E: Send>(
         let mut outcome = work();
         for other in others {
             let ended = other.join().unwrap_or_else(|panic| resume_unwind(panic));
+            outcome = outcome.and(ended);
+        }
+        outcome
+    })
+}
+
+/// Does jobs while they are being made: `make` runs in this thread, and hands each job over, which says whether any further
+/// one is wanted. They are done on `threads` others, and no more than as many wait. After the first error no further job
+/// begins. A panic of a job goes on in the caller.
+///
+/// # Errors
+/// That of `make`, else the first error of the first worker that had one.
+pub fn feed<J: Send, W, E: Send>(
+    threads: usize,
+    begin: impl Fn() -> W + Sync,
+    each: impl Fn(&mut W, J) -> Result<(), E> + Sync,
+    make: impl FnOnce(&mut dyn FnMut(J) -> bool) -> Result<(), E>,
+) -> Result<(), E> {
+    let threads = threads.max(1);
+    let given_up = AtomicBool::new(false);
+    let next = |jobs: &Mutex<Receiver<J>>| {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        job.ok().filter(|_| !given_up.load(Ordering::Relaxed))
+    };
+    let work = |jobs: Arc<Mutex<Receiver<J>>>| {
+        let mut worker = begin();
+        while let Some(job) = next(&jobs) {
+            // A panic must stop the others, too.
+            let stop = StopUnlessDone(&given_up);
+            each(&mut worker, job)?;
+            std::mem::forget(stop);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let (sender, jobs) = mpsc::sync_channel(threads);
+        let jobs = Arc::new(Mutex::new(jobs));
+        let start = |_| {
+            let jobs = Arc::clone(&jobs);
+            scope.spawn(|| work(jobs))
+        };
+        let workers: Vec<_> = (0..threads).map(start).collect();
+        // Once all workers have ended, nobody has the jobs any more, and handing one over fails.
+        drop(jobs);
+        let mut hand_over = |job| !given_up.load(Ordering::Relaxed) && sender.send(job).is_ok();
+        let mut outcome = make(&mut hand_over);
+        drop(sender);
+        for worker in workers {
+            let ended = worker.join().unwrap_or_else(|panic| resume_unwind(panic));
             outcome = outcome.and(ended);
         }
         outcome
@@ -92,6 +145,62 @@ mod tests {
             },
         );
         assert_eq!((result, begun.into_inner()), (Err("no"), 8));
+    }
+
+    #[test]
+    fn every_job_that_is_made_is_done_once() {
+        for threads in [0, 1, 7] {
+            let sum = AtomicU64::new(0);
+            let result = feed(
+                threads,
+                || (),
+                |(), job| {
+                    sum.fetch_add(job, Ordering::Relaxed);
+                    Ok::<(), ()>(())
+                },
+                |give| {
+                    assert!((1..=50).all(give));
+                    Ok(())
+                },
+            );
+            assert_eq!((result, sum.into_inner()), (Ok(()), 1_275));
+        }
+        let failed = feed(2, || (), |(), ()| Ok(()), |_| Err("no"));
+        assert_eq!(failed, Err("no"));
+    }
+
+    #[test]
+    fn after_an_error_no_further_job_is_wanted() {
+        let begun = AtomicU64::new(0);
+        let each = |(): &mut (), job| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            if job == 7 { Err("no") } else { Ok(()) }
+        };
+        let make = |give: &mut dyn FnMut(u64) -> bool| {
+            assert!(!(0..1_000).all(give));
+            Ok(())
+        };
+        assert_eq!(feed(1, || (), each, make), Err("no"));
+        assert_eq!(begun.into_inner(), 8);
+    }
+
+    #[test]
+    fn a_panic_while_jobs_are_made_goes_on_in_the_caller() {
+        let panicked = std::panic::catch_unwind(|| {
+            feed(
+                2,
+                || (),
+                |(), job| {
+                    assert!(job != 2, "a bug");
+                    Ok::<(), ()>(())
+                },
+                |give| {
+                    while give(2) {}
+                    Ok(())
+                },
+            )
+        });
+        assert!(panicked.is_err());
     }
 
     #[test]

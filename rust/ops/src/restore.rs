@@ -14,7 +14,7 @@
 //! | `translate` | says what links of another version of the server mean to this one |
 //! | `target` | makes the target's options what a link says |
 //! | `schema` | creates and alters super tables and tables |
-//! | `tags` | sets the tags of children that are there |
+//! | `tables` | creates tables, and sets the tags of children that are there |
 //! | `rows` | deletes ranges and writes rows |
 //! | `row_files` | writes the rows of files with many tables |
 //! | `failures` | keeps what went wrong |
@@ -31,7 +31,7 @@ mod preview;
 mod row_files;
 mod rows;
 mod schema;
-mod tags;
+mod tables;
 mod target;
 mod translate;
 
@@ -361,14 +361,19 @@ impl Apply<'_> {
         if let Some(problem) = disagreement(self.database, &tables, &changes) {
             return Err(self.damaged(&self.database.changes.path, problem).into());
         }
+        // What others did to the target since is not known. What the library learns from here on, as it creates tables, it
+        // need not ask for when rows are written.
+        reset_cache(self.connection)?;
         self.database_itself()?;
         record.created(self.connection)?;
         self.failures.made_whole(&tables, &changes);
-        self.drops(&changes);
+        self.drops(&changes)?;
         self.stables()?;
         self.tables_and_tags(&tables, &changes)?;
-        // The client library goes on using the schemas it knew before they were altered.
-        reset_cache(self.connection)?;
+        if self.alters(&changes) {
+            // The client library goes on using the schemas it knew before they were altered.
+            reset_cache(self.connection)?;
+        }
         let written = rows::write(self, &tables, &changes)?;
         outcome.rows += written.rows;
         outcome.tables += written.tables;
@@ -383,6 +388,16 @@ impl Apply<'_> {
         }
         outcome.failures.extend(self.failures.take());
         Ok(std::mem::take(&mut self.failures.lacking.lock()))
+    }
+
+    /// Whether the link changes a table or super table that was there before, or takes it away.
+    fn alters(&self, changes: &[TableChange]) -> bool {
+        let database = self.database;
+        let alters = |change: &TableChange| change.drop || !change.alters.is_empty();
+        self.link.manifest.export
+            || !database.altered_stables.is_empty()
+            || !database.dropped_stables.is_empty()
+            || changes.iter().any(alters)
     }
 
     /// The tables of the catalogue that changed; all others need no looking up.
@@ -423,13 +438,21 @@ impl Apply<'_> {
         settled()
     }
 
-    fn drops(&self, changes: &[TableChange]) {
+    fn drops(&self, changes: &[TableChange]) -> Result<(), RestoreError> {
         for stable in &self.database.dropped_stables {
             self.try_sql(&ddl::drop_super_table(self.target, stable));
         }
-        for change in changes.iter().filter(|change| change.drop) {
-            self.try_sql(&ddl::drop_table(self.target, &change.name));
+        let dropped = changes.iter().filter(|change| change.drop);
+        let drop_table = |change: &TableChange| ddl::drop_table(self.target, &change.name);
+        let statements: Vec<String> = dropped.map(drop_table).collect();
+        for statements in statements.chunks(tables::TOGETHER) {
+            self.progress.go_on()?;
+            let outcomes = tables::together(self.connection, statements, self.progress);
+            for error in outcomes.into_iter().filter_map(Result::err) {
+                self.failures.add(error.to_string());
+            }
         }
+        Ok(())
     }
 
     /// Runs a statement; a failure is kept, and false returned.

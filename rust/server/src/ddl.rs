@@ -1,6 +1,6 @@
 //! The statements that create and alter databases and tables, as text.
 
-use crate::{insert::STATEMENT_BYTES, sql};
+use crate::sql;
 use model::{
     KeySpan,
     catalogue::{Coding, Column, Schema, SuperTable, Table, after_name},
@@ -179,6 +179,10 @@ pub fn column_list(columns: &[Column]) -> String {
 
 const CREATE_CHILD: &[u8] = b"CREATE TABLE";
 
+/// A statement that creates children is sent when it holds this many bytes. Longer ones create no more children a second, and
+/// the client library needs many times their length to read them.
+const CREATE_BYTES: usize = 128 << 10;
+
 /// Children of a super table to be created, as many as fit into one statement.
 #[derive(Debug)]
 pub struct CreateChildren {
@@ -217,21 +221,35 @@ impl CreateChildren {
 
     /// Whether the statement should be sent before another child is added.
     pub fn is_full(&self) -> bool {
-        self.bytes >= STATEMENT_BYTES
+        self.bytes >= CREATE_BYTES
     }
 
-    /// The statement for all of them; `None` if there are none.
-    pub fn statement(&self) -> Option<Vec<u8>> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.children.len()
+    }
+
+    /// The statement for all of them; there is none if there are no children.
+    pub fn statement(&self) -> Vec<u8> {
         let parts = self.children.iter().map(|(_, part)| part.as_slice());
         let statement: Vec<&[u8]> = std::iter::once(CREATE_CHILD).chain(parts).collect();
-        (!self.children.is_empty()).then(|| statement.concat())
+        statement.concat()
     }
 
-    /// Takes them out, each by its name with a statement of its own.
-    pub fn take(&mut self) -> impl Iterator<Item = (String, Vec<u8>)> + use<> {
-        self.bytes = 0;
-        let children = std::mem::take(&mut self.children).into_iter();
-        children.map(|(name, part)| (name, [CREATE_CHILD, &part].concat()))
+    /// Each of them by its name, with a statement of its own.
+    pub fn each(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+        let children = self.children.iter();
+        children.map(|(name, part)| (name.as_str(), [CREATE_CHILD, part].concat()))
+    }
+
+    /// Takes them out.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self {
+            using: self.using.clone(),
+            children: std::mem::take(&mut self.children),
+            bytes: std::mem::take(&mut self.bytes),
+        }
     }
 }
 

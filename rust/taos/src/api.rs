@@ -8,6 +8,9 @@ use std::{
 
 pub(crate) type Handle = *mut c_void;
 
+/// `__taos_async_fn_t`: what was given with a statement, its result, and 0 or the code of its error.
+pub(crate) type Answered = unsafe extern "C" fn(*mut c_void, Handle, c_int);
+
 /// `TAOS_FIELD`.
 #[repr(C)]
 pub(crate) struct RawField {
@@ -100,6 +103,7 @@ functions! {
     close = "taos_close": fn(Handle);
     server_info = "taos_get_server_info": fn(Handle) -> *const c_char;
     query = "taos_query": fn(Handle, *const c_char) -> Handle;
+    query_a = "taos_query_a": fn(Handle, *const c_char, Answered, *mut c_void);
     errno = "taos_errno": fn(Handle) -> c_int;
     errstr = "taos_errstr": fn(Handle) -> *const c_char;
     free_result = "taos_free_result": fn(Handle);

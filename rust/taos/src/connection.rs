@@ -133,7 +133,7 @@ pub(crate) fn last_error(api: &Api, doing: &str) -> SqlError {
 
 /// # Safety
 /// `result` is null or a live result.
-unsafe fn result_error(api: &Api, result: Handle) -> SqlError {
+pub(crate) unsafe fn result_error(api: &Api, result: Handle) -> SqlError {
     // SAFETY: as above; the text lives as long as the result.
     unsafe {
         SqlError {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`library`] | finding the library's functions |
 //! | [`connection`] | statements and their results |
+//! | `together` | statements that do not wait for each other |
 //! | [`statement`] | prepared INSERTs |
 //! | [`statement2`] | prepared INSERTs by the newer functions: of several tables, also with BLOBs |
 //! | [`tmq`] | subscriptions |
@@ -20,6 +21,7 @@ pub mod library;
 pub mod statement;
 pub mod statement2;
 pub mod tmq;
+mod together;
 mod umask;
 
 pub use connection::{Connection, Field, Rows, SqlError};

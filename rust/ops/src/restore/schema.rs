@@ -1,6 +1,9 @@
 //! Databases, super tables, tables and tags.
 
-use super::{Apply, RestoreError, tags::TagSetter};
+use super::{
+    Apply, RestoreError,
+    tables::{self as restore_tables, Child, Few, Give, Job},
+};
 use ::rows::avro::{DataFileError, FileReader};
 use model::{
     DataType, FailedId, OwnedValue, Unit,
@@ -14,7 +17,7 @@ use server::{
     restore_lacks::Lacks,
     sql, tables,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 impl Apply<'_> {
     pub(super) fn stables(&self) -> Result<(), RestoreError> {
@@ -145,28 +148,52 @@ impl Apply<'_> {
         tables: &Tables,
         changes: &[TableChange],
     ) -> Result<(), RestoreError> {
-        let by_name: BTreeMap<&str, &TableChange> = changes
+        let by_name: HashMap<&str, &TableChange> = changes
             .iter()
             .map(|change| (change.name.as_str(), change))
             .collect();
-        let mut tagged = BTreeSet::new();
-        for file in &self.database.tag_files {
-            let Some(stable) = self
-                .database
-                .stables
-                .iter()
-                .find(|stable| stable.name == file.stable)
-            else {
-                self.failures.add(format!(
-                    "{}: it is of a super table that the link does not know",
-                    file.file.path
-                ));
-                continue;
-            };
-            self.children(stable, &file.file.path, tables, &by_name, &mut tagged)?;
-        }
+        let (mut children, mut normal) = (0, Vec::new());
         for change in changes {
-            if needs_tags(tables, change) && !tagged.contains(&change.name) {
+            let table = tables.get(&change.name).filter(|_| change.create);
+            children += u64::from(needs_tags(tables, change));
+            normal.extend(table.and_then(|table| ddl::create_table(table, self.target)));
+        }
+        let total = children + normal.len() as u64;
+        if total > 0 {
+            let step = format!("creating tables of {} and setting tags", self.target);
+            self.progress.step(&step, Unit::Tables, total);
+        }
+        let mut tagged = HashSet::new();
+        restore_tables::run(self, |give| {
+            for file in &self.database.tag_files {
+                let Some(stable) = self
+                    .database
+                    .stables
+                    .iter()
+                    .find(|stable| stable.name == file.stable)
+                else {
+                    self.failures.add(format!(
+                        "{}: it is of a super table that the link does not know",
+                        file.file.path
+                    ));
+                    continue;
+                };
+                self.children(stable, &file.file.path, tables, &by_name, &mut tagged, give)?;
+            }
+            let mut waiting = Few::none();
+            for create in normal {
+                let bytes = create.len();
+                if let Some(many) = waiting.add(create, bytes)
+                    && !give(Job::Tables(many))
+                {
+                    return Ok(());
+                }
+            }
+            give(Job::Tables(waiting.take()));
+            Ok(())
+        })?;
+        for change in changes {
+            if needs_tags(tables, change) && !tagged.contains(change.name.as_str()) {
                 let id = change.uid.map_or(FailedId::Unknown, FailedId::Table);
                 self.fail(&change.name, id, "its tags are in no file of the link");
             }
@@ -175,11 +202,6 @@ impl Apply<'_> {
             let Some(table) = tables.get(&change.name) else {
                 continue;
             };
-            if change.create
-                && let Some(create) = ddl::create_table(table, self.target)
-            {
-                self.try_sql(&create);
-            }
             if self.link.manifest.export
                 && !change.create
                 && let Some(wanted) = &table.schema
@@ -200,82 +222,56 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Creates children, or sets their tags.
-    fn children(
-        &self,
-        stable: &SuperTable,
+    /// Children that are to be created, or whose tags are to be set.
+    fn children<'a>(
+        &'a self,
+        stable: &'a SuperTable,
         file: &str,
         tables: &Tables,
-        changes: &BTreeMap<&str, &TableChange>,
-        tagged: &mut BTreeSet<String>,
+        changes: &HashMap<&'a str, &'a TableChange>,
+        tagged: &mut HashSet<&'a str>,
+        give: Give<'_, 'a>,
     ) -> Result<(), RestoreError> {
         let tags = &stable.schema.tags;
         let types: Vec<DataType> = tags.iter().map(|tag| tag.column_type.data_type).collect();
         let failed = |error: DataFileError| LinkError::from(error);
         let mut reader =
             FileReader::open(&*self.link.store, file, types.clone(), 2).map_err(failed)?;
-        let step = format!("creating children of {} and setting tags", stable.name);
-        let wanted = changes.values().filter(|change| {
-            let of = tables
-                .get(&change.name)
-                .and_then(|table| table.stable.as_deref());
-            of == Some(&*stable.name) && needs_tags(tables, change)
-        });
-        self.progress
-            .step(&step, Unit::Tables, wanted.count() as u64);
         let mut create = CreateChildren::of(self.target, stable);
-        let mut set = TagSetter::new(self, tags);
+        let mut set = Few::none();
         while let Some((names, values)) = reader.next().map_err(failed)? {
             let Some(name) = names.get(1) else { continue };
-            let (Some(change), Some(table)) = (changes.get(name.as_str()), tables.get(name)) else {
+            let (Some((name, change)), Some(table)) =
+                (changes.get_key_value(name.as_str()), tables.get(name))
+            else {
                 continue;
             };
             self.progress.go_on()?;
-            tagged.insert(name.clone());
+            tagged.insert(name);
             let (literals, problems) = literals(tags, &types, &values);
             if !problems.is_empty() {
                 let problem = format!("its tags {}; they are NULL", problems.join(", "));
                 self.failures.lacks(name, Lacks::Tags, problem);
             }
-            if !change.create && change.set_tags && !self.failures.is_absent(name) {
-                set.add(name.clone(), literals)?;
-                continue;
-            }
-            if change.create {
+            let job = if change.create {
                 create.add(self.target, table, &literals);
-                if create.is_full() {
-                    self.create(&mut create);
-                }
+                create.is_full().then(|| Job::Children(create.take()))
+            } else if change.set_tags && !self.failures.is_absent(name) {
+                let name = (*name).to_owned();
+                let child = Child { name, literals };
+                let bytes = child.bytes();
+                set.add(child, bytes).map(|many| Job::Tags(tags, many))
+            } else {
+                self.progress.advance(1, 0);
+                None
+            };
+            if job.is_some_and(|job| !give(job)) {
+                return Ok(());
             }
-            self.progress.advance(1, 0);
         }
-        self.create(&mut create);
-        set.set()
-    }
-
-    /// Creates children. Where the statement is refused for what it is, each gets one of its own, so that the others are
-    /// created all the same.
-    fn create(&self, children: &mut CreateChildren) {
-        let Some(statement) = children.statement() else {
-            return;
-        };
-        match self.connection.execute(&statement) {
-            Err(error) if error.is_of_the_statement() => {
-                for (name, statement) in children.take() {
-                    match self.connection.execute(&statement) {
-                        Err(error) if error.is_of_the_statement() => {
-                            let problem = format!("it can't be created: {error}");
-                            self.failures.lacks(&name, Lacks::Itself, problem);
-                        }
-                        Err(error) => self.failures.add(error.to_string()),
-                        Ok(_) => {}
-                    }
-                }
-            }
-            Err(error) => self.failures.add(error.to_string()),
-            Ok(_) => {}
-        }
-        drop(children.take());
+        give(Job::Children(create));
+        give(Job::Tags(tags, set.take()));
+        Ok(())
     }
 }
 

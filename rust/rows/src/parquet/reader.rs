@@ -251,6 +251,13 @@ impl<R: ReadRange> ParquetFile<R> {
         }
     }
 
+    /// The name of the table that all rows of a row group are of, if its statistics say that they are of one.
+    pub fn only_table(&self, group: usize) -> Option<&[u8]> {
+        let names = self.groups().get(group)?.column(NAMES).statistics()?;
+        let (first, last) = names.min_bytes_opt().zip(names.max_bytes_opt())?;
+        (first == last).then_some(first)
+    }
+
     fn corrupt(&self, group: usize, problem: impl Into<String>) -> ParquetError {
         ParquetError::Corrupt {
             place: format!("{}, row group {group}", self.0.place),

@@ -66,21 +66,36 @@ impl DataDirs {
     /// The vnodes in them, ascending by vgroup, several of a vgroup where several servers serve it. Those that a server
     /// is about to drop are left out.
     pub fn replicas(&self) -> Result<Vec<VnodeDir>, CaptureError> {
-        let mut vnodes = Vec::new();
-        for server in servers(&self.dirs)? {
-            vnodes.extend(server.vnodes()?);
+        let (vnodes, problems) = self.replicas_that_can_be_read()?;
+        match problems.into_iter().next() {
+            None => Ok(vnodes),
+            Some(problem) => Err(problem),
         }
-        vnodes.sort_by_key(|vnode| vnode.vgroup);
-        Ok(vnodes)
     }
 
-    /// The vgroups that a server counts among its vnodes, and that have no directory.
+    /// Those of [`DataDirs::replicas`] that are there, and what is wrong with the others and with `vnodes.json`. Where that is
+    /// damaged, nobody knows which vnodes the server is about to drop, and they count as well.
+    pub fn replicas_that_can_be_read(
+        &self,
+    ) -> Result<(Vec<VnodeDir>, Vec<CaptureError>), CaptureError> {
+        let (mut vnodes, mut problems) = (Vec::new(), Vec::new());
+        for server in servers(&self.dirs, &mut problems)? {
+            vnodes.extend(server.vnodes(&mut problems));
+        }
+        vnodes.sort_by_key(|vnode| vnode.vgroup);
+        Ok((vnodes, problems))
+    }
+
+    /// The vgroups that a server counts among its vnodes, and that have no directory. A `vnodes.json` that is damaged tells none.
     pub fn lost(&self) -> Result<Vec<VgId>, CaptureError> {
         let mut lost = Vec::new();
         for dir in &self.dirs {
-            let listed = Listed::read(dir)?;
+            let listed = Listed::read(dir, &mut Vec::new())?;
             let live = listed.known.into_iter().flat_map(|known| known.live);
-            lost.extend(live.filter(|vgroup| !listed.primary.contains_key(vgroup)));
+            let is_there = |vgroup: &VgId| {
+                listed.primary.contains_key(vgroup) || listed.parts.contains_key(vgroup)
+            };
+            lost.extend(live.filter(|vgroup| !is_there(vgroup)));
         }
         Ok(lost)
     }
@@ -113,12 +128,17 @@ struct Listed {
 }
 
 impl Listed {
-    fn read(dir: &Path) -> Result<Self, CaptureError> {
+    fn read(dir: &Path, problems: &mut Vec<CaptureError>) -> Result<Self, CaptureError> {
         let root = dir.join("vnode");
+        let known = vnodes_json(&root.join("vnodes.json"));
+        let known = known.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         let mut listed = Self {
             primary: BTreeMap::new(),
             parts: BTreeMap::new(),
-            known: vnodes_json(&root.join("vnodes.json"))?,
+            known,
         };
         for entry in fs::read_dir(&root).map_err(CaptureError::io(&root))? {
             let path = entry.map_err(CaptureError::io(&root))?.path();
@@ -145,11 +165,14 @@ struct OneServer(Vec<Listed>);
 
 /// Sorts directories by server. A tier belongs to the server that has all of the tier's vnodes; where several have, to
 /// the one whose primary directory was named last before it.
-fn servers(dirs: &[PathBuf]) -> Result<Vec<OneServer>, CaptureError> {
+fn servers(
+    dirs: &[PathBuf],
+    problems: &mut Vec<CaptureError>,
+) -> Result<Vec<OneServer>, CaptureError> {
     let mut servers: Vec<OneServer> = Vec::new();
     let mut tiers = Vec::new();
     for dir in dirs {
-        let listed = Listed::read(dir)?;
+        let listed = Listed::read(dir, problems)?;
         if listed.is_primary() {
             servers.push(OneServer(vec![listed]));
         } else {
@@ -175,7 +198,7 @@ fn servers(dirs: &[PathBuf]) -> Result<Vec<OneServer>, CaptureError> {
 }
 
 impl OneServer {
-    fn vnodes(self) -> Result<Vec<VnodeDir>, CaptureError> {
+    fn vnodes(self, problems: &mut Vec<CaptureError>) -> Vec<VnodeDir> {
         let mut primary: BTreeMap<VgId, PathBuf> = BTreeMap::new();
         let mut tsdb: BTreeMap<VgId, Vec<PathBuf>> = BTreeMap::new();
         let mut known: Option<VnodesJson> = None;
@@ -218,12 +241,12 @@ impl OneServer {
                         .first()
                         .and_then(|dir| dir.parent())
                         .unwrap_or(Path::new(""));
-                    return Err(CaptureError::NotAVnode { path: path.into() });
+                    problems.push(CaptureError::NotAVnode { path: path.into() });
                 }
                 None => {}
             }
         }
-        Ok(vnodes)
+        vnodes
     }
 }
 
@@ -373,6 +396,27 @@ mod tests {
                 (3, of(&["a"])),
                 (4, of(&["b", "only_b"])),
             ]
+        );
+    }
+
+    #[test]
+    fn what_is_damaged_is_named_beside_what_can_be_read() {
+        let root = tempfile::tempdir().unwrap();
+        let a = data_dir(root.path(), "a", &[2], &[3]);
+        let dirs = DataDirs::new(vec![a.clone()]).unwrap();
+        let (vnodes, problems) = dirs.replicas_that_can_be_read().unwrap();
+        assert_eq!(vnodes.len(), 1);
+        assert!(problems[0].to_string().contains("vnode3"), "{problems:?}");
+        assert!(matches!(
+            dirs.replicas(),
+            Err(CaptureError::NotAVnode { .. })
+        ));
+        fs::write(a.join("vnode/vnodes.json"), "{").unwrap();
+        let (vnodes, problems) = dirs.replicas_that_can_be_read().unwrap();
+        assert_eq!((vnodes.len(), problems.len()), (1, 2));
+        assert!(
+            problems[0].to_string().contains("vnodes.json"),
+            "{problems:?}"
         );
     }
 

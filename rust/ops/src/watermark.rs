@@ -268,28 +268,46 @@ pub(crate) fn data_dirs(
     Ok(dirs)
 }
 
-/// The cluster that data directories belong to.
+/// The cluster that data directories belong to, by their `dnode.json` and by what their vnodes say, and what is wrong with
+/// each `dnode.json` that does not say it.
 ///
 /// # Errors
-/// They are of several, or do not say.
-pub(crate) fn cluster_of_dirs(dirs: &[PathBuf]) -> Result<String, WatermarkError> {
-    let mut clusters = clusters(dirs)?.into_iter();
+/// They are of several, or none of them says it.
+pub(crate) fn cluster_of_dirs(
+    dirs: &[PathBuf],
+    of_vnodes: Vec<(PathBuf, String)>,
+) -> Result<(String, Vec<WatermarkError>), WatermarkError> {
+    let (mut clusters, mut problems) = (Vec::new(), Vec::new());
+    for dir in dirs {
+        match cluster_of_dir(dir) {
+            Ok(Some(cluster)) => clusters.push((dir.clone(), cluster)),
+            // A tier has none of its own.
+            Ok(None) if dirs.len() > 1 => {}
+            Ok(None) => problems.push(WatermarkError::NoCluster {
+                path: dnode_json(dir),
+                problem: "there is no such file".to_owned(),
+            }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    clusters.extend(of_vnodes);
+    let mut clusters = clusters.into_iter();
     let Some((first, cluster)) = clusters.next() else {
-        let path = dirs
-            .first()
-            .map_or_else(PathBuf::new, |dir| dnode_json(dir));
-        return Err(WatermarkError::NoCluster {
-            path,
-            problem: "there is no such file".to_owned(),
-        });
+        let none = || WatermarkError::NoCluster {
+            path: dirs
+                .first()
+                .map_or_else(PathBuf::new, |dir| dnode_json(dir)),
+            problem: "neither this file nor a vnode.json says which cluster it is of".to_owned(),
+        };
+        return Err(problems.into_iter().next().unwrap_or_else(none));
     };
     match clusters.find(|(_, other)| *other != cluster) {
-        None => Ok(cluster),
-        Some((path, found)) => Err(WatermarkError::SeveralClusters {
-            first: first.to_owned(),
+        None => Ok((cluster, problems)),
+        Some((second, other)) => Err(WatermarkError::SeveralClusters {
+            first,
             cluster,
-            second: path.to_owned(),
-            other: found,
+            second,
+            other,
         }),
     }
 }
@@ -317,26 +335,35 @@ fn dnode_json(dir: &Path) -> PathBuf {
 fn clusters(dirs: &[PathBuf]) -> Result<Vec<(&Path, String)>, WatermarkError> {
     let mut clusters = Vec::new();
     for dir in dirs {
-        let path = dnode_json(dir);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && dirs.len() > 1 => {
-                continue;
-            }
-            Err(error) => {
+        match cluster_of_dir(dir)? {
+            Some(cluster) => clusters.push((dir.as_path(), cluster)),
+            // A tier has none of its own.
+            None if dirs.len() > 1 => {}
+            None => {
                 return Err(WatermarkError::NoCluster {
-                    path,
-                    problem: error.to_string(),
+                    path: dnode_json(dir),
+                    problem: "there is no such file".to_owned(),
                 });
             }
-        };
-        let cluster = cluster_of(&text).ok_or_else(|| WatermarkError::NoCluster {
-            path,
-            problem: "it names no cluster".to_owned(),
-        })?;
-        clusters.push((dir.as_path(), cluster));
+        }
     }
     Ok(clusters)
+}
+
+/// The cluster that a data directory's `dnode.json` names; `None` where there is no such file.
+fn cluster_of_dir(dir: &Path) -> Result<Option<String>, WatermarkError> {
+    let path = dnode_json(dir);
+    let no_cluster = |problem: String| WatermarkError::NoCluster {
+        path: path.clone(),
+        problem,
+    };
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(no_cluster(error.to_string())),
+    };
+    let cluster = cluster_of(&text).ok_or_else(|| no_cluster("it names no cluster".to_owned()))?;
+    Ok(Some(cluster))
 }
 
 fn reported_dirs(connection: &Connection) -> Result<Vec<PathBuf>, WatermarkError> {

@@ -36,6 +36,8 @@ pub struct VnodeJson {
     pub wal_level: i64,
     /// Replicas of the vgroup.
     pub replicas: i64,
+    /// The cluster's id, where the file says it: that of the first replica that has one.
+    pub cluster: Option<String>,
     /// The part of the hash range of table names that the vgroup holds.
     pub hash_range: (i64, i64),
     /// The last version that the TSDB and meta files contain.
@@ -150,12 +152,20 @@ struct Config {
         deserialize_with = "optional_number"
     )]
     replicas: Option<i64>,
+    #[serde(rename = "syncCfg.nodeInfo", default)]
+    nodes: Vec<Node>,
     #[serde(rename = "hashBegin", deserialize_with = "number")]
     hash_begin: i64,
     #[serde(rename = "hashEnd", deserialize_with = "number")]
     hash_end: i64,
     #[serde(flatten)]
     options: DatabaseOptions,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    #[serde(rename = "clusterId", default, deserialize_with = "optional_number")]
+    cluster: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -230,6 +240,11 @@ impl VnodeJson {
             wal_encrypted: config.wal_encryption.unwrap_or(0) != 0,
             wal_level: config.wal_level,
             replicas: config.replicas.unwrap_or(1),
+            cluster: config
+                .nodes
+                .iter()
+                .find_map(|node| node.cluster.filter(|id| *id != 0))
+                .map(|id| id.to_string()),
             hash_range: (config.hash_begin, config.hash_end),
             committed: Version(state.committed),
             commit_id: state.commit_id.unwrap_or(0),
@@ -296,6 +311,18 @@ mod tests {
             (parsed.database.as_str(), parsed.committed),
             ("my.db", Version(25))
         );
+    }
+
+    #[test]
+    fn the_cluster_is_told_where_the_file_says_it() {
+        assert_eq!(
+            VnodeJson::parse(text(&[]).as_bytes()).unwrap().cluster,
+            None
+        );
+        let nodes = r#""precision":"1","syncCfg.nodeInfo":[{"nodeId":"1","clusterId":"0"},{"clusterId":"-7"}]"#;
+        let text = text(&[(r#""precision":"1""#, nodes)]);
+        let parsed = VnodeJson::parse(text.as_bytes()).unwrap();
+        assert_eq!(parsed.cluster.as_deref(), Some("-7"));
     }
 
     #[test]

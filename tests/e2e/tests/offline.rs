@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 type Test = fn(&Installation, &Taosdump) -> Result<(), String>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 7] = [
     ("rows_beside_a_damaged_block_are_in_the_link", damaged_block),
     (
         "a_record_that_was_not_written_to_its_end_is_named",
@@ -52,6 +52,10 @@ const TESTS: [(&str, Test); 6] = [
     ),
     ("directories_of_a_running_server_are_refused", running),
     ("a_vnode_that_is_gone_is_named", vnode_gone),
+    (
+        "damaged_lists_of_the_server_cost_nothing_that_can_be_read",
+        damaged_lists,
+    ),
 ];
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -596,4 +600,87 @@ fn vnode_gone(installation: &Installation, taosdump: &Taosdump) -> Result<(), St
         true => Ok(()),
         false => Err(run.output()),
     }
+}
+
+/// Of a dnode some lists are damaged or missing that say what its vnodes are of. All that can be read is in the link, and what is
+/// damaged is named.
+fn damaged_lists(installation: &Installation, taosdump: &Taosdump) -> Result<(), String> {
+    let dir = tempfile::tempdir().map_err(text)?;
+    let mut server = Server::start(installation).map_err(text)?;
+    let c = server.connect().map_err(text)?;
+    for database in ["one", "two"] {
+        let sql = format!("create database {database} vgroups 1");
+        c.execute(&sql).map_err(text)?;
+        let sql = format!("create table {database}.n (ts timestamp, v int)");
+        c.execute(&sql).map_err(text)?;
+        let sql = format!("insert into {database}.n values (now, 1)");
+        c.execute(&sql).map_err(text)?;
+    }
+    drop(c);
+    let base = dir.path().join("base");
+    let mut command = taosdump.link_command(&server, &["one", "two"], None, &base);
+    Run::of(&mut command).map_err(text)?.expect_code(0)?;
+    server.stop();
+    let vnodes = server.data_dir().join("vnode");
+    let of_two = std::fs::read_dir(&vnodes).map_err(text)?;
+    let of_two = of_two
+        .filter_map(|entry| Some(entry.ok()?.path().join("vnode.json")))
+        .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("1.two")))
+        .ok_or("no vnode of the second database")?;
+    let damage: [(&str, PathBuf, Option<&str>, usize); 4] = [
+        (
+            "dnode-damaged",
+            server.data_dir().join("dnode/dnode.json"),
+            Some("{"),
+            2,
+        ),
+        (
+            "dnode-missing",
+            server.data_dir().join("dnode/dnode.json"),
+            None,
+            2,
+        ),
+        ("vnodes-damaged", vnodes.join("vnodes.json"), Some("{"), 2),
+        ("vnode-missing", of_two, None, 1),
+    ];
+    for (name, path, damaged, databases) in damage {
+        let kept = std::fs::read(&path).map_err(text)?;
+        match damaged {
+            Some(damaged) => std::fs::write(&path, damaged).map_err(text)?,
+            None => std::fs::remove_file(&path).map_err(text)?,
+        }
+        let out = dir.path().join(name);
+        let run = Run::of(&mut offline(taosdump, &server, &[], None, &out));
+        let run = run.map_err(text)?.expect_code(3)?;
+        let named = path.parent().filter(|_| name == "vnode-missing");
+        let named = named.unwrap_or(&path).display().to_string();
+        if !run.output().contains(&named) {
+            return Err(format!("{name}: {named} is not named: {}", run.output()));
+        }
+        let link = open(&out)?;
+        let held: Vec<&str> = link
+            .manifest
+            .databases
+            .iter()
+            .map(|d| &*d.database.name)
+            .collect();
+        if held.len() != databases || tables(&link)?.len() != 1 {
+            return Err(format!("{name}: {held:?}"));
+        }
+        if link.manifest.cluster != open(&base)?.manifest.cluster {
+            return Err(format!("{name}: cluster {}", link.manifest.cluster));
+        }
+        std::fs::write(&path, kept).map_err(text)?;
+    }
+    // A link that follows another one would drop what is not there, so it needs all vnodes.
+    let next = dir.path().join("next");
+    let run = Run::of(&mut offline(
+        taosdump,
+        &server,
+        &["one"],
+        Some(&base),
+        &next,
+    ));
+    run.map_err(text)?.expect_code(0)?;
+    Ok(())
 }

@@ -21,7 +21,10 @@ use plan::{
 };
 use repository::link::{Link, Manifest};
 use server::restore_record;
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Stands where links of a server say its version.
 const VERSION: &str = "unknown: made from its files alone";
@@ -44,14 +47,19 @@ pub(super) fn make(
             });
         }
     }
-    let cluster = watermark::cluster_of_dirs(&job.data_dirs)?;
+    let mut outcome = Outcome::default();
+    let (mut held, clusters) = vnodes(job, &mut outcome)?;
+    let (cluster, problems) = watermark::cluster_of_dirs(&job.data_dirs, clusters)?;
+    for problem in problems {
+        outcome.note(format!(
+            "{problem} What its vnodes say was taken: they are of cluster {cluster}"
+        ));
+    }
     let base = job
         .base
         .as_ref()
         .map(|base| base::open(base, &cluster, job.check_base, progress))
         .transpose()?;
-    let mut outcome = Outcome::default();
-    let mut held = vnodes(job, &mut outcome)?;
     let databases = databases(&job.databases, &held)?;
     base::must_know_one_of(base.as_ref(), &databases)?;
 
@@ -123,22 +131,36 @@ struct Outcome {
     lacks_something: bool,
 }
 
-/// By database the vnodes that the directories have, several of a vgroup where several of its replicas are given.
+/// By database its vnodes.
+type Held = BTreeMap<String, Vec<VnodeDir>>;
+
+/// The vnodes that the directories have, several of a vgroup where several of its replicas are given, and which of them are of
+/// which cluster.
 fn vnodes(
     job: &BackupJob,
     outcome: &mut Outcome,
-) -> Result<BTreeMap<String, Vec<VnodeDir>>, BackupError> {
-    let mut held: BTreeMap<String, Vec<VnodeDir>> = BTreeMap::new();
-    for vnode in DataDirs::new(job.data_dirs.clone())?.replicas()? {
+) -> Result<(Held, Vec<(PathBuf, String)>), BackupError> {
+    let (mut held, mut clusters) = (Held::new(), Vec::new());
+    let (vnodes, problems) = DataDirs::new(job.data_dirs.clone())?.replicas_that_can_be_read()?;
+    for problem in problems {
+        outcome.note(format!(
+            "{problem}; because of that the link may lack tables, or have some of a vnode that was being dropped"
+        ));
+    }
+    for vnode in vnodes {
         match vnode.config() {
-            Ok(config) => held.entry(config.database).or_default().push(vnode),
+            Ok(config) => {
+                let cluster = config.cluster.into_iter();
+                clusters.extend(cluster.map(|cluster| (vnode.primary.clone(), cluster)));
+                held.entry(config.database).or_default().push(vnode);
+            }
             Err(error) => outcome.note(format!(
                 "vgroup {} can't be read, and nobody knows which database it is of: {error}",
                 vnode.vgroup
             )),
         }
     }
-    Ok(held)
+    Ok((held, clusters))
 }
 
 /// Whether other databases may be read all the same.

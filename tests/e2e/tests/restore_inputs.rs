@@ -1088,7 +1088,7 @@ fn frozen_server(mut bench: Workbench) -> Result<(), String> {
         run?,
         1,
         &[
-            &format!("nobody answers at {endpoint}: waiting for the server, at most 4"),
+            &format!("nobody answers at {endpoint}: waiting for the server, at most "),
             "goes on with it",
         ],
     )?;
@@ -1120,7 +1120,7 @@ fn frozen_before(mut bench: Workbench) -> Result<(), String> {
         run?,
         1,
         &[
-            &format!("nobody answers at {endpoint}: waiting for the server, at most 4"),
+            &format!("nobody answers at {endpoint}: waiting for the server, at most "),
             "goes on with it",
         ],
     )?;

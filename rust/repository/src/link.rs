@@ -306,8 +306,15 @@ pub fn disagreement(
         if !seen.insert(&change.name) {
             return Some(format!("table {:?} is changed twice", change.name));
         }
-        (change.uid.is_some() && !tables.contains(&change.name))
-            .then(|| format!("table {:?} is changed and not listed", change.name))
+        if change.uid.is_some() && !tables.contains(&change.name) {
+            return Some(format!("table {:?} is changed and not listed", change.name));
+        }
+        sets_nothing(database, tables, change).then(|| {
+            format!(
+                "tags of table {:?} are to be set, and all of them kept",
+                change.name
+            )
+        })
     });
     wrong.or_else(|| {
         let created = changes.iter().filter(|change| change.create);
@@ -321,6 +328,19 @@ pub fn disagreement(
             "the link holds everything, and table {name:?} is listed and not created"
         ))
     })
+}
+
+/// Whether tags of the table are to be set, and none is left that would be.
+fn sets_nothing(database: &DatabaseLink, tables: &Tables, change: &TableChange) -> bool {
+    if change.kept_tags == 0 {
+        return false;
+    }
+    let stable = tables
+        .get(&change.name)
+        .and_then(|table| table.stable.as_deref());
+    let mut stables = database.stables.iter();
+    let stable = stables.find(|known| Some(&*known.name) == stable);
+    !change.set_tags || stable.is_none_or(|stable| change.kept_tags >= stable.schema.tags.len())
 }
 
 /// Whether the change needs the table's tags: to create a child, or to set them.

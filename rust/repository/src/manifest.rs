@@ -181,6 +181,9 @@ pub struct TableChange {
     /// Whether its tags are in a tags file, to be set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_tags: bool,
+    /// So many of its tags, from the first one on, are what they were in the base, and need not be set.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub kept_tags: usize,
     /// Its own changes of schema or options.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alters: Vec<Alter>,
@@ -202,6 +205,10 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
+fn is_none(value: &usize) -> bool {
+    *value == 0
+}
+
 impl TableChange {
     /// A change that does nothing, to a table that is gone.
     pub fn named(name: &str) -> Self {
@@ -211,6 +218,7 @@ impl TableChange {
             drop: false,
             create: false,
             set_tags: false,
+            kept_tags: 0,
             alters: Vec::new(),
             deletes: Vec::new(),
             spans: Vec::new(),

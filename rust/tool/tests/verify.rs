@@ -337,6 +337,15 @@ fn changes_that_a_restore_would_leave_out_or_do_twice_are_found() {
             "not listed",
         ),
         (|changes| drop(changes.remove(1)), "not created"),
+        // It has one tag.
+        (
+            |changes| {
+                let child = changes.iter_mut().find(|change| change.name == "c1");
+                let child = child.unwrap();
+                (child.set_tags, child.kept_tags) = (true, 1);
+            },
+            "all of them kept",
+        ),
     ] {
         let (code, report, codes) = verified(edit);
         assert_eq!(

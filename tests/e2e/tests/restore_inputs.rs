@@ -5,6 +5,7 @@ use e2e::{Cell, Content, Installation, Run, Running, Server, Taosdump, Workbench
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::{DataType, OwnedValue};
 use ops::restore::{self, RestoreJob};
+use repository::link::{Link, LinkError};
 use server::{
     insert::{Batch, Shape},
     restore_lacks::{self, Lack, Lacking, Lacks},
@@ -971,14 +972,29 @@ fn many_tags(mut bench: Workbench) -> Result<(), String> {
         "alter table $.s add tag w bigint".to_owned(),
         "reset query cache".to_owned(),
     ];
-    // One stays NULL, and of one only some are set.
+    // One stays NULL, of one only some are set, and of every second one that was there is another, too.
     statements.extend((2..400).map(|n| {
         let text = format!("it\\'s \"{n}\" = `1`,");
-        format!("alter table $.c{n} set tag `of two, words` = '{text}', w = {n}, t = -{n}")
+        let old = match n % 2 {
+            0 => String::new(),
+            _ => format!(", t = -{n}"),
+        };
+        format!("alter table $.c{n} set tag `of two, words` = '{text}', w = {n}{old}")
     }));
     statements.push("alter table $.c1 set tag w = 1".to_owned());
     all(&bench, &statements)?;
     bench.link(&[])?;
+    // A restore sends the new tags alone where the others stayed.
+    let link = Link::open(Arc::new(Directory::new(&bench.links[1]))).map_err(text)?;
+    let mut kept = BTreeMap::new();
+    link.changes(&link.manifest.databases[0], &mut |change| {
+        *kept.entry((change.set_tags, change.kept_tags)).or_insert(0) += 1;
+        Ok::<_, LinkError>(())
+    })
+    .map_err(text)?;
+    if kept != BTreeMap::from([((true, 0), 199), ((true, 1), 200)]) {
+        return Err(format!("{kept:?}"));
+    }
     bench.restore_both_ways()
 }
 

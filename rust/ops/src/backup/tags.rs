@@ -162,17 +162,27 @@ fn one(
             .tables
             .get(&name)
             .is_some_and(|change| change.create);
-        let changed = match (before.and_then(|before| before.tags.as_ref()), moved) {
-            (None, _) | (_, Some(TagsMoved::Replaced)) => true,
-            (Some(before), None) => *before != digest,
-            // A restore adds the tags, too, and they are NULL there.
-            (Some(before), Some(TagsMoved::Added(from))) => {
-                let mut added = from..tags.len();
-                added.any(|tag| value(tag) != Value::Null)
-                    || *before != self::digest((0..from).map(value))
+        // So many of its tags are what they were.
+        let kept = match (before.and_then(|before| before.tags.as_ref()), moved) {
+            (None, _) | (_, Some(TagsMoved::Replaced)) => 0,
+            (Some(before), None) if *before == digest => tags.len(),
+            (Some(before), Some(TagsMoved::Added(from)))
+                if *before == self::digest((0..from).map(value)) =>
+            {
+                // A restore adds the tags, too, and they are NULL there.
+                match (from..tags.len()).any(|tag| value(tag) != Value::Null) {
+                    true => from,
+                    false => tags.len(),
+                }
             }
+            (Some(_), _) => 0,
         };
-        if !(created || changed) {
+        if !created && kept == tags.len() {
+            // An earlier try may have seen others.
+            if let Some(change) = changes.tables.get_mut(&name) {
+                change.set_tags = false;
+                change.kept_tags = 0;
+            }
             continue;
         }
         let writer = match &mut writer {
@@ -188,7 +198,9 @@ fn one(
         let values = tags.iter().zip(values.iter().copied());
         unwritable.look(&sql::table(database, &name), values);
         if !created {
-            changes.of(table).set_tags = true;
+            let change = changes.of(table);
+            change.set_tags = true;
+            change.kept_tags = kept;
         }
     }
     let file = writer.map(FileWriter::finish).transpose()?;

@@ -59,7 +59,7 @@ impl Failures {
                 .is_some_and(|lack| match lack.what {
                     _ if change.create || change.drop => true,
                     Lacks::Itself => false,
-                    Lacks::Tags => change.set_tags,
+                    Lacks::Tags => change.set_tags && change.kept_tags == 0,
                     Lacks::Rows => change.deletes.contains(&KeySpan::ALL),
                 });
             if whole {

@@ -238,7 +238,8 @@ impl Apply<'_> {
         let mut reader =
             FileReader::open(&*self.link.store, file, types.clone(), 2).map_err(failed)?;
         let mut create = CreateChildren::of(self.target, stable);
-        let mut set = Few::none();
+        // By how many of their tags stay as they are.
+        let mut set: BTreeMap<usize, Few<Child>> = BTreeMap::new();
         while let Some((names, values)) = reader.next().map_err(failed)? {
             let Some(name) = names.get(1) else { continue };
             let (Some((name, change)), Some(table)) =
@@ -257,10 +258,15 @@ impl Apply<'_> {
                 create.add(self.target, table, &literals);
                 create.is_full().then(|| Job::Children(create.take()))
             } else if change.set_tags && !self.failures.is_absent(name) {
-                let name = (*name).to_owned();
-                let child = Child { name, literals };
+                let kept = change.kept_tags.min(tags.len());
+                let child = Child {
+                    name: (*name).to_owned(),
+                    literals: literals.into_iter().skip(kept).collect(),
+                };
                 let bytes = child.bytes();
-                set.add(child, bytes).map(|many| Job::Tags(tags, many))
+                let waiting = set.entry(kept).or_insert_with(Few::none);
+                let many = waiting.add(child, bytes);
+                many.map(|many| Job::Tags(tags.get(kept..).unwrap_or_default(), many))
             } else {
                 self.progress.advance(1, 0);
                 None
@@ -270,7 +276,12 @@ impl Apply<'_> {
             }
         }
         give(Job::Children(create));
-        give(Job::Tags(tags, set.take()));
+        for (kept, mut waiting) in set {
+            give(Job::Tags(
+                tags.get(kept..).unwrap_or_default(),
+                waiting.take(),
+            ));
+        }
         Ok(())
     }
 }

@@ -21,11 +21,11 @@ pub(super) enum Job<'a> {
     Children(CreateChildren),
     /// Runs these statements, each of which creates a normal table.
     Tables(Vec<String>),
-    /// Sets tags of children of a super table that has these.
+    /// Sets these tags of children of one super table.
     Tags(&'a [Column], Vec<Child>),
 }
 
-/// A child, and its tags as literals.
+/// A child, and the tags that it gets as literals.
 pub(super) struct Child {
     pub(super) name: String,
     pub(super) literals: Vec<Vec<u8>>,

@@ -43,6 +43,8 @@ pub struct Catalogue {
     pub schemas: BTreeMap<(Uid, SchemaVersion), Schema>,
     /// What else there is: virtual tables, and what the server makes for itself.
     pub not_covered: Vec<String>,
+    /// What the vnode's lists of tables contradict each other in: some are missing here, and nobody knows how many.
+    pub contradiction: Option<String>,
 }
 
 /// A child or normal table.
@@ -297,6 +299,7 @@ fn collect(
         unchanged,
         schemas,
         not_covered,
+        contradiction: meta.contradiction(),
     })
 }
 

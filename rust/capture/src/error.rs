@@ -27,6 +27,14 @@ pub enum CaptureError {
         /// The directory.
         path: PathBuf,
     },
+    /// The lists of tables of a vnode contradict each other.
+    #[error("{path}: the catalogue is damaged: {problem}")]
+    Contradiction {
+        /// The directory of the catalogue.
+        path: PathBuf,
+        /// In what.
+        problem: String,
+    },
     /// Two data directories hold the same vnode.
     #[error(
         "{first} and {second} are the same vnode, of two servers or of a server and a copy; \

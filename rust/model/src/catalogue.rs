@@ -319,7 +319,7 @@ impl Schema {
         let after = after_parenthesis(&format!("({list}"))
             .unwrap_or_default()
             .to_owned();
-        format!("{}{}", before.trim_end(), after)
+        format!("{}{}", before.trim_end(), after).trim().to_owned()
     }
 
     /// The KEEP of a super table, in the server's words.
@@ -521,6 +521,7 @@ mod tests {
                 "WATERMARK 5a VIRTUAL 1",
             ),
             ("SMA(`a`) KEEP 5d", Some("5d"), ""),
+            ("SMA(`a`) VIRTUAL 1", None, "VIRTUAL 1"),
         ] {
             let mut schema = schema(options);
             assert_eq!(schema.keep(), keep, "{options}");

@@ -95,11 +95,11 @@ impl SqlError {
 
     /// Whether the server is busy with something else that ends soon.
     pub fn is_busy(&self) -> bool {
-        // A database in creating, a conflicting transaction; no leader yet, one that is not ready, restoring after a start;
-        // a vnode that is closed, not there, stopped or not open yet, as while its vgroup is moved to another dnode.
+        // A server that starts, a database in creating, a conflicting transaction; no leader yet, one that is not ready,
+        // restoring after a start; a vnode that is closed, not there, stopped or not open yet, as while its vgroup is moved to another dnode.
         matches!(
             self.code & 0xffff,
-            0x0396 | 0x03d3 | 0x0503 | 0x0520 | 0x0529 | 0x0530 | 0x090c | 0x0911 | 0x0914
+            0x0130 | 0x0396 | 0x03d3 | 0x0503 | 0x0520 | 0x0529 | 0x0530 | 0x090c | 0x0911 | 0x0914
         )
     }
 

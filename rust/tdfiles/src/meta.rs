@@ -166,6 +166,43 @@ impl<S: ReadAt> Meta<S> {
         })
     }
 
+    /// What its two lists of tables, `uid.idx` and `name.idx`, contradict each other in: a damaged page can lack tables without
+    /// looking damaged.
+    pub fn contradiction(&mut self) -> Option<String> {
+        let Self {
+            tdb, names, live, ..
+        } = self;
+        let (mut named, mut unlisted, mut first) = (Vec::with_capacity(live.len()), 0, None);
+        let read = tdb.scan(*names, |entry| -> Result<(), FormatError> {
+            let uid = Uid(value(entry).i64()?);
+            named.push(uid);
+            if live.binary_search_by_key(&uid, |live| live.uid).is_err() {
+                unlisted += 1;
+                let name = entry.key.strip_suffix(&[0]).unwrap_or(entry.key);
+                first.get_or_insert_with(|| Name(name).to_string());
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            return Some(format!("its list of names can't be read: {error}"));
+        }
+        named.sort_unstable();
+        let nameless = live
+            .iter()
+            .filter(|live| named.binary_search(&live.uid).is_err())
+            .count();
+        match (first, nameless) {
+            (None, 0) => None,
+            (None, nameless) => Some(format!(
+                "{nameless} of its tables are missing in its list of names"
+            )),
+            (Some(first), nameless) => Some(format!(
+                "{unlisted} tables are in its list of names and not in its list of tables, one of them {first}, and {nameless} the \
+                 other way round"
+            )),
+        }
+    }
+
     /// Calls `visit` with the entry that counts of every table that is `wanted`.
     fn entries<E: From<FormatError>>(
         &mut self,

@@ -4,7 +4,7 @@ use crate::{Exit, report};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{Progress, Unit};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGINT, SIGPIPE, SIGTERM},
     flag,
 };
 use std::{
@@ -116,6 +116,9 @@ fn interrupted() -> Arc<AtomicBool> {
     static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     let flag = INTERRUPTED.get_or_init(|| {
         let flag = Arc::new(AtomicBool::new(false));
+        // A write to a server that is gone raises this one, which would end a program in C without a word; handled, it is an
+        // error of that write.
+        let _ = flag::register(SIGPIPE, Arc::default());
         for signal in [SIGINT, SIGTERM] {
             // Where no handler can be set, the signal ends the process as ever. The order matters: the first signal finds
             // the flag still down, and raises it only then.

@@ -1097,6 +1097,8 @@ fn frozen_restore(bench: &Workbench) -> Result<Running, String> {
 fn frozen_server(mut bench: Workbench) -> Result<(), String> {
     many(&mut bench)?;
     let running = frozen_restore(&bench)?;
+    // As the system does when the client library writes to a server that has just gone.
+    running.signal(libc::SIGPIPE);
     let run = running.wait().map_err(text);
     bench.server.thaw();
     let endpoint = format!("localhost:{}", bench.server.port());

@@ -241,3 +241,35 @@ fn no_byte_that_is_wrong_and_no_cut_makes_the_reader_panic() {
         }
     }
 }
+
+#[test]
+fn a_page_that_lacks_an_entry_is_noticed() {
+    let dir = vnode_with(&[], &[]);
+    let whole = found(&dir).unwrap();
+    assert_eq!(whole.contradiction, None);
+    let vnode = format!("vnode/vnode{}", whole.vnode.vgroup);
+    let file = dir.path().join(vnode).join("meta/main.tdb");
+    let (bytes, page_size) = (fs::read(&file).unwrap(), whole.vnode.meta_page_size);
+    let (mut refused, mut contradictions) = (0, 0);
+    for page in (0..bytes.len()).step_by(page_size) {
+        // Behind the flags, and in an inner node behind the number of its last child.
+        let count = page + if bytes[page] & 2 == 0 { 5 } else { 1 };
+        if bytes[count..count + 2] == [0, 0] {
+            continue;
+        }
+        let mut damaged = bytes.clone();
+        let cells = u16::from_le_bytes([bytes[count], bytes[count + 1]]) - 1;
+        damaged[count..count + 2].copy_from_slice(&cells.to_le_bytes());
+        fs::write(&file, damaged).unwrap();
+        match found(&dir) {
+            Err(_) => refused += 1,
+            Ok(read) if read.contradiction.is_some() => contradictions += 1,
+            Ok(read) => assert_eq!(
+                (&read.tables, &read.super_tables),
+                (&whole.tables, &whole.super_tables),
+                "page at {page}"
+            ),
+        }
+    }
+    assert!(refused > 0 && contradictions > 0);
+}

@@ -7,7 +7,7 @@
 
 use super::{Backup, BackupError, Known, found::Found};
 use capture::{
-    ReasonCode,
+    CaptureError, ReasonCode,
     catalogue::{Catalogue as VnodeCatalogue, UnlessAltered},
     database::{self, Before, FileTags},
 };
@@ -85,6 +85,10 @@ impl Backup<'_> {
             let catalogue = vnode.catalogue_but(&unless_altered)?;
             if catalogue.vnode.committed < plan.to {
                 return Ok(None);
+            }
+            if let Some(problem) = catalogue.contradiction {
+                let path = vnode.primary.join("meta");
+                return Err(CaptureError::Contradiction { path, problem }.into());
             }
             vnodes.push((vnode.vgroup, catalogue));
         }

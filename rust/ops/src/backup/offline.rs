@@ -224,6 +224,12 @@ impl Offline<'_> {
             let Some(chosen) = self.furthest(&replicas, outcome) else {
                 continue;
             };
+            if let Some(problem) = &chosen.catalogue.contradiction {
+                outcome.failures.push(format!(
+                    "database {}: tables of vgroup {}: its catalogue is damaged, and the link lacks some of them: {problem}",
+                    self.name, chosen.dir.vgroup
+                ));
+            }
             tails.push((
                 chosen.dir.vgroup,
                 chosen.catalogue.vnode.committed,

@@ -17,16 +17,19 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let super_tables = meta.super_tables().unwrap_or_default();
-    let _ = meta.tables(|_| true, |table| -> Result<(), FormatError> {
-        if let TableKind::Child(child) = table.kind {
-            for super_table in &super_tables {
-                if let Ok(values) = child.tags.values(&super_table.tags) {
-                    assert_eq!(values.len(), super_table.tags.columns.len());
+    let _ = meta.tables(
+        |_| true,
+        |table| -> Result<(), FormatError> {
+            if let TableKind::Child(child) = table.kind {
+                for super_table in &super_tables {
+                    if let Ok(values) = child.tags.values(&super_table.tags) {
+                        assert_eq!(values.len(), super_table.tags.columns.len());
+                    }
                 }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     let _ = meta.schemas(|_, _| Ok::<_, FormatError>(()));
     let _ = meta.names(|_, _| Ok::<_, FormatError>(()));
 });

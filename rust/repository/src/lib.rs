@@ -11,6 +11,7 @@
 //! | [`chain`] | links that follow each other |
 //! | [`local`] | single files that an operator names: checkpoints and lists of blocks |
 //! | [`archive`] | exported blocks in one file, compressed and encrypted |
+//! | [`repo`] | repositories: snapshots and their links in a directory or an object store, encrypted |
 //! | [`verify`] | links checked offline, and the report of it |
 
 pub mod archive;
@@ -22,4 +23,5 @@ mod link_error;
 mod list;
 pub mod local;
 mod manifest;
+pub mod repo;
 pub mod verify;

@@ -268,7 +268,7 @@ impl Link {
     }
 
     /// Calls `check` with every file, until one fails.
-    fn each_file(
+    pub(crate) fn each_file(
         &self,
         check: &dyn Fn(&FileEntry) -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {

@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, PermissionsExt},
     path::Path,
 };
+use tempfile::NamedTempFile;
 
 /// Writes `bytes` to `path`, replacing what is there. What stood there before still does if this fails, unless only the
 /// last step failed, which makes the new name durable.
@@ -35,19 +36,35 @@ fn try_write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     if is_device(path) {
         return OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
-    let dir = directory(path);
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut prefix = name.to_os_string();
-    prefix.push(".");
-    let mut file = tempfile::Builder::new()
-        .prefix(&prefix)
-        .suffix(".tmp")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(dir)?;
+    let mut file = temporary(path, mode)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
-    File::open(dir)?.sync_all()
+    File::open(directory(path))?.sync_all()
+}
+
+/// A file beside the one at `path`, which is to get its name.
+pub(crate) fn temporary(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut prefix = name.to_os_string();
+    prefix.push(".");
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(directory(path))
+}
+
+/// Writes `bytes` to `path`, where nothing may be yet.
+///
+/// # Errors
+/// Something is there, or it can't be written.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = temporary(path, mode)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|e| e.error)?;
+    File::open(directory(path))?.sync_all()
 }
 
 /// Whether something is there that is neither a file nor a directory.

@@ -1,6 +1,6 @@
 //! Objects as files of a directory.
 
-use crate::{Store, StoreError, atomic_file, is_plain};
+use crate::{Created, Found, Store, StoreError, Upload, atomic_file, is_plain};
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
@@ -41,6 +41,16 @@ impl Directory {
                 place: self.place(""),
                 name: name.to_owned(),
             }),
+        }
+    }
+
+    /// Makes the directory that a file is to be in.
+    fn make_room(&self, path: &Path) -> Result<(), StoreError> {
+        let directory = atomic_file::directory(path);
+        let io = StoreError::io(directory.display().to_string());
+        match directory.is_dir() {
+            true => Ok(()),
+            false => atomic_file::make_directories(directory).map_err(io),
         }
     }
 
@@ -136,8 +146,111 @@ impl Store for Directory {
         }
     }
 
+    fn upload(&self, name: &str) -> Result<Box<dyn Upload>, StoreError> {
+        let path = self.file(name)?;
+        self.make_room(&path)?;
+        let file =
+            atomic_file::temporary(&path, OWNERS_FILE).map_err(StoreError::io(self.place(name)))?;
+        Ok(Box::new(FileUpload {
+            file: BufWriter::with_capacity(BUFFER, file),
+            path,
+        }))
+    }
+
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Created, StoreError> {
+        let path = self.file(name)?;
+        self.make_room(&path)?;
+        match atomic_file::write_new(&path, bytes, OWNERS_FILE) {
+            Ok(()) => Ok(Created::Written),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match self.get(name)? == bytes {
+                    true => Ok(Created::Written),
+                    false => Ok(Created::AlreadyThere),
+                }
+            }
+            Err(source) => Err(StoreError::Write {
+                place: self.place(name),
+                source,
+            }),
+        }
+    }
+
+    fn list(
+        &self,
+        folder: &str,
+        each: &mut dyn FnMut(Found) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let path = match folder {
+            "" => self.root.clone(),
+            folder => self.file(folder)?,
+        };
+        let failed = |source| StoreError::io(path.display().to_string())(source);
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let name = match folder {
+                "" => name,
+                folder => format!("{folder}/{name}"),
+            };
+            if entry.file_type().map_err(failed)?.is_dir() {
+                self.list(&name, each)?;
+                continue;
+            }
+            let metadata = match entry.metadata() {
+                // Somebody removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata.map_err(failed)?,
+            };
+            each(Found {
+                name,
+                bytes: metadata.len(),
+                modified: metadata.modified().map_err(failed)?,
+            })?;
+        }
+        Ok(())
+    }
+
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        atomic_file::write_with_mode(&self.file(name)?, bytes, OWNERS_FILE)
+        let path = self.file(name)?;
+        self.make_room(&path)?;
+        atomic_file::write_with_mode(&path, bytes, OWNERS_FILE)
+    }
+}
+
+/// A file that has its name only once it is whole.
+#[derive(Debug)]
+struct FileUpload {
+    file: BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+}
+
+impl Write for FileUpload {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.file.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Upload for FileUpload {
+    fn finish(self: Box<Self>) -> Result<(), StoreError> {
+        let Self { file, path } = *self;
+        let persist = || {
+            let file = file.into_inner().map_err(io::Error::from)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            File::open(atomic_file::directory(&path))?.sync_all()
+        };
+        persist().map_err(|source| StoreError::Write {
+            place: path.display().to_string(),
+            source,
+        })
     }
 }
 

@@ -39,6 +39,14 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// A place can't be opened by what was given for it.
+    #[error("{place}: {problem}")]
+    Location {
+        /// What was given.
+        place: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// The directory to write to is in use.
     #[error("{place} holds {found} already; give an empty directory")]
     NotEmpty {
@@ -78,9 +86,13 @@ impl MayPass for StoreError {
                     | io::ErrorKind::PermissionDenied
                     | io::ErrorKind::ReadOnlyFilesystem
                     | io::ErrorKind::AlreadyExists
+                    | io::ErrorKind::Unsupported
             ),
             Self::Busy { .. } => true,
-            Self::Differs { .. } | Self::Outside { .. } | Self::NotEmpty { .. } => false,
+            Self::Differs { .. }
+            | Self::Outside { .. }
+            | Self::Location { .. }
+            | Self::NotEmpty { .. } => false,
         }
     }
 }

@@ -6,7 +6,38 @@ use std::{
     io::{Read, Write},
     ops::Range,
     path::{Component, Path},
+    time::SystemTime,
 };
+
+/// An object that a listing found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name, from the place.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was written last, by the clock of whoever keeps it.
+    pub modified: SystemTime,
+}
+
+/// What came of creating an object that must not be there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Created {
+    /// It was not there, and is now.
+    Written,
+    /// There is one of this name with other bytes, which was left as it is.
+    AlreadyThere,
+}
+
+/// An object while it is written. Dropped before [`Self::finish`], it leaves nothing.
+pub trait Upload: Write + Send + Debug {
+    /// Gives the object its name: from now on it is there, whole and durable.
+    ///
+    /// # Errors
+    /// It can't be written. There is no object then.
+    fn finish(self: Box<Self>) -> Result<(), StoreError>;
+}
 
 /// A place that holds objects, each under a name with slashes.
 ///
@@ -59,6 +90,32 @@ pub trait Store: Debug + Send + Sync {
     /// the new one durable.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
 
+    /// Begins an object that is written piece by piece, with bounded memory and no copy elsewhere. It is there only once it
+    /// is finished, and takes the place of one that has its name.
+    ///
+    /// # Errors
+    /// It can't be begun.
+    fn upload(&self, name: &str) -> Result<Box<dyn Upload>, StoreError>;
+
+    /// Writes an object whole and durable if there is none of its name: of several that do this at a time exactly one wins.
+    /// This is how something is committed. One that is there with the very same bytes counts as this one, as the answer to
+    /// an earlier try may have been lost; so the bytes must hold something that nobody else writes, such as a random id.
+    ///
+    /// # Errors
+    /// It can't be written, or it can't be found out whether it was.
+    fn put_new(&self, name: &str, bytes: &[u8]) -> Result<Created, StoreError>;
+
+    /// Tells of every object below a folder, in no order; of every object there is for an empty one. A folder that is not
+    /// there holds none.
+    ///
+    /// # Errors
+    /// The folder can't be listed, or `each` gave an error.
+    fn list(
+        &self,
+        folder: &str,
+        each: &mut dyn FnMut(Found) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
     /// Reads an object whole.
     ///
     /// # Errors
@@ -89,4 +146,19 @@ pub trait Store: Debug + Send + Sync {
 pub fn is_plain(name: &str) -> bool {
     let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
     !name.is_empty() && Path::new(name).components().all(plain) && !name.starts_with("./")
+}
+
+/// Whether a place keeps the promise of [`Store::put_new`], which some that speak like S3 do not: they overwrite. Writes
+/// and removes one object of this name.
+///
+/// # Errors
+/// The object can't be written or removed.
+pub fn can_commit(store: &dyn Store, name: &str) -> Result<bool, StoreError> {
+    let first = store.put_new(
+        name,
+        b"a first object, to see whether a second one replaces it\n",
+    )?;
+    let second = store.put_new(name, b"a second object\n")?;
+    store.remove(name)?;
+    Ok((first, second) == (Created::Written, Created::AlreadyThere))
 }

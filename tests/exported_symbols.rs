@@ -57,6 +57,9 @@ fn exported(library: &str) -> BTreeSet<String> {
         .lines()
         .filter_map(|line| line.split_once(" T "))
         .map(|(_, name)| name.to_owned())
+        // In a build of the whole workspace the client of object stores asks this library for its own C functions, too. A
+        // build of the C libraries alone does not have them.
+        .filter(|name| !name.starts_with("crc_fast_"))
         .collect()
 }
 

@@ -256,10 +256,14 @@ pub(crate) fn data_dirs(
     } else {
         given.to_vec()
     };
-    for (dir, found) in clusters(&dirs)? {
+    let (clusters, problems) = clusters(&dirs);
+    if let Some(problem) = problems.into_iter().next() {
+        return Err(problem);
+    }
+    for (path, found) in clusters {
         if found != cluster {
             return Err(WatermarkError::OtherCluster {
-                path: dir.to_owned(),
+                path,
                 found,
                 wanted: cluster.to_owned(),
             });
@@ -277,19 +281,7 @@ pub(crate) fn cluster_of_dirs(
     dirs: &[PathBuf],
     of_vnodes: Vec<(PathBuf, String)>,
 ) -> Result<(String, Vec<WatermarkError>), WatermarkError> {
-    let (mut clusters, mut problems) = (Vec::new(), Vec::new());
-    for dir in dirs {
-        match cluster_of_dir(dir) {
-            Ok(Some(cluster)) => clusters.push((dir.clone(), cluster)),
-            // A tier has none of its own.
-            Ok(None) if dirs.len() > 1 => {}
-            Ok(None) => problems.push(WatermarkError::NoCluster {
-                path: dnode_json(dir),
-                problem: "there is no such file".to_owned(),
-            }),
-            Err(problem) => problems.push(problem),
-        }
-    }
+    let (mut clusters, problems) = clusters(dirs);
     clusters.extend(of_vnodes);
     let mut clusters = clusters.into_iter();
     let Some((first, cluster)) = clusters.next() else {
@@ -331,23 +323,22 @@ fn dnode_json(dir: &Path) -> PathBuf {
     dir.join("dnode").join("dnode.json")
 }
 
-/// The clusters that primary data directories belong to.
-fn clusters(dirs: &[PathBuf]) -> Result<Vec<(&Path, String)>, WatermarkError> {
-    let mut clusters = Vec::new();
+/// The clusters that primary data directories belong to, and what is wrong with those that do not say it.
+fn clusters(dirs: &[PathBuf]) -> (Vec<(PathBuf, String)>, Vec<WatermarkError>) {
+    let (mut clusters, mut problems) = (Vec::new(), Vec::new());
     for dir in dirs {
-        match cluster_of_dir(dir)? {
-            Some(cluster) => clusters.push((dir.as_path(), cluster)),
+        match cluster_of_dir(dir) {
+            Ok(Some(cluster)) => clusters.push((dir.clone(), cluster)),
             // A tier has none of its own.
-            None if dirs.len() > 1 => {}
-            None => {
-                return Err(WatermarkError::NoCluster {
-                    path: dnode_json(dir),
-                    problem: "there is no such file".to_owned(),
-                });
-            }
+            Ok(None) if dirs.len() > 1 => {}
+            Ok(None) => problems.push(WatermarkError::NoCluster {
+                path: dnode_json(dir),
+                problem: "there is no such file".to_owned(),
+            }),
+            Err(problem) => problems.push(problem),
         }
     }
-    Ok(clusters)
+    (clusters, problems)
 }
 
 /// The cluster that a data directory's `dnode.json` names; `None` where there is no such file.

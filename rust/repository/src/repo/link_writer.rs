@@ -115,7 +115,7 @@ impl<'r> LinkWriter<'r> {
         Ok((self.id, bytes))
     }
 
-    /// Whether all of a link's packs are there, with the length that they should have.
+    /// Whether a link's index and all of its packs are there.
     pub(crate) fn is_there(repository: &Repository, link: &ObjectId) -> Result<bool, RepoError> {
         let store = &*repository.store;
         if !store.holds(&index_name(link))? {

@@ -14,7 +14,7 @@ use std::{
 };
 use store::Found;
 
-/// No shorter grace period is taken without being told twice.
+/// The grace period, if none is given.
 pub const GRACE: Duration = Duration::from_secs(24 * 3_600);
 
 /// What was removed, or would be.
